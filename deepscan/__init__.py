@@ -1,0 +1,38 @@
+"""deepscan: a deepfake detector for video.
+
+    import deepscan
+    result = deepscan.load_detector().predict("clip.mp4")
+    print(result.verdict, result.probability)
+
+Importing this does nothing but define names; torch is loaded when a detector is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deepscan.config import PredictSettings
+    from deepscan.pipeline import Detector
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "load_detector"]
+
+
+def load_detector(model: str | Path = "default", settings: PredictSettings | None = None) -> Detector:
+    """Load a detector, once, for any number of files.
+
+    Args:
+        model: the name of one that came with the package (see ``deepscan models``) or the folder of a trained one.
+        settings: of every prediction; the defaults are those of the command line.
+
+    Returns:
+        A detector: ``.predict(path)`` gives a :class:`deepscan.records.Result`, ``.predict_many(paths)`` one for each.
+
+    Raises:
+        deepscan.errors.ModelError: no such model, or its files are damaged.
+    """
+    from deepscan.pipeline import load_detector as load
+
+    return load(model, settings)

@@ -1,0 +1,126 @@
+"""Validated settings: the one place for every default, whether it reaches the code from YAML, a flag or Python.
+
+Unknown keys are refused. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+HeadName = Literal["lstm", "mean", "attention"]
+RunDevice = Literal["auto", "cpu", "cuda", "mps"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FaceSettings(Settings):
+    """How faces are found.
+
+    Attributes:
+        min_face_px: faces whose shorter side is smaller, in pixels of the source, are seen but not scored.
+        detect_side_px: frames are scaled down so that their longer side is at most this before detection.
+        detector_min_px: smallest face the detector looks for, in pixels of the scaled frame.
+        thresholds: the three MTCNN stage thresholds (P-, R- and O-Net).
+        min_confidence: detections below are ignored.
+        batch_frames: frames detected together.
+    """
+
+    min_face_px: int = Field(36, ge=8)
+    detect_side_px: int = Field(960, ge=64)
+    detector_min_px: int = Field(20, ge=12)
+    thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
+    min_confidence: float = Field(0.90, ge=0, le=1)
+    batch_frames: int = Field(8, ge=1)
+
+
+class TrackSettings(Settings):
+    """How faces become people.
+
+    Attributes:
+        min_similarity: a face joins a track when position, size and look together agree this well, in [0, 1].
+        cut_distance: colour-histogram distance (Hellinger, in [0, 1]) between neighbouring sampled frames
+            from which the shot has changed.
+        max_gap_frames: sampled frames a person may be missed in before the track ends.
+        single_frame_confidence: a face seen in one frame only is kept when that was its shot's only sampled
+            frame and the detector was at least this sure.
+    """
+
+    min_similarity: float = Field(0.35, ge=0, le=1)
+    cut_distance: float = Field(0.5, ge=0, le=1)
+    max_gap_frames: int = Field(3, ge=0)
+    single_frame_confidence: float = Field(0.99, ge=0, le=1)
+
+
+class CropSettings(Settings):
+    """The crop rule. It travels in the detector's card, so training and prediction cannot differ.
+
+    Attributes:
+        size_px: side of the square crop.
+        margin: the square's side is the longer side of the face box times ``1 + margin``; below 0 cuts into it.
+        shift_y: the square's centre lies this share of the box's height below the box's own: a detector's box
+            reaches higher above the brows than below the chin.
+        align: ``none`` keeps the crop upright; ``eyes`` rotates it until the line through the eyes is level.
+    """
+
+    size_px: int = Field(128, ge=32, le=1024)
+    margin: float = Field(-0.15, ge=-0.5, le=2)
+    shift_y: float = Field(0.06, ge=-0.5, le=0.5)
+    align: Literal["none", "eyes"] = "none"
+
+
+class HeadSettings(Settings):
+    """The temporal head.
+
+    The defaults are one small bidirectional LSTM. The stacked form of the DFDC report this project grew out of
+    is ``bidirectional_layers=3, unidirectional_layers=1, hidden=2048, dropout=0.4, dense=2048``.
+
+    Attributes:
+        name: ``lstm``, ``mean`` or ``attention``.
+        hidden: LSTM units per direction, or width of the attention.
+        bidirectional_layers: stacked bidirectional LSTM layers, first.
+        unidirectional_layers: stacked unidirectional LSTM layers, after them.
+        dropout: between layers and before the logit.
+        dense: width of a fully connected layer with LeakyReLU before the logit; 0 leaves it out.
+    """
+
+    name: HeadName = "lstm"
+    hidden: int = Field(128, ge=1)
+    bidirectional_layers: int = Field(1, ge=0)
+    unidirectional_layers: int = Field(0, ge=0)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    dense: int = Field(0, ge=0)
+
+
+class ModelSettings(Settings):
+    """Which network: a backbone by name (see ``deepscan models``) and its temporal head."""
+
+    backbone: str = "resnet18"
+    head: HeadSettings = HeadSettings()
+
+
+class PredictSettings(Settings):
+    """Settings of a prediction that may change its scores; they are written into the report.
+
+    Attributes:
+        frames: frames sampled evenly over the whole duration.
+        tta: test-time augmentation, the mean of the logits over several views of every crop.
+        threshold: probability from which a verdict is "fake"; None takes the detector's own.
+        device: where the networks run.
+        allow_untrained: score with random weights; every verdict is then "uncertain".
+        face: how faces are found.
+        track: how faces become people.
+    """
+
+    frames: int = Field(32, ge=1, le=10_000)
+    tta: bool = True
+    threshold: float | None = Field(None, gt=0, lt=1)
+    device: RunDevice = "auto"
+    allow_untrained: bool = False
+    face: FaceSettings = FaceSettings()
+    track: TrackSettings = TrackSettings()

@@ -1,0 +1,59 @@
+"""The one exception family of deepscan.
+
+Every message is one line in three parts: what failed, why, and what to do about it. Code outside this
+package need only catch :class:`DeepscanError`; the command line turns it into a line on stderr or a row of
+the report, never a traceback.
+"""
+
+from __future__ import annotations
+
+
+class DeepscanError(Exception):
+    """Base of everything deepscan raises on purpose.
+
+    Args:
+        what: what failed, naming the input ("clip.mp4: cannot be read").
+        why: the cause, as far as it is known.
+        hint: what a person can do next.
+        reason: a short machine-readable code (``unreadable``, ``no_video_stream``...), stable across versions.
+    """
+
+    reason: str = "error"
+
+    def __init__(self, what: str, why: str = "", hint: str = "", *, reason: str | None = None) -> None:
+        self.what, self.why, self.hint = what, why, hint
+        if reason is not None:
+            self.reason = reason
+        super().__init__(what, why, hint)
+
+    def __str__(self) -> str:
+        text = self.what
+        if self.why:
+            text += f": {self.why}"
+        if self.hint:
+            text = f"{text.rstrip('.')}. {self.hint}"
+        return " ".join(text.split())
+
+
+class MediaError(DeepscanError):
+    """A file cannot be opened, decoded or is refused for its size."""
+
+    reason = "unreadable"
+
+
+class ModelError(DeepscanError):
+    """A detector, backbone or head is unknown, damaged or does not fit its weights."""
+
+    reason = "model"
+
+
+class ConfigError(DeepscanError):
+    """A setting is unknown or out of range."""
+
+    reason = "config"
+
+
+class OutputError(DeepscanError):
+    """A result cannot be written."""
+
+    reason = "output"

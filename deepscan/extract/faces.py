@@ -1,0 +1,120 @@
+"""Faces in frames: MTCNN (Zhang et al., IEEE SPL 2016) from facenet-pytorch, whose weights come in its wheel.
+
+The only file that knows facenet-pytorch's detector and its limits: it takes equal-sized frames only, crashes on images
+under about 30 px, and answers with None or object arrays.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepscan.config import FaceSettings
+from deepscan.records import Face, RgbImage
+
+# MTCNN's pyramid needs a side well above its 12 px window; smaller images are padded to this with their own edge.
+_MIN_SIDE_PX = 64
+_PYRAMID_FACTOR = 0.709
+
+
+class FaceFinder:
+    """Finds faces in batches of RGB frames of any, also mixed, sizes.
+
+    Args:
+        settings: sizes and thresholds.
+        device: torch device for the three networks.
+    """
+
+    def __init__(self, settings: FaceSettings | None = None, device: str = "cpu") -> None:
+        from facenet_pytorch import MTCNN
+
+        self.settings = settings or FaceSettings()
+        self._mtcnn = MTCNN(
+            keep_all=True,
+            min_face_size=self.settings.detector_min_px,
+            thresholds=list(self.settings.thresholds),
+            factor=_PYRAMID_FACTOR,
+            post_process=False,
+            device=torch.device(device),
+        ).eval()
+
+    def detect(self, images: Sequence[RgbImage]) -> list[list[Face]]:
+        """Detect the faces of every image.
+
+        Args:
+            images: RGB ``uint8 [H, W, 3]``, sizes may differ.
+
+        Returns:
+            For each image its faces, largest first, boxes clipped to the image; an empty list where there is none.
+        """
+        prepared = [self._prepare(image) for image in images]
+        results: list[list[Face]] = [[] for _ in images]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, (small, _) in enumerate(prepared):
+            by_shape.setdefault(small.shape, []).append(index)
+        for indices in by_shape.values():
+            for start in range(0, len(indices), self.settings.batch_frames):
+                chunk = indices[start : start + self.settings.batch_frames]
+                found = self._detect_equal(np.stack([prepared[i][0] for i in chunk]))
+                for i, (boxes, confidences, landmarks) in zip(chunk, found, strict=True):
+                    results[i] = self._faces(boxes, confidences, landmarks, prepared[i][1], images[i].shape)
+        return results
+
+    def _prepare(self, image: RgbImage) -> tuple[RgbImage, float]:
+        """Scale down to the detection size and pad what is tiny; returns the image and source px per detection px."""
+        height, width = image.shape[:2]
+        scale = max(1.0, max(height, width) / self.settings.detect_side_px)
+        if scale > 1.0:
+            size = (max(1, round(width / scale)), max(1, round(height / scale)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            height, width = image.shape[:2]
+        if min(height, width) < _MIN_SIDE_PX:
+            right, bottom = max(0, _MIN_SIDE_PX - width), max(0, _MIN_SIDE_PX - height)
+            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return image, scale
+
+    def _detect_equal(
+        self, batch: NDArray[np.uint8]
+    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]]:
+        """Boxes ``[n, 4]``, confidences ``[n]`` and landmarks ``[n, 5, 2]`` for each of ``[B, H, W, 3]``."""
+        with torch.inference_mode():
+            boxes, confidences, landmarks = self._mtcnn.detect(batch, landmarks=True)
+        empty = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2), np.float32)
+        out = []
+        for box, confidence, points in zip(boxes, confidences, landmarks, strict=True):
+            if box is None:
+                out.append(empty)
+            else:
+                out.append(
+                    (
+                        np.asarray(box, np.float64),
+                        np.asarray(confidence, np.float64),
+                        np.asarray(points, np.float32),
+                    )
+                )
+        return out
+
+    def _faces(
+        self,
+        boxes: NDArray[np.float64],
+        confidences: NDArray[np.float64],
+        landmarks: NDArray[np.float32],
+        scale: float,
+        shape: tuple[int, ...],
+    ) -> list[Face]:
+        height, width = shape[:2]
+        limit = np.array([width, height, width, height], dtype=np.float64)
+        faces = []
+        for box, confidence, points in zip(boxes, confidences, landmarks, strict=True):
+            if not (math.isfinite(confidence) and confidence >= self.settings.min_confidence):
+                continue
+            x1, y1, x2, y2 = (float(v) for v in np.clip(box * scale, 0, limit))
+            if x2 - x1 < 1 or y2 - y1 < 1:  # found in the padding
+                continue
+            faces.append(Face((x1, y1, x2, y2), min(1.0, float(confidence)), points * np.float32(scale)))
+        return sorted(faces, key=lambda f: f.size_px, reverse=True)

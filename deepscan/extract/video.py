@@ -1,0 +1,483 @@
+"""Reading videos and stills: what is in a file, and N frames spread evenly over it.
+
+One pass over the packets learns every frame's timestamp without decoding any;
+:mod:`deepscan.extract.sampling` then plans which frames to take and where a seek is quicker than decoding on.
+Timestamps are the file's own, so clips of variable frame rate come out right. Frames are handed out one by
+one and none is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from array import array
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import av
+import av.error
+import av.logging
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from deepscan.errors import MediaError
+from deepscan.extract import sampling
+from deepscan.extract.images import IMAGE_SUFFIXES, Orientation, image_size, is_image, read_image
+from deepscan.extract.sampling import Step
+from deepscan.records import Frame, MediaInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from fractions import Fraction
+    from pathlib import Path
+
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+    from deepscan.extract.sampling import Ticks
+    from deepscan.records import Kind, RgbImage
+
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "MediaLimits", "probe", "sample_frames"]
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif"})
+
+log = logging.getLogger(__name__)
+
+# Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
+# other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
+_CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
+
+# Decoders that drop frames no other frame depends on when asked packet by packet. Others read the setting
+# once when they are opened (dav1d) and would lose the frames we want.
+_SKIPPING_CODECS = frozenset({"h264", "hevc"})
+
+_NEVER_SEEK: Ticks = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What is refused before it is decoded.
+
+    Attributes:
+        max_pixels: width x height of a picture or frame. (Pillow refuses stills over 179 million by itself.)
+        max_bytes: size of the file, None for any.
+        max_duration_s: length of the video in seconds, None for any.
+    """
+
+    max_pixels: int = 8192 * 8192
+    max_bytes: int | None = None
+    max_duration_s: float | None = None
+
+
+DEFAULT_LIMITS = MediaLimits()
+
+
+class _Timeline(NamedTuple):
+    """Every frame's timestamp, known without decoding.
+
+    ``pts`` is sorted and distinct, ``keys`` too, ``end`` is when the last frame leaves the screen; all
+    in ticks of ``time_base``. ``in_order`` is set where the file has no usable timestamps of its own: the
+    k-th decoded frame then has the k-th entry, and there is no telling where a seek led.
+    """
+
+    pts: Ticks
+    keys: Ticks
+    end: int
+    time_base: Fraction
+    in_order: bool
+
+    @property
+    def duration_s(self) -> float:
+        return float((self.end - int(self.pts[0])) * self.time_base) if len(self.pts) else 0.0
+
+
+class _SeekError(Exception):
+    """A seek did not lead where the file's index says: its frames must be reached by decoding on."""
+
+
+def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
+    """What a file holds: kind, displayed size in pixels, duration in seconds, number of frames if declared.
+
+    The kind is decided by the content, not by the extension. The first frame is decoded, so that a file which
+    passes here has something to show, and its size is that after rotation.
+
+    Raises:
+        MediaError: with the reason ``not_found``, ``not_a_file``, ``empty_file``, ``unreadable``,
+            ``no_video_stream``, ``no_frames`` or ``too_large``.
+    """
+    if _checked_kind(path, limits) == "image":
+        width, height = image_size(path, limits.max_pixels)
+        return MediaInfo(path, "image", width, height, None, 1)
+    with _quiet_ffmpeg():
+        with _opened(path, limits) as (container, stream):
+            _, frame = next(_decoded(container, stream), (None, None))
+            duration_s = _declared_s(container, stream)
+            n_frames = stream.frames or None
+        if frame is None or duration_s is None:
+            # Rare: a damaged file, or a recording that was never closed (webm from a browser).
+            timeline = _timeline(path, limits)
+            if frame is None:
+                raise _nothing_decodes(path)
+            duration_s, n_frames = timeline.duration_s, len(timeline.pts)
+        _check_duration(path, duration_s, limits)
+        _check_pixels(path, frame.width, frame.height, limits)
+        width, height = frame.width, frame.height
+        if _orientation(frame).swap:
+            width, height = height, width
+        return MediaInfo(path, "video", width, height, duration_s, n_frames)
+
+
+def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[Frame]:
+    """``n_frames`` frames spread evenly over the whole video, in time order; all of them if it has fewer.
+
+    Args:
+        path: a video, or a still image, which gives one frame at 0 s.
+        n_frames: how many frames to take, at least 1. Frame i is the one nearest to
+            ``(i + 0.5) / n_frames`` of the duration.
+        limits: what to refuse.
+
+    Yields:
+        Frames with a C-contiguous RGB ``uint8 [H, W, 3]`` image, rotated as displayed, and the true time in
+        seconds from the start of the stream. One at a time: memory does not grow with the video.
+
+    A file that is cut off or damaged gives what can be decoded and a warning on the ``deepscan`` logger.
+
+    Raises:
+        ValueError: at once, if ``n_frames`` is less than 1.
+        MediaError: at the first frame, with the reasons of :func:`probe`.
+    """
+    if n_frames < 1:
+        raise ValueError(f"Invalid n_frames ({n_frames}). Supported are whole numbers from 1.")
+    return _sampled(path, n_frames, limits)
+
+
+def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
+    if _checked_kind(path, limits) == "image":
+        yield Frame(read_image(path, limits.max_pixels), time_s=0.0, index=0)
+        return
+    with _quiet_ffmpeg():
+        timeline = _timeline(path, limits, warn=True)
+        keys = _NEVER_SEEK if timeline.in_order else timeline.keys
+        steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
+        start = int(timeline.pts[0])
+        n_given = 0
+        for pts, image in _taken(path, timeline, steps, limits):
+            yield Frame(image, time_s=float((pts - start) * timeline.time_base), index=n_given)
+            n_given += 1
+        if not n_given:
+            raise _nothing_decodes(path)
+        if n_given < len(steps):
+            log.warning(
+                "%s: %d of %d frames could not be decoded; the file is damaged",
+                path.name,
+                len(steps) - n_given,
+                len(steps),
+            )
+
+
+def _taken(
+    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+) -> Iterator[tuple[int, RgbImage]]:
+    """Follow the plan; where a seek misleads, reach what is left in one pass from the start."""
+    n_done = 0
+    try:
+        for taken in _follow(path, timeline, steps, limits):
+            yield taken
+            n_done += 1
+    except _SeekError:
+        log.debug("%s: its index is wrong, reading it from the start", path.name)
+        yield from _follow(path, timeline, [Step(step.pts) for step in steps[n_done:]], limits)
+
+
+def _follow(
+    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+) -> Iterator[tuple[int, RgbImage]]:
+    wanted = None if timeline.in_order else {step.pts for step in steps}
+    to_rgb = VideoReformatter()
+    with _opened(path, limits) as (container, stream):
+        frames = _decoded(container, stream, wanted, timeline.pts if timeline.in_order else None)
+        for step in steps:
+            if step.seek_to is not None:
+                try:
+                    container.seek(step.seek_to, stream=stream)
+                except av.FFmpegError:
+                    raise _SeekError from None
+                frames = _decoded(container, stream, wanted)
+            pts, frame = next((taken for taken in frames if taken[0] >= step.pts), (None, None))
+            if step.seek_to is not None and pts != step.pts:
+                raise _SeekError
+            if pts is None or frame is None:
+                return
+            _check_pixels(path, frame.width, frame.height, limits)
+            yield pts, _rgb(frame, to_rgb)
+
+
+def _decoded(
+    container: InputContainer,
+    stream: VideoStream,
+    wanted: set[int] | None = None,
+    in_order: Ticks | None = None,
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their timestamps from where the container stands, damaged ones left out.
+
+    With ``wanted``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
+    frames get these timestamps one after the other instead of their own.
+    """
+    decoder = stream.codec_context
+    skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
+    n_seen = 0
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+        except av.FFmpegError:
+            return  # the rest of the file cannot be read
+        if packet.is_corrupt:
+            continue  # cut off in its middle; feeding it loses the good frames that wait behind it
+        if skipping:
+            decoder.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            continue  # damaged packet; the decoder picks up at a later one
+        for frame in frames:
+            pts = frame.pts if frame.pts is not None else frame.dts
+            if in_order is not None:
+                pts = int(in_order[n_seen]) if n_seen < len(in_order) else None
+            n_seen += 1
+            if pts is not None and not frame.is_corrupt:
+                yield pts, frame
+
+
+def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeline:
+    """Read the packets of the video, decoding none; raises ``no_frames`` where there are none."""
+    with _opened(path, limits) as (container, stream):
+        declared_s = _declared_s(container, stream)
+        _check_duration(path, declared_s, limits)
+        # Containers know when their audio ends too; only a stream's own duration is exact.
+        slack_s = 0.5 if stream.duration is not None else max(1.0, (declared_s or 0.0) / 10)
+        timeline = _scan(container, stream)
+    if not len(timeline.pts):
+        raise MediaError(
+            f"{path.name}: holds no frames",
+            "the video in it is empty",
+            "The recording or download may have stopped before it began; get the file again.",
+            reason="no_frames",
+        )
+    _check_duration(path, timeline.duration_s, limits)
+    if warn and declared_s is not None and timeline.duration_s < declared_s - slack_s:
+        log.warning(
+            "%s: ends after %.1f of %.1f s; the file is cut off, only that part is examined",
+            path.name,
+            timeline.duration_s,
+            declared_s,
+        )
+    return timeline
+
+
+def _scan(container: InputContainer, stream: VideoStream) -> _Timeline:
+    times, keys = array("q"), array("q")
+    end: int | None = None
+    # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
+    in_order = _is_avi(container) and bool(stream.codec_context.has_b_frames)
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            break  # cut off here: what came before is what there is
+        if packet is None:
+            break
+        if not packet.size or packet.is_corrupt:
+            continue  # an empty packet repeats the last frame, a corrupt one is cut off
+        in_order |= packet.pts is None
+        candidates = (packet.dts, packet.pts) if in_order else (packet.pts,)
+        # No time at all becomes 0, and is told by the repetition below.
+        ticks = next((ticks for ticks in candidates if ticks is not None), 0)
+        if packet.is_keyframe:
+            keys.append(ticks)
+        # Edit lists hide frames which others still need: they are decoded, and keyframes, but never shown.
+        if not packet.is_discard:
+            times.append(ticks)
+            ends_at = ticks + (packet.duration or 0)
+            end = ends_at if end is None else max(end, ends_at)
+    time_base = stream.time_base
+    assert time_base is not None  # noqa: S101 - every demuxed stream has one
+    pts = np.sort(np.frombuffer(times, dtype=np.int64)) if times else np.empty(0, dtype=np.int64)
+    distinct = np.unique(pts)
+    # Without usable timestamps the frame rate is all there is to go by.
+    if len(distinct) < (len(pts) if in_order else len(pts) / 2):
+        rate = stream.average_rate or stream.guessed_rate or 25
+        tick = max(1, round(1 / (rate * time_base)))
+        in_order = True
+        distinct = np.arange(len(pts), dtype=np.int64) * tick
+        end = len(pts) * tick
+    if len(distinct) > 1:
+        end = max(end or 0, int(distinct[-1] + np.median(np.diff(distinct))))
+    return _Timeline(distinct, np.unique(np.array(keys, dtype=np.int64)), end or 0, time_base, in_order)
+
+
+def _rgb(frame: VideoFrame, to_rgb: VideoReformatter) -> RgbImage:
+    # The frame's own colour matrix and range are used. Where none is flagged that is BT.601, limited range,
+    # as in FFmpeg and OpenCV, which decoded the datasets that detectors are trained on.
+    rgb = to_rgb.reformat(frame, format="rgb24", dst_color_range="JPEG").to_ndarray()
+    return _orientation(frame).apply(np.asarray(rgb, dtype=np.uint8))
+
+
+def _orientation(frame: VideoFrame) -> Orientation:
+    """From the display matrix itself rather than from an angle: phones also store mirrored pictures."""
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return Orientation()
+    # Rows (a b u), (c d v), (x y w): a stored point (p, q) is displayed at (a p + c q + x, b p + d q + y).
+    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(swap=True, flip_x=c < 0, flip_y=b < 0)
+    return Orientation(flip_x=a < 0, flip_y=d < 0)
+
+
+@contextmanager
+def _opened(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its main video stream, ready to decode on all cores; closed at the end."""
+    try:
+        container = av.open(
+            str(path.absolute()),
+            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            # A frame larger than its header says is refused inside the decoder, before it takes memory.
+            options={"max_pixels": str(limits.max_pixels)},
+            metadata_errors="replace",
+        )
+    except av.error.EOFError as error:
+        raise MediaError(
+            f"{path.name}: holds no frames",
+            "it ends before the video begins",
+            "The recording or download was cut off; get the file again.",
+            reason="no_frames",
+        ) from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(
+            f"{path.name}: cannot be read",
+            "it is damaged, incomplete, or no video or image",
+            "If it is a recording or download that was cut off, get the whole file; else convert it to mp4.",
+            reason="unreadable",
+        ) from error
+    with container:
+        stream = _main_stream(path, container)
+        _check_pixels(path, stream.width, stream.height, limits)
+        stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        yield container, stream
+
+
+def _main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The largest moving picture: cover art and thumbnails do not count."""
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    moving = [s for s in container.streams.video if not s.disposition & pictures]
+    if not moving:
+        sound = bool(container.streams.audio)
+        raise MediaError(
+            f"{path.name}: has no video",
+            "it holds only sound" if sound else "there are no moving pictures in it",
+            "Give a file with moving pictures.",
+            reason="no_video_stream",
+        )
+    known = [s for s in moving if s.codec_context is not None]
+    if not known:
+        raise MediaError(
+            f"{path.name}: cannot be read",
+            "its video is in a format this program cannot decode",
+            "Convert it to mp4 (H.264) first.",
+            reason="unreadable",
+        )
+    return max(known, key=lambda s: s.width * s.height)
+
+
+def _checked_kind(path: Path, limits: MediaLimits) -> Kind:
+    """The kind of a regular, readable, non-empty file within ``limits``, by its first bytes."""
+    name = path.name or str(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            why = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a device or pipe"
+            raise MediaError(f"{name}: is not a file", why, "Give a video or an image.", reason="not_a_file")
+        if not status.st_size:
+            raise MediaError(f"{name}: is empty", "", "Get the file again.", reason="empty_file")
+        if limits.max_bytes is not None and status.st_size > limits.max_bytes:
+            why = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
+            raise MediaError(f"{name}: is too large", why, "Cut or compress it first.", reason="too_large")
+        with path.open("rb") as file:
+            head = file.read(32)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path no system can have
+        raise MediaError(f"{name}: not found", "", "Check the path.", reason="not_found") from None
+    except PermissionError:
+        why = "permission denied"
+        raise MediaError(
+            f"{name}: cannot be read", why, "Allow yourself to read it first.", reason="unreadable"
+        ) from None
+    except OSError as error:
+        why = error.strerror or "the disk reports an error"
+        raise MediaError(
+            f"{name}: cannot be read", why, "Copy it to another disk.", reason="unreadable"
+        ) from error
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        # FFmpeg refuses large ones without keeping the size, and we could not say why.
+        width, height = (int.from_bytes(head[at : at + 2], "little") for at in (6, 8))
+        _check_pixels(path, width, height, limits)
+    return "image" if is_image(head) else "video"
+
+
+def _check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{path.name}: is too large",
+            f"its frames are {width:,} x {height:,} pixels, over the limit of {limits.max_pixels:,}",
+            "Scale it down first.",
+            reason="too_large",
+        )
+
+
+def _check_duration(path: Path, duration_s: float | None, limits: MediaLimits) -> None:
+    if duration_s is not None and limits.max_duration_s is not None and duration_s > limits.max_duration_s:
+        raise MediaError(
+            f"{path.name}: is too large",
+            f"it runs for {duration_s:.0f} s, the limit is {limits.max_duration_s:.0f} s",
+            "Cut out the part in question.",
+            reason="too_large",
+        )
+
+
+def _nothing_decodes(path: Path) -> MediaError:
+    return MediaError(
+        f"{path.name}: cannot be read",
+        "none of its frames can be decoded",
+        "The file is damaged; get it again.",
+        reason="unreadable",
+    )
+
+
+def _is_avi(container: InputContainer) -> bool:
+    return container.format.name == "avi"
+
+
+def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the video should be, by its header."""
+    if _is_avi(container) and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is guessed from the file's size
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration is not None else None
+
+
+@contextmanager
+def _quiet_ffmpeg() -> Iterator[None]:
+    """FFmpeg's own messages go nowhere inside the block: ours name the file and say what to do."""
+    before = av.logging.get_level()
+    av.logging.set_level(None)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)

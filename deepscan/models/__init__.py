@@ -1,0 +1,1 @@
+"""Networks: backbones, temporal heads, checkpoints and test-time augmentation."""

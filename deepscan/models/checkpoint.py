@@ -1,0 +1,250 @@
+"""Detectors on disk: a folder with ``model.safetensors`` (weights) and ``card.json`` (everything else).
+
+The card carries what prediction needs beside the weights (crop rule, normalisation, network settings, calibration) and what
+was measured. Its sha256 of the weights is checked at every load. Nothing here runs code from a file: no pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from deepscan.config import CropSettings, ModelSettings, Settings
+from deepscan.errors import ModelError
+from deepscan.files import file_sha256, temporary_beside, write_atomically
+from deepscan.models.network import DetectorNetwork
+from deepscan.models.registry import Backbone, backbone_spec, list_backbones
+
+WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
+SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
+DEFAULT_DETECTOR = "default"
+
+
+class Calibration(Settings):
+    """From logits to probabilities: ``sigmoid(logit * scale + bias)``, and what a probability means.
+
+    Attributes:
+        scale, bias: of the track's logit (Platt scaling, fitted on validation data).
+        frame_scale, frame_bias: of a single frame's logit.
+        threshold: probability from which a verdict is "fake".
+        uncertain_low, uncertain_high: between these no answer keeps the promised error rate: "uncertain".
+    """
+
+    scale: float = Field(1.0, gt=0)
+    bias: float = 0.0
+    frame_scale: float = Field(1.0, gt=0)
+    frame_bias: float = 0.0
+    threshold: float = Field(0.5, gt=0, lt=1)
+    uncertain_low: float = Field(0.5, ge=0, le=1)
+    uncertain_high: float = Field(0.5, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Calibration:
+        if not (self.uncertain_low <= self.threshold <= self.uncertain_high):
+            raise ValueError("the threshold must lie within the uncertain band")
+        if not all(math.isfinite(v) for v in (self.scale, self.bias, self.frame_scale, self.frame_bias)):
+            raise ValueError("calibration must be finite")
+        return self
+
+
+class Metric(Settings):
+    """One measured figure with its 95 % interval and its count."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int
+
+
+class DetectorCard(Settings):
+    """What a detector is and what was measured of it.
+
+    Attributes:
+        schema_id: format of this card.
+        name, version, created: of the detector.
+        network: backbone and head.
+        crop: the crop rule the weights were trained with.
+        mean, std: normalisation of RGB in [0, 1].
+        calibration: logits to verdicts.
+        weights_sha256: of the weights file; checked at load.
+        trained: false only for random weights.
+        training: how it was trained, in plain words and figures.
+        data: what it was trained on, with the terms of each source.
+        metrics: measured figures by name; each name says the data and split.
+        limits: known failures, and what it must not be used for.
+    """
+
+    schema_id: Literal["deepscan.card/1"] = "deepscan.card/1"
+    name: str
+    version: str = "1"
+    created: str = ""
+    network: ModelSettings
+    crop: CropSettings
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    calibration: Calibration = Calibration()
+    weights_sha256: str
+    trained: bool = True
+    training: dict[str, Any] = Field(default_factory=dict)
+    data: list[dict[str, str]] = Field(default_factory=list)
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    limits: list[str] = Field(default_factory=list)
+
+
+def list_detectors() -> list[str]:
+    """Names of the detectors that came with the package."""
+    return sorted(p.parent.name for p in SHIPPED_ROOT.glob(f"*/{CARD_FILE}"))
+
+
+def resolve_detector(name_or_path: str | Path) -> Path:
+    """The folder of a detector given by its shipped name, its folder or a file in it.
+
+    Raises:
+        ModelError: there is none; the message lists the known ones.
+    """
+    text = str(name_or_path)
+    if text in list_detectors():
+        return SHIPPED_ROOT / text
+    path = Path(text).expanduser()
+    folder = path.parent if path.name in (WEIGHTS_FILE, CARD_FILE) else path
+    if (folder / CARD_FILE).is_file():
+        return folder
+    known = ", ".join(list_detectors())
+    why = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
+    hint = f"Known detectors: {known}; or give the folder of a trained one."
+    if text in list_backbones() or text.startswith("timm:"):
+        why = "that is a backbone, and it has no trained weights"
+        hint += " To run it with random weights, which say nothing about a video, add --allow-untrained."
+    raise ModelError(f"Unknown model '{text}'", why, hint, reason="unknown_model")
+
+
+def load_card(folder: Path) -> DetectorCard:
+    """Read and validate ``card.json``.
+
+    Raises:
+        ModelError: missing, not JSON, or not a valid card.
+    """
+    try:
+        return DetectorCard.model_validate_json((folder / CARD_FILE).read_bytes())
+    except OSError as error:
+        raise ModelError(f"{folder / CARD_FILE} cannot be read", error.strerror or "") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ModelError(
+            f"{folder / CARD_FILE} is not a valid model card", f"{where}: {first['msg']}", "Train or copy it again."
+        ) from error
+
+
+def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
+    """Load a detector's network in evaluation mode, with its card.
+
+    Raises:
+        ModelError: a file is missing or damaged, the sha256 differs, or the weights do not fit the card.
+    """
+    card = load_card(folder)
+    file = folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
+    digest = file_sha256(file)
+    if digest != card.weights_sha256:
+        raise ModelError(
+            f"{file} is damaged or was exchanged",
+            f"its sha256 is {digest[:12]}..., the card says {card.weights_sha256[:12]}...",
+            "Copy or install the model again.",
+        )
+    network = DetectorNetwork(card.network)
+    try:
+        state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read", str(error)) from error
+    _load_state(network, state, file)
+    return network.eval(), card
+
+
+def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *, half: bool = False) -> DetectorCard:
+    """Write a detector atomically: the weights first, the card that vouches for them last.
+
+    Args:
+        folder: made if missing.
+        network: its weights are written in float32, or in float16 when ``half``.
+        card: its ``weights_sha256`` is filled in.
+
+    Returns:
+        The card as written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
+        for name, value in network.state_dict().items()
+    }
+    with temporary_beside(folder / WEIGHTS_FILE) as temporary:
+        save_file(state, temporary)
+        card = card.model_copy(update={"weights_sha256": file_sha256(temporary)})
+    write_atomically(folder / CARD_FILE, (json.dumps(card.model_dump(mode="json"), indent=1) + "\n").encode())
+    return card
+
+
+def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, DetectorCard]:
+    """A detector with random weights, for trying things out; its card says ``trained: false``."""
+    spec = backbone_spec(backbone)
+    settings = ModelSettings(backbone=backbone)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = DetectorNetwork(settings).eval()
+    card = DetectorCard(
+        name=f"untrained {backbone}",
+        network=settings,
+        crop=CropSettings(size_px=spec.input_size_px),
+        mean=spec.mean,
+        std=spec.std,
+        weights_sha256="",
+        trained=False,
+    )
+    return network, card
+
+
+def load_backbone_weights(backbone: Backbone, file: Path) -> None:
+    """Load published weights of a backbone (``.safetensors``, or ``.pt``/``.pth`` without running code).
+
+    Entries of a classifier that the backbone does not have (facenet-pytorch's ``logits``, torchvision's ``fc``, timm's
+    ``classifier`` and ``head``) are left out.
+
+    Raises:
+        ModelError: unreadable, unsafe, or not this backbone's weights.
+    """
+    try:
+        if file.suffix == ".safetensors":
+            state = load_file(file)
+        else:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - unpickling a stranger's file may raise anything
+        raise ModelError(
+            f"{file} cannot be read as weights",
+            type(error).__name__,
+            "Only safetensors files and plain state dicts are read; files that carry code are refused.",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"{file} holds no state dict", "", "Save it with torch.save(model.state_dict(), ...).")
+    net = getattr(backbone, "net", backbone)
+    classifier = ("logits.", "fc.", "classifier.", "head.")
+    wanted = net.state_dict().keys()
+    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(classifier)}
+    _load_state(net, state, file)
+
+
+def _load_state(network: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    try:
+        network.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        why = lines[1].strip() if len(lines) > 1 else str(error)
+        raise ModelError(f"{file} does not fit the network", why[:200]) from error

@@ -1,0 +1,39 @@
+"""From crops to what a network takes, and the views of test-time augmentation. Used by training and prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Triple = tuple[float, float, float]
+
+# Share of the side that the zoomed view keeps, and the exponent of the brightened one.
+_ZOOM, _GAMMA = 0.92, 0.85
+
+
+def to_unit(crops: NDArray[np.uint8]) -> Tensor:
+    """RGB ``uint8 [..., H, W, 3]`` as ``float32 [..., 3, H, W]`` in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(crops)).float().div_(255).movedim(-1, -3)
+
+
+def normalise(unit: Tensor, mean: Triple, std: Triple) -> Tensor:
+    """Subtract the mean and divide by the standard deviation, per channel, of ``[..., 3, H, W]``."""
+    shape = (3, 1, 1)
+    centre = torch.tensor(mean, dtype=unit.dtype, device=unit.device).view(shape)
+    return (unit - centre) / torch.tensor(std, dtype=unit.dtype, device=unit.device).view(shape)
+
+
+def tta_views(unit: Tensor) -> Tensor:
+    """Views of crops ``float32 [N, 3, H, W]`` in [0, 1] for test-time augmentation, as ``[V, N, 3, H, W]``.
+
+    As they are; mirrored; slightly closer; mirrored and slightly brighter.
+    """
+    size = unit.shape[-2:]
+    cut = [round(s * (1 - _ZOOM) / 2) for s in size]
+    inner = unit[..., cut[0] : size[0] - cut[0], cut[1] : size[1] - cut[1]]
+    closer = F.interpolate(inner, size=size, mode="bilinear", align_corners=False)
+    mirrored = unit.flip(-1)
+    return torch.stack([unit, mirrored, closer, mirrored**_GAMMA])

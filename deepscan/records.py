@@ -1,0 +1,223 @@
+"""The values that flow through deepscan: frame -> face -> track -> crop -> score -> verdict -> report.
+
+All are frozen. Units are in field names (``_s`` seconds, ``_px`` pixels). Boxes are ``(x1, y1, x2, y2)`` in
+pixels of the frame as it is displayed, after rotation; images are RGB ``uint8`` of shape ``[H, W, 3]``.
+Probabilities are P(fake).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+RgbImage = NDArray[np.uint8]
+Landmarks = NDArray[np.float32]
+Box = tuple[float, float, float, float]
+Kind = Literal["video", "image"]
+
+
+class VerdictLabel(StrEnum):
+    """What deepscan answers. Only the first three come with a probability."""
+
+    FAKE = "fake"
+    REAL = "real"
+    UNCERTAIN = "uncertain"
+    NOT_APPLICABLE = "not_applicable"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame.
+
+    Attributes:
+        image: RGB ``uint8 [H, W, 3]``, rotated as it is displayed.
+        time_s: presentation time in seconds from the start of the stream.
+        index: position among the sampled frames, from 0.
+    """
+
+    image: RgbImage
+    time_s: float
+    index: int
+
+    def __post_init__(self) -> None:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype.name != "uint8":
+            raise ValueError(f"Invalid image ({self.image.dtype} {self.image.shape}). Supported is uint8 [H, W, 3].")
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        return f"Frame(index={self.index}, time_s={self.time_s:.3f}, {width}x{height})"
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One detected face: box, detector confidence in [0, 1] and landmarks ``float32 [5, 2]`` as (x, y):
+    left eye, right eye, nose, left and right mouth corner, as seen in the image."""
+
+    box: Box
+    confidence: float
+    landmarks: Landmarks
+
+    @property
+    def width_px(self) -> float:
+        return self.box[2] - self.box[0]
+
+    @property
+    def height_px(self) -> float:
+        return self.box[3] - self.box[1]
+
+    @property
+    def size_px(self) -> float:
+        """The shorter side of the box: what "a face of 40 px" means everywhere in deepscan."""
+        return min(self.width_px, self.height_px)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A face in one sampled frame. ``brightness`` is the crop's mean luma in [0, 255]."""
+
+    frame_index: int
+    time_s: float
+    face: Face
+    brightness: float = 128.0
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One person through an unbroken shot: sightings in time order, at most one a frame."""
+
+    id: int
+    sightings: tuple[Sighting, ...]
+
+    @property
+    def start_s(self) -> float:
+        return self.sightings[0].time_s
+
+    @property
+    def end_s(self) -> float:
+        return self.sightings[-1].time_s
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the network says of one track, before calibration.
+
+    Attributes:
+        video_logit: logit of the temporal head for the whole track.
+        frame_logits: one logit per sighting from the frame-level head, ``float64 [T]``.
+    """
+
+    video_logit: float
+    frame_logits: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult:
+    """One sighting with its calibrated probability."""
+
+    time_s: float
+    box: Box
+    confidence: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrackResult:
+    """One person's verdict and timeline."""
+
+    id: int
+    verdict: VerdictLabel
+    probability: float
+    start_s: float
+    end_s: float
+    frames: tuple[FrameResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of one track in which consecutive frames look manipulated."""
+
+    track: int
+    start_s: float
+    end_s: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer for one input: label, calibrated P(fake) where there is one, why, and what it rests on."""
+
+    label: VerdictLabel
+    probability: float | None = None
+    reason: str | None = None
+    message: str | None = None
+    tracks: tuple[TrackResult, ...] = ()
+    segments: tuple[Segment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Everything deepscan says of one input; one entry of ``results`` in the report."""
+
+    path: str
+    sha256: str | None
+    kind: Kind | None
+    verdict: VerdictLabel
+    reason: str | None = None
+    message: str | None = None
+    probability: float | None = None
+    duration_s: float | None = None
+    frames_sampled: int = 0
+    frames_with_face: int = 0
+    tracks: tuple[TrackResult, ...] = ()
+    segments: tuple[Segment, ...] = ()
+    timing_s: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which detector gave the scores, and with which settings.
+
+    ``trained`` is false for random weights: such a report is no evidence.
+    """
+
+    name: str
+    sha256: str | None
+    threshold: float
+    uncertain_band: tuple[float, float]
+    trained: bool
+    backbone: str
+    head: str
+    version: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A whole run: deepscan's version, the model, and one result per input, in input order."""
+
+    version: str
+    model: ModelInfo
+    results: tuple[Result, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every input was answered, 3 when at least one could not be read or scored."""
+        return 3 if any(r.verdict is VerdictLabel.ERROR for r in self.results) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What the container says of itself; ``duration_s`` and ``n_frames`` are None for an image."""
+
+    path: Path
+    kind: Kind
+    width_px: int
+    height_px: int
+    duration_s: float | None
+    n_frames: int | None

@@ -1,0 +1,138 @@
+"""From scores to an answer. Calibration, thresholds and abstention live here and only here.
+
+A track's logit becomes a calibrated probability, a probability a verdict; a video is fake when any of its people
+is. Where the evidence does not carry an answer, none is given, and the reason says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.extract.people import Extraction
+from deepscan.models.checkpoint import Calibration
+from deepscan.records import FrameResult, Score, Segment, Track, TrackResult, Verdict, VerdictLabel
+
+# A face this dark (mean luma of 255) shows the network sensor noise, not skin.
+TOO_DARK_LUMA = 16.0
+# A run of suspicious frames this long, holding this share of a person's frames, contradicts a verdict of "real".
+CONFLICT_RUN_FRAMES = 3
+CONFLICT_SHARE = 0.25
+
+MESSAGES = {
+    "no_face": "No face was found, so there is nothing to judge.",
+    "no_stable_face": "Something face-like showed up in single frames only, never long enough to be a person.",
+    "face_too_small": "The faces are too small to judge; a closer or sharper copy may help.",
+    "too_dark": "The faces are too dark to judge.",
+    "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
+    "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
+    "untrained_model": "Random weights were used: this says nothing about the file.",
+}
+
+
+def is_too_dark(track: Track) -> bool:
+    """Whether most of a track's crops are too dark to judge."""
+    return float(np.median([s.brightness for s in track.sightings])) < TOO_DARK_LUMA
+
+
+def abstain(found: Extraction, min_face_px: int) -> Verdict:
+    """The answer for an input of which nobody can be scored."""
+    if found.frames_with_face == 0:
+        reason = "no_face"
+    elif found.n_usable == 0:
+        reason = "face_too_small"
+    else:
+        reason = "too_dark" if found.people else "no_stable_face"
+    message = MESSAGES[reason]
+    if reason == "face_too_small":
+        message += f" The largest is {found.largest_px:.0f} pixels wide; at least {min_face_px} are needed."
+    return Verdict(VerdictLabel.NOT_APPLICABLE, None, reason, message)
+
+
+def decide(
+    tracks: Sequence[Track],
+    scores: Sequence[Score],
+    calibration: Calibration,
+    *,
+    threshold: float | None = None,
+    trained: bool = True,
+) -> Verdict:
+    """The answer for an input with at least one scored track.
+
+    Args:
+        tracks: the people, at least one.
+        scores: one for each track.
+        calibration: of the detector.
+        threshold: the user's own; it replaces the detector's threshold and its uncertain band.
+        trained: false for random weights: the verdict is then always "uncertain".
+    """
+    if threshold is not None:
+        calibration = calibration.model_copy(
+            update={"threshold": threshold, "uncertain_low": threshold, "uncertain_high": threshold}
+        )
+    results, segments, reasons = [], [], []
+    for track, score in zip(tracks, scores, strict=True):
+        probability = float(_sigmoid(np.asarray(score.video_logit * calibration.scale + calibration.bias)))
+        frames = _sigmoid(score.frame_logits * calibration.frame_scale + calibration.frame_bias)
+        found = _segments(track, frames, calibration.threshold)
+        label, reason = _label(probability, calibration), None
+        if label is VerdictLabel.UNCERTAIN:
+            reason = "low_confidence"
+        elif label is VerdictLabel.REAL and _conflicts(frames, calibration.threshold):
+            label, reason = VerdictLabel.UNCERTAIN, "conflicting"
+        if not trained:
+            label, reason = VerdictLabel.UNCERTAIN, "untrained_model"
+        if label is not VerdictLabel.REAL:
+            segments += found
+        results.append(_track_result(track, label, probability, frames))
+        reasons.append(reason)
+    # The most suspicious person decides; among equals fake before uncertain before real.
+    rank = {VerdictLabel.FAKE: 2, VerdictLabel.UNCERTAIN: 1, VerdictLabel.REAL: 0}
+    worst = max(range(len(results)), key=lambda i: (rank[results[i].verdict], results[i].probability))
+    reason = reasons[worst]
+    message = MESSAGES[reason] if reason else None
+    return Verdict(
+        results[worst].verdict, results[worst].probability, reason, message, tuple(results), tuple(segments)
+    )
+
+
+def _label(probability: float, calibration: Calibration) -> VerdictLabel:
+    if calibration.uncertain_low < probability < calibration.uncertain_high:
+        return VerdictLabel.UNCERTAIN
+    return VerdictLabel.FAKE if probability >= calibration.threshold else VerdictLabel.REAL
+
+
+def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Start and end (exclusive) of every run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _conflicts(frames: NDArray[np.float64], threshold: float) -> bool:
+    longest = max((b - a for a, b in _runs(frames >= threshold)), default=0)
+    return longest >= CONFLICT_RUN_FRAMES and longest >= CONFLICT_SHARE * len(frames)
+
+
+def _segments(track: Track, frames: NDArray[np.float64], threshold: float) -> list[Segment]:
+    """Runs of at least two consecutive frames at or above the threshold."""
+    return [
+        Segment(track.id, track.sightings[a].time_s, track.sightings[b - 1].time_s, float(frames[a:b].mean()))
+        for a, b in _runs(frames >= threshold)
+        if b - a >= 2
+    ]
+
+
+def _track_result(
+    track: Track, label: VerdictLabel, probability: float, frames: NDArray[np.float64]
+) -> TrackResult:
+    rows = tuple(
+        FrameResult(s.time_s, s.face.box, s.face.confidence, float(p))
+        for s, p in zip(track.sightings, frames, strict=True)
+    )
+    return TrackResult(track.id, label, probability, track.start_s, track.end_s, rows)
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64))))  # tanh: no overflow for large logits

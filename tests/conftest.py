@@ -1,0 +1,83 @@
+"""Clips that many tests share, and the rule that no test may log an error unseen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from hypothesis import settings
+from numpy.typing import NDArray
+from PIL import Image
+
+# The same examples on every run and machine; a slow machine is no failure.
+settings.register_profile("deepscan", derandomize=True, deadline=None)
+settings.load_profile("deepscan")
+
+
+class _Collector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(level=logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
+@pytest.fixture(autouse=True)
+def no_error_logged() -> Iterator[None]:
+    """Fails a test during which `deepscan` logs at ERROR: what it says on purpose, it raises."""
+    logger = logging.getLogger("deepscan")
+    collector = _Collector()
+    logger.addHandler(collector)
+    yield
+    logger.removeHandler(collector)
+    assert not collector.messages, f"logged at ERROR: {collector.messages}"
+
+
+@pytest.fixture(scope="session")
+def portrait() -> NDArray[np.uint8]:
+    """One person, RGB uint8 [512, 512, 3], read-only."""
+    image = clips.portrait()
+    image.setflags(write=False)
+    return image
+
+
+@pytest.fixture(scope="session")
+def portrait_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The portrait as a JPEG."""
+    path = tmp_path_factory.mktemp("stills") / "portrait.jpg"
+    Image.fromarray(clips.portrait()).save(path, quality=92)
+    return path
+
+
+@pytest.fixture(scope="session")
+def face_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2.4 s, 320x240 at 25 frames/s with sound: one face moving slowly."""
+    path = tmp_path_factory.mktemp("clips") / "face.mp4"
+    return clips.write_video(path, clips.moving_portrait(60), audio=True)
+
+
+@pytest.fixture(scope="session")
+def two_people_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 s, 480x240 at 25 frames/s: two faces side by side throughout."""
+    path = tmp_path_factory.mktemp("clips") / "two_people.mp4"
+    return clips.write_video(path, clips.two_people_frames(50))
+
+
+@pytest.fixture(scope="session")
+def cut_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 s, 320x240 at 25 frames/s: one person, a hard cut at 1 s, another person."""
+    path = tmp_path_factory.mktemp("clips") / "cut.mp4"
+    frames = [*clips.moving_portrait(25), *clips.moving_portrait(25, image=clips.other_person())]
+    return clips.write_video(path, frames)
+
+
+@pytest.fixture(scope="session")
+def no_face_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 s, 320x240 at 25 frames/s: moving colours, nobody in it."""
+    path = tmp_path_factory.mktemp("clips") / "no_face.mp4"
+    return clips.write_video(path, clips.texture_frames(50))

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepscan.extract import sampling
+
+gaps = st.lists(st.integers(1, 50), min_size=0, max_size=300)
+
+
+@st.composite
+def timelines(draw):
+    """Timestamps of a clip of any frame rate, when it ends, and some of the frames as keyframes."""
+    pts = np.cumsum([draw(st.integers(-1000, 1000)), *draw(gaps)]).astype(np.int64)
+    is_key = np.array(draw(st.lists(st.booleans(), min_size=len(pts), max_size=len(pts))))
+    return pts, int(pts[-1]) + draw(st.integers(0, 100)), pts[is_key]
+
+
+def frames_decoded(pts, steps):
+    """How many frames following the plan decodes, and how many seeks it makes."""
+    n_decoded = n_seeks = 0
+    here = -1
+    for step in steps:
+        target = int(np.searchsorted(pts, step.pts))
+        if step.seek_to is not None:
+            here = int(np.searchsorted(pts, step.seek_to)) - 1
+            n_seeks += 1
+        n_decoded += target - here
+        here = target
+    return n_decoded, n_seeks
+
+
+@settings(max_examples=200)
+@given(timelines(), st.integers(1, 100))
+def test_choose_gives_distinct_frames_in_order_and_as_many_as_there_are(timeline, n):
+    pts, end, _ = timeline
+    picked = sampling.choose(pts, end, n)
+    assert len(picked) == min(n, len(pts))
+    assert (np.diff(picked) > 0).all()
+    assert picked[0] >= 0
+    assert picked[-1] < len(pts)
+
+
+@settings(max_examples=200)
+@given(st.integers(1, 500), st.integers(1, 500), st.integers(1, 40), st.integers(-99, 99))
+def test_choose_spreads_over_the_whole_of_a_clip_of_constant_rate(n_frames, n, interval, start):
+    pts = start + np.arange(n_frames, dtype=np.int64) * interval
+    picked = sampling.choose(pts, int(pts[-1]) + interval, n)
+    if n < n_frames:
+        middles = start + (np.arange(n) + 0.5) * n_frames * interval / n
+        # Nearest is half a frame off at most; where that one is taken, the next.
+        assert np.abs(pts[picked] - middles).max() <= interval
+        steps = np.diff(picked)
+        assert n == 1 or steps.max() - steps.min() <= 1
+    else:
+        assert picked.tolist() == list(range(n_frames))
+
+
+def test_choose_goes_by_time_not_by_frame_number():
+    # 100 frames in the first second, then one a second for nine.
+    pts = np.concatenate([np.arange(100) * 10, np.arange(1, 10) * 1000]).astype(np.int64)
+    times = pts[sampling.choose(pts, 10_000, 5)]
+    assert times.tolist() == [1000, 3000, 5000, 7000, 9000]
+
+
+def test_choose_when_everything_happens_at_once():
+    # Ten frames in 9 ticks, the last of which stays on the screen for long.
+    pts = np.arange(10, dtype=np.int64)
+    assert sampling.choose(pts, 1000, 3).tolist() == [7, 8, 9]
+
+
+@settings(max_examples=200)
+@given(timelines(), st.integers(1, 40), st.integers(0, 60))
+def test_plan_never_costs_more_than_one_pass(timeline, n, seek_cost):
+    pts, end, keys = timeline
+    steps = sampling.plan(pts, end, keys, n, seek_cost)
+    n_decoded, n_seeks = frames_decoded(pts, steps)
+    one_pass = int(np.searchsorted(pts, steps[-1].pts)) + 1
+    assert n_decoded + n_seeks * seek_cost <= one_pass
+
+
+@settings(max_examples=200)
+@given(timelines(), st.integers(1, 40), st.integers(0, 60))
+def test_plan_seeks_only_forward_to_the_last_keyframe_before_its_frame(timeline, n, seek_cost):
+    pts, end, keys = timeline
+    steps = sampling.plan(pts, end, keys, n, seek_cost)
+    assert [step.pts for step in steps] == pts[sampling.choose(pts, end, n)].tolist()
+    before = None
+    for step in steps:
+        if step.seek_to is not None:
+            assert step.seek_to == keys[keys <= step.pts].max()
+            assert before is None or step.seek_to > before
+        before = step.pts
+
+
+@settings(max_examples=50)
+@given(timelines(), st.integers(1, 40))
+def test_plan_without_keyframes_or_with_dear_seeks_is_one_pass(timeline, n):
+    pts, end, keys = timeline
+    assert all(s.seek_to is None for s in sampling.plan(pts, end, keys[:0], n, 0))
+    assert all(s.seek_to is None for s in sampling.plan(pts, end, keys, n, 10**9))
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "route"), [(300, "one pass"), (100_000, "seeks")], ids=["ten seconds", "an hour"]
+)
+def test_plan_takes_the_quicker_route_for_the_length(n_frames, route):
+    pts = np.arange(n_frames, dtype=np.int64)
+    steps = sampling.plan(pts, n_frames, pts[::250], 32)
+    n_seeks = sum(s.seek_to is not None for s in steps)
+    assert n_seeks <= 1 if route == "one pass" else n_seeks >= 31
