@@ -19,6 +19,8 @@ import typer
 from deepscan import __version__
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from deepscan.config import PredictSettings
     from deepscan.records import Report, Result
 
@@ -68,10 +70,14 @@ def _app(
 def predict(
     paths: Annotated[list[str], typer.Argument(help="Videos, images, folders or patterns.", show_default=False)],
     json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout, instead of the table.")
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout, instead of the table."),
     ] = None,
     csv_file: Annotated[
-        str | None, typer.Option("--csv", metavar="FILE", help="Write one line a file as CSV; '-' is stdout, instead of the table.")
+        str | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write one line a file as CSV; '-' is stdout, instead of the table."
+        ),
     ] = None,
     frames: Annotated[
         int | None,
@@ -107,7 +113,9 @@ def predict(
     if json_file == "-" and csv_file == "-":
         _fail("--json - and --csv - both want stdout. Give one of them a file name.", EXIT_USAGE)
     try:
-        settings = _settings(frames=frames, tta=tta, threshold=threshold, device=device.value, allow_untrained=allow_untrained)
+        settings = _settings(
+            frames=frames, tta=tta, threshold=threshold, device=device.value, allow_untrained=allow_untrained
+        )
         report, interrupted = _predict_all(paths, model, settings)
         _write(report, json_file, csv_file)
     except DeepscanError as error:
@@ -184,18 +192,21 @@ def _write(report: Report, json_file: str | None, csv_file: str | None) -> None:
     from deepscan.files import write_atomically
     from deepscan.report import print_table, to_csv, to_json
 
-    for target, render in ((json_file, to_json), (csv_file, to_csv)):
-        if target == "-":
-            sys.stdout.write(render(report))
-        elif target is not None:
-            write_atomically(Path(target), render(report).encode())
+    outputs = ((json_file, to_json), (csv_file, to_csv))
+    # First to stdout: a file that cannot be written must not cost the answer.
     if "-" not in (json_file, csv_file):
         from rich.console import Console
 
         print_table(report, Console())
+    for target, render in outputs:
+        if target == "-":
+            sys.stdout.write(render(report))
+    for target, render in outputs:
+        if target not in (None, "-"):
+            write_atomically(Path(str(target)), render(report).encode())
 
 
-def _stderr():  # type: ignore[no-untyped-def]
+def _stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True)

@@ -5,9 +5,9 @@ Unknown keys are refused. Units are in the names.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 HeadName = Literal["lstm", "mean", "attention"]
 RunDevice = Literal["auto", "cpu", "cuda", "mps"]
@@ -95,6 +95,12 @@ class HeadSettings(Settings):
     unidirectional_layers: int = Field(0, ge=0)
     dropout: float = Field(0.2, ge=0, lt=1)
     dense: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if self.name == "lstm" and self.bidirectional_layers + self.unidirectional_layers == 0:
+            raise ValueError("an lstm head needs at least one layer")
+        return self
 
 
 class ModelSettings(Settings):

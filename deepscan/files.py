@@ -26,7 +26,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         OutputError: the folder cannot be written to.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     os.close(handle)

@@ -11,7 +11,16 @@ from rich.table import Table
 
 from deepscan import __version__
 
-_PACKAGES = ("torch", "torchvision", "facenet-pytorch", "timm", "av", "opencv-python-headless", "numpy", "pillow")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "facenet-pytorch",
+    "timm",
+    "av",
+    "opencv-python-headless",
+    "numpy",
+    "pillow",
+)
 
 
 def print_models() -> None:
@@ -23,8 +32,11 @@ def print_models() -> None:
     console = Console()
     for name in list_detectors():
         card = load_card(SHIPPED_ROOT / name)
-        console.print(f"[bold]{name}[/] {card.version}: {card.network.backbone} + {card.network.head.name}, "
-                      f"{card.crop.size_px} px, sha256 {card.weights_sha256[:12]}", highlight=False)
+        console.print(
+            f"[bold]{name}[/] {card.version}: {card.network.backbone} + {card.network.head.name}, "
+            f"{card.crop.size_px} px, sha256 {card.weights_sha256[:12]}",
+            highlight=False,
+        )
         table = Table(show_edge=False, pad_edge=False)
         for column in ("Measured", "Value", "95 % interval", "n"):
             table.add_column(column, justify="left" if column == "Measured" else "right")
@@ -45,7 +57,10 @@ def print_models() -> None:
     console.print(backbones)
     console.print("\nHeads: lstm (default), mean, attention", highlight=False)
     found = find_vggface2_file()
-    console.print(f"VGGFace2 weights for inception_resnet_v1: {found or 'not found (optional, for training)'}", highlight=False)
+    console.print(
+        f"VGGFace2 weights for inception_resnet_v1: {found or 'not found (optional, for training)'}",
+        highlight=False,
+    )
 
 
 def print_info() -> None:
@@ -58,7 +73,10 @@ def print_info() -> None:
         ("deepscan", __version__),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
         *((name, _version(name)) for name in _PACKAGES),
-        ("FFmpeg libraries", ", ".join(f"{k} {'.'.join(map(str, v))}" for k, v in sorted(av.library_versions.items()))),
+        (
+            "FFmpeg libraries",
+            ", ".join(f"{k} {'.'.join(map(str, v))}" for k, v in sorted(av.library_versions.items())),
+        ),
         ("Device", _devices()),
         ("CPU", f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"),
         ("Threads", f"torch {torch.get_num_threads()}, OpenCV {cv2.getNumThreads()}"),

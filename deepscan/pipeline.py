@@ -79,9 +79,7 @@ class Detector:
         """
         start = time.perf_counter()
         path, settings = Path(path), self.settings
-        found = extract_people(
-            path, settings.frames, self._finder, self.card.crop, settings.track, MediaLimits()
-        )
+        found = extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, MediaLimits())
         scoring = time.perf_counter()
         verdict = self._judge(found)
         score_s = time.perf_counter() - scoring
@@ -113,9 +111,9 @@ class Detector:
 
     def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
+        if error is not None:
+            return _error_result(path, error.reason, str(error))
         try:
-            if error is not None:
-                raise error
             return self.predict(path)
         except DeepscanError as failure:
             return _error_result(path, failure.reason, str(failure))
@@ -123,7 +121,9 @@ class Detector:
             # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
             log.debug("%s: unexpected failure", path, exc_info=True)
             text = f"{path.name} could not be judged: unexpected {type(failure).__name__}: {failure}"
-            return _error_result(path, "internal", f"{' '.join(text.split())[:300]}. Run again with --verbose for details.")
+            return _error_result(
+                path, "internal", f"{' '.join(text.split())[:300]}. Run again with --verbose for details."
+            )
 
     def report(self, results: Iterable[Result]) -> Report:
         """A report of this detector over results."""

@@ -213,7 +213,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the container says of itself; ``duration_s`` and ``n_frames`` are None for an image."""
+    """What the container says of itself; ``duration_s`` is None for an image, ``n_frames`` where it is not declared."""
 
     path: Path
     kind: Kind

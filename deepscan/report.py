@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +54,7 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 def to_json(report: Report) -> str:
     """The report as JSON text, ending in a newline."""
-    return json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return _encodable(json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def to_csv(report: Report) -> str:
@@ -71,7 +71,7 @@ def to_csv(report: Report) -> str:
             "model_sha256": report.model.sha256,
         }
         writer.writerow({name: row[name] for name in CSV_COLUMNS})
-    return out.getvalue()
+    return _encodable(out.getvalue())
 
 
 def result_to_dict(result: Result) -> dict[str, Any]:
@@ -99,14 +99,17 @@ def print_table(report: Report, console: Console) -> None:
         console.print(
             Text("Random weights: these figures say nothing about the files.", style="bold white on red"),
         )
-    console.print(_table(report.results))
-    details = [line for r in report.results for line in _details(r)]
+    root = _common_folder(report.results)
+    if root:
+        console.print(Text(f"In {_printable(root)}"))
+    console.print(_table(report.results, root))
+    details = [line for r in report.results for line in _details(r, root)]
     if details:
         console.print(Group(*details))
-    console.print(_legend(report), style="dim")
+    console.print(Text(_legend(report), style="dim"))
 
 
-def _table(results: Iterable[Result]) -> Table:
+def _table(results: Iterable[Result], root: str) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("File", overflow="fold", ratio=3)
     table.add_column("Verdict", no_wrap=True)
@@ -117,21 +120,21 @@ def _table(results: Iterable[Result]) -> Table:
     for result in results:
         style, word = _STYLES[result.verdict]
         table.add_row(
-            escape(result.path),
+            Text(_printable(_below(result.path, root))),
             Text(word, style=style),
             "-" if result.probability is None else _percent(result.probability),
             str(len(result.tracks)) if result.tracks else "-",
             _length(result),
-            escape(result.message or ""),
+            Text(_printable(result.message or "")),
         )
     return table
 
 
-def _details(result: Result) -> list[RenderableType]:
+def _details(result: Result, root: str) -> list[RenderableType]:
     """Who and when, for files where there is something to point at."""
     if len(result.tracks) < 2 and not result.segments:
         return []
-    lines: list[RenderableType] = [Text(f"\n{result.path}", style="bold")]
+    lines: list[RenderableType] = [Text(f"\n{_printable(_below(result.path, root))}", style="bold")]
     for track in result.tracks:
         style, word = _STYLES[track.verdict]
         line = Text(f"  person {track.id}, seen {_span(track.start_s, track.end_s)}: ")
@@ -141,6 +144,19 @@ def _details(result: Result) -> list[RenderableType]:
             line.append(f"; frames look manipulated at {', '.join(spans)}")
         lines.append(line)
     return lines
+
+
+def _common_folder(results: Sequence[Result]) -> str:
+    """The folder that all files share: said once, it need not fill the table's narrow column."""
+    folders = [os.path.dirname(r.path) for r in results]  # noqa: PTH120 - paths are shown as they were given
+    try:
+        return os.path.commonpath(folders) if len(folders) > 1 else ""
+    except ValueError:  # relative and absolute paths, or several drives
+        return ""
+
+
+def _below(path: str, root: str) -> str:
+    return path.removeprefix(root).lstrip(os.sep) if root else path
 
 
 def _legend(report: Report) -> str:
@@ -194,6 +210,16 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
+def _encodable(text: str) -> str:
+    """File names that are not UTF-8 carry lone surrogates, which no file takes: written as JSON's own escapes."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a file name must not steer the terminal."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in _encodable(text))
+
+
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
 
@@ -212,5 +238,5 @@ def _length(result: Result) -> str:
         return "image"
     if result.duration_s is None:
         return "-"
-    minutes, seconds = divmod(result.duration_s, 60)
+    minutes, seconds = divmod(round(result.duration_s, 1), 60)
     return f"{int(minutes)}:{seconds:04.1f}" if minutes else f"{seconds:.1f} s"

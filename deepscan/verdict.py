@@ -6,6 +6,7 @@ is. Where the evidence does not carry an answer, none is given, and the reason s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,7 +26,7 @@ MESSAGES = {
     "no_face": "No face was found, so there is nothing to judge.",
     "no_stable_face": "Something face-like showed up in single frames only, never long enough to be a person.",
     "face_too_small": "The faces are too small to judge; a closer or sharper copy may help.",
-    "too_dark": "The faces are too dark to judge.",
+    "too_dark": "It is too dark to find or judge a face.",
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
     "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
     "untrained_model": "Random weights were used: this says nothing about the file.",
@@ -40,7 +41,7 @@ def is_too_dark(track: Track) -> bool:
 def abstain(found: Extraction, min_face_px: int) -> Verdict:
     """The answer for an input of which nobody can be scored."""
     if found.frames_with_face == 0:
-        reason = "no_face"
+        reason = "too_dark" if found.brightness < TOO_DARK_LUMA else "no_face"
     elif found.n_usable == 0:
         reason = "face_too_small"
     else:
@@ -75,6 +76,8 @@ def decide(
     results, segments, reasons = [], [], []
     for track, score in zip(tracks, scores, strict=True):
         probability = float(_sigmoid(np.asarray(score.video_logit * calibration.scale + calibration.bias)))
+        if math.isnan(probability):
+            raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
         frames = _sigmoid(score.frame_logits * calibration.frame_scale + calibration.frame_bias)
         found = _segments(track, frames, calibration.threshold)
         label, reason = _label(probability, calibration), None
@@ -93,9 +96,7 @@ def decide(
     worst = max(range(len(results)), key=lambda i: (rank[results[i].verdict], results[i].probability))
     reason = reasons[worst]
     message = MESSAGES[reason] if reason else None
-    return Verdict(
-        results[worst].verdict, results[worst].probability, reason, message, tuple(results), tuple(segments)
-    )
+    return Verdict(results[worst].verdict, results[worst].probability, reason, message, tuple(results), tuple(segments))
 
 
 def _label(probability: float, calibration: Calibration) -> VerdictLabel:
@@ -124,9 +125,7 @@ def _segments(track: Track, frames: NDArray[np.float64], threshold: float) -> li
     ]
 
 
-def _track_result(
-    track: Track, label: VerdictLabel, probability: float, frames: NDArray[np.float64]
-) -> TrackResult:
+def _track_result(track: Track, label: VerdictLabel, probability: float, frames: NDArray[np.float64]) -> TrackResult:
     rows = tuple(
         FrameResult(s.time_s, s.face.box, s.face.confidence, float(p))
         for s, p in zip(track.sightings, frames, strict=True)

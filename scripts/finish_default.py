@@ -84,10 +84,9 @@ def clips(faces: Faces, split: str) -> list[np.ndarray]:
 def features_of(network: DetectorNetwork, sequences: list[Sequence_]) -> list[torch.Tensor]:
     """Backbone features ``[T, D]`` of each sequence."""
     spec, out = backbone_spec(MODEL.backbone), []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode():
         for sequence in sequences:
-            x = normalise(to_unit(sequence), spec.mean, spec.std).contiguous(memory_format=torch.channels_last)
-            out.append(network.backbone(x).float())
+            out.append(network.backbone(normalise(to_unit(sequence), spec.mean, spec.std)))
     return out
 
 
@@ -196,7 +195,13 @@ def measure(scorer: TorchScorer, faces: Faces) -> tuple[Calibration, dict[str, M
     threshold = float(np.clip(0.5, min(low, high), max(low, high)))
     low, high = (low, high) if low < high else (threshold, threshold)
     calibration = Calibration(
-        scale=a, bias=b, frame_scale=fa, frame_bias=fb, threshold=threshold, uncertain_low=low, uncertain_high=high
+        scale=a,
+        bias=b,
+        frame_scale=fa,
+        frame_bias=fb,
+        threshold=threshold,
+        uncertain_low=low,
+        uncertain_high=high,
     )
     rest = ~first
     on = rest & dfdc
@@ -265,7 +270,7 @@ def main() -> None:
         training={
             "recipe": "scripts/prepare_faces.py, scripts/train_default.py, scripts/finish_default.py",
             "frame_steps": int(state["step"]),
-            "images_per_step": 64,
+            "images_per_step": 32,
             "initial_weights": "random",
         },
         data=DATA,

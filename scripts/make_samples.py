@@ -3,7 +3,8 @@
     python scripts/make_samples.py [data/samples]
 
 A virtual hand-held camera moves over the still, the light drifts, H.264 compresses: `real.mp4`. The same camera with
-the face blended into itself anew in every frame: `self_blended.mp4`. A part of the picture without a face: `no_face.mp4`.
+the face blended into itself anew in every frame: `self_blended.mp4`. A part of the picture without a face:
+`no_face.mp4`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
     python scripts/prepare_faces.py DATA OUT
 
 DATA holds ``dfdc_faces/``, ``real_faces/`` and ``clips/real/`` as described in its README. OUT receives
-``crops.npy`` (RGB uint8 ``[n, S, S, 3]``), ``landmarks.npy`` (float32 ``[n, 5, 2]``, pixels of the crop) and ``faces.csv``.
+``crops.npy`` (RGB uint8 ``[n, S, S, 3]``), ``landmarks.npy`` (float32 ``[n, 5, 2]``, pixels of the crop) and
+``faces.csv``.
 Images in which the detector finds no face are left out and counted.
 """
 

@@ -1,7 +1,7 @@
 """The first half of training the shipped detector: backbone and frame-level head on single frames.
 
     python scripts/prepare_faces.py DATA faces/
-    python scripts/train_default.py faces/ runs/first --steps 6000
+    python scripts/train_default.py faces/ runs/first --steps 3000
     python scripts/finish_default.py faces/ runs/first deepscan/weights/default
 
 Writes a checkpoint every 250 steps and goes on from it when started again.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import queue
 import threading
 import time
@@ -23,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.metrics import log_loss, roc_auc_score
-from torch import Tensor, nn
+from torch import nn
 
 from deepscan.config import HeadSettings, ModelSettings
 from deepscan.models.network import DetectorNetwork
@@ -32,10 +31,10 @@ from deepscan.models.transform import normalise, to_unit
 from deepscan.train.augment import augment, draw_augmentation
 from deepscan.train.selfblend import draw_blend, self_blend
 
-SIZE_PX = 128
-PAIRS, BLENDS_OF_DFDC, OTHERS = 22, 4, 10  # 32 pairs, 64 images a step
+SIZE_PX, SMALL_PX, SMALL_SHARE = 128, 96, 0.65
+PAIRS, BLENDS_OF_DFDC, OTHERS = 11, 2, 5  # 16 pairs, 32 images a step
 OTHER_SHARES = {"adults": 0.5, "talking_heads": 0.4, "portraits": 0.1}
-WARMUP_STEPS, PEAK_RATE, WEIGHT_DECAY, EMA = 200, 1e-3, 0.05, 0.998
+WARMUP_STEPS, PEAK_RATE, WEIGHT_DECAY, EMA = 100, 1e-3, 0.05, 0.997
 MODEL = ModelSettings(backbone="resnet18", head=HeadSettings())
 
 
@@ -54,8 +53,8 @@ class Faces:
         self.pairs = [(rows[reals[g][0]], rows[fakes[g]]) for g in reals if g in fakes]
         self.others = {s: train.index[train.source == s].to_numpy() for s in OTHER_SHARES}
 
-    def batch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A step's images ``uint8 [64, S, S, 3]`` and labels: every real with its own fake, augmented alike."""
+    def batch(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """A step's images ``uint8 [32, size, size, 3]`` and labels: every real with its own fake, augmented alike."""
         images, labels = [], []
         for position, pair in enumerate(rng.choice(len(self.pairs), PAIRS, replace=False)):
             real, fakes = self.pairs[pair]
@@ -64,38 +63,38 @@ class Faces:
                 fake = self_blend(self.crops[real], self.landmarks[real], draw_blend(rng))
             else:
                 fake = self.crops[rng.choice(fakes)]
-            images += [augment(self.crops[real], p, SIZE_PX), augment(fake, p, SIZE_PX)]
+            images += [augment(self.crops[real], p, size), augment(fake, p, size)]
             labels += [0, 1]
         for source in rng.choice(list(OTHER_SHARES), OTHERS, p=list(OTHER_SHARES.values())):
             real = rng.choice(self.others[source])
             p = draw_augmentation(rng)
             fake = self_blend(self.crops[real], self.landmarks[real], draw_blend(rng))
-            images += [augment(self.crops[real], p, SIZE_PX), augment(fake, p, SIZE_PX)]
+            images += [augment(self.crops[real], p, size), augment(fake, p, size)]
             labels += [0, 1]
         return np.stack(images), np.asarray(labels, np.float32)
 
-    def batches(self, first: int, last: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Batches of steps first..last, each from its own seed, made one ahead in a thread."""
+    def batches(self, first: int, steps: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Batches from step ``first`` on, each from its own seed, made ahead in a thread."""
         ready: queue.Queue[tuple[np.ndarray, np.ndarray]] = queue.Queue(4)
 
         def fill() -> None:
-            for step in range(first, last):
-                ready.put(self.batch(np.random.default_rng([seed, step])))
+            for step in range(first, steps):
+                ready.put(self.batch(np.random.default_rng([seed, step]), size_at(step, steps)))
 
         threading.Thread(target=fill, daemon=True).start()
-        for _ in range(first, last):
+        for _ in range(first, steps):
             yield ready.get()
 
 
-def frame_logits(network: DetectorNetwork, crops: np.ndarray, flip: bool = False) -> np.ndarray:
+def frame_logits(network: DetectorNetwork, crops: np.ndarray) -> np.ndarray:
     """Frame-level logits of crops ``uint8 [n, S, S, 3]``."""
     spec = backbone_spec(MODEL.backbone)
     out = []
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    with torch.inference_mode():
         for start in range(0, len(crops), 128):
             small = np.stack([cv2.resize(c, (SIZE_PX, SIZE_PX)) for c in crops[start : start + 128]])
-            x = normalise(to_unit(small), spec.mean, spec.std).contiguous(memory_format=torch.channels_last)
-            out.append(network.frame_classifier(network.backbone(x.flip(-1) if flip else x)).float().squeeze(-1))
+            x = normalise(to_unit(small), spec.mean, spec.std)
+            out.append(network.frame_classifier(network.backbone(x)).squeeze(-1))
     return torch.cat(out).numpy()
 
 
@@ -116,6 +115,11 @@ def report(network: DetectorNetwork, faces: Faces, limit: int | None = None) -> 
     return " ".join(words)
 
 
+def size_at(step: int, steps: int) -> int:
+    """Side of the training images: small first, which is cheap, then the side that prediction uses."""
+    return SMALL_PX if step < SMALL_SHARE * steps else SIZE_PX
+
+
 def rate(step: int, steps: int) -> float:
     """Warm-up, then cosine decay."""
     if step < WARMUP_STEPS:
@@ -130,7 +134,7 @@ def train_frames(faces: Faces, run: Path, steps: int, seed: int) -> None:
     network = DetectorNetwork(MODEL).to(memory_format=torch.channels_last)
     average = copy.deepcopy(network)
     spec = backbone_spec(MODEL.backbone)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=WEIGHT_DECAY, fused=True)
     loss_of, first, state_file = nn.BCEWithLogitsLoss(), 0, run / "frames.pt"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
@@ -143,24 +147,25 @@ def train_frames(faces: Faces, run: Path, steps: int, seed: int) -> None:
         for group in optimizer.param_groups:
             group["lr"] = PEAK_RATE * rate(step, steps)
         x = normalise(to_unit(images), spec.mean, spec.std).contiguous(memory_format=torch.channels_last)
-        target = torch.from_numpy(labels) * 0.96 + 0.02
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = network.frame_classifier(network.backbone(x)).squeeze(-1)
-        loss = loss_of(logits.float(), target)
+        logits = network.frame_classifier(network.backbone(x)).squeeze(-1)
+        # Which of the two is the fake is easier to learn than whether one is: person and light cancel out.
+        ranking = nn.functional.softplus(logits[0::2] - logits[1::2]).mean()
+        loss = 0.5 * loss_of(logits, torch.from_numpy(labels)) + ranking
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
         update_average(average, network, min(EMA, (step + 1) / (step + 10)))
-        losses.append(float(loss))
+        losses.append((loss.item(), ((logits[0::2] < logits[1::2]).float().mean().item())))
         if (step + 1) % 50 == 0:
-            pace = (time.time() - start) / (step + 1 - first)
-            print(f"step {step + 1} loss {np.mean(losses[-50:]):.4f} {pace:.2f} s/step", flush=True)
+            pace, start = (time.time() - start) / 50, time.time()
+            mean_loss, ranked = np.mean(losses[-50:], axis=0)
+            print(f"step {step + 1} loss {mean_loss:.4f} ranked {ranked:.3f} {pace:.2f} s/step", flush=True)
         if (step + 1) % 250 == 0 or step + 1 == steps:
             state = {"network": network.state_dict(), "average": average.state_dict(), "step": step + 1}
             state["optimizer"] = optimizer.state_dict()
             torch.save(state, state_file.with_suffix(".tmp"))
-            os.replace(state_file.with_suffix(".tmp"), state_file)
+            state_file.with_suffix(".tmp").replace(state_file)
         if (step + 1) % 500 == 0 or step + 1 == steps:
             limit = None if step + 1 == steps else 1200
             print(f"step {step + 1} average {report(average, faces, limit)}", flush=True)
@@ -181,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     torch.set_num_threads(2)

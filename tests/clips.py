@@ -125,8 +125,7 @@ def corner_colours(image: Rgb) -> str:
     names = {"r": (200, 30, 30), "g": (30, 200, 30), "b": (30, 30, 200), "w": (220, 220, 220)}
     places = [(y, x) for y in (height // 8, -height // 8) for x in (width // 8, -width // 8)]
     return "".join(
-        min(names, key=lambda n: float(np.abs(image[place].astype(float) - names[n]).sum()))
-        for place in places
+        min(names, key=lambda n: float(np.abs(image[place].astype(float) - names[n]).sum())) for place in places
     )
 
 
@@ -212,9 +211,7 @@ def _video_stream(container: Any, codec: str, fps: int, image: Rgb, options: dic
 def write_silence(container: Any, stream: Any, seconds: float) -> None:
     """Fill an open container's audio stream."""
     for start in range(0, int(seconds * 16000), 1024):
-        frame = av.AudioFrame.from_ndarray(
-            np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono"
-        )
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
         frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), start
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))

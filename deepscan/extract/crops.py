@@ -96,7 +96,8 @@ def crop_square(image: RgbImage, square: Square, size_px: int) -> RgbImage:
     half = (size_px - 1) / 2
     cx, cy = centre[0] - 0.5 - left, centre[1] - 0.5 - top
     to_source = np.array(
-        [[cos, -sin, cx - cos * half + sin * half], [sin, cos, cy - sin * half - cos * half]], dtype=np.float64
+        [[cos, -sin, cx - cos * half + sin * half], [sin, cos, cy - sin * half - cos * half]],
+        dtype=np.float64,
     )
     to_source[0] *= scale_x
     to_source[1] *= scale_y
@@ -112,8 +113,8 @@ def crop_square(image: RgbImage, square: Square, size_px: int) -> RgbImage:
 
 
 def brightness(crop: RgbImage) -> float:
-    """Mean luma (BT.601) of an RGB crop, in [0, 255]."""
-    red, green, blue = (float(v) for v in crop.reshape(-1, 3).mean(axis=0))
+    """Mean luma (BT.601) of an RGB image, in [0, 255]."""
+    red, green, blue, _ = cv2.mean(crop)
     return 0.299 * red + 0.587 * green + 0.114 * blue
 
 
@@ -125,7 +126,7 @@ def _inside(centre: float, side: float, extent: int) -> float:
 
 
 def _eye_angle(face: Face) -> float:
-    """Angle of the line through the eyes, in radians, within +-45 degrees: beyond that landmarks are not trusted."""
+    """Angle of the line through the eyes, in radians, at most 45 degrees: beyond that landmarks are not trusted."""
     (left_x, left_y), (right_x, right_y) = face.landmarks[0], face.landmarks[1]
     angle = math.atan2(float(right_y - left_y), float(right_x - left_x))
     return max(-math.pi / 4, min(math.pi / 4, angle))

@@ -17,9 +17,10 @@ _SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 def expand_inputs(arguments: Iterable[str | Path]) -> list[tuple[Path, DeepscanError | None]]:
     """The files that the arguments mean, in order, each once.
 
-    A folder gives every video and image below it, sorted, hidden ones left out. A pattern (``clips/*.mp4``) that names no
-    file itself is expanded. A file given by name is taken whatever it is called. What cannot be found stays in the
-    list with the error, so that it becomes a row of the report.
+    A folder gives every video and image below it, its own before those of its subfolders, each sorted, hidden ones
+    left out. A pattern (``clips/*.mp4``) that names no file itself is expanded. A file given by name is taken whatever
+    it is called. An empty folder or pattern stays in the list with its error, so that it becomes a row of the report;
+    a missing file is found out when it is read.
     """
     found: dict[Path, DeepscanError | None] = {}
     for argument in arguments:

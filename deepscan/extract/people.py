@@ -45,6 +45,7 @@ class Extraction:
         frames_with_face: of these, frames with any detection.
         n_usable: detections large enough to be scored; the others were too small.
         largest_px: size of the largest detection.
+        brightness: mean luma of the brightest sampled frame, in [0, 255].
         timing_s: seconds spent in ``decode`` and ``detect``.
     """
 
@@ -54,6 +55,7 @@ class Extraction:
     frames_with_face: int
     n_usable: int
     largest_px: float
+    brightness: float
     timing_s: dict[str, float]
 
 
@@ -83,13 +85,14 @@ def extract_people(
     tracker = Tracker(track)
     crops: dict[tuple[int, Box], RgbImage] = {}
     sampled = with_face = n_usable = 0
-    largest = 0.0
+    largest = brightest = 0.0
     frames = sample_frames(path, n_frames, limits)
     while batch := _next_batch(frames, finder.settings.batch_frames, timing):
         start = time.perf_counter()
         for frame, faces in zip(batch, finder.detect([f.image for f in batch]), strict=True):
             sampled += 1
             with_face += bool(faces)
+            brightest = max(brightest, brightness(frame.image))
             largest = max([largest, *(f.size_px for f in faces)])
             usable = [f for f in faces if f.size_px >= finder.settings.min_face_px][:_MAX_FACES_PER_FRAME]
             n_usable += len(usable)
@@ -100,7 +103,7 @@ def extract_people(
     people = tuple(
         Person(t, np.stack([crops[s.frame_index, s.face.box] for s in t.sightings])) for t in tracker.finish()
     )
-    return Extraction(media, people, sampled, with_face, n_usable, largest, timing)
+    return Extraction(media, people, sampled, with_face, n_usable, largest, brightest, timing)
 
 
 def _next_batch(frames: Iterator[Frame], size: int, timing: dict[str, float]) -> list[Frame]:

@@ -9,21 +9,28 @@ one and none is kept.
 from __future__ import annotations
 
 import logging
-import stat
 from array import array
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
-import av.error
-import av.logging
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from deepscan.errors import MediaError
 from deepscan.extract import sampling
-from deepscan.extract.images import IMAGE_SUFFIXES, Orientation, image_size, is_image, read_image
+from deepscan.extract.container import (
+    DEFAULT_LIMITS,
+    MediaLimits,
+    check_duration,
+    check_pixels,
+    checked_kind,
+    declared_duration_s,
+    is_avi,
+    nothing_decodes,
+    opened,
+    quiet_ffmpeg,
+)
+from deepscan.extract.images import IMAGE_SUFFIXES, Orientation, image_size, read_image
 from deepscan.extract.sampling import Step
 from deepscan.records import Frame, MediaInfo
 
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from deepscan.extract.sampling import Ticks
-    from deepscan.records import Kind, RgbImage
+    from deepscan.records import RgbImage
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "MediaLimits", "probe", "sample_frames"]
 
@@ -45,33 +52,11 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif"})
 
 log = logging.getLogger(__name__)
 
-# Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
-# other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
-_CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
-
 # Decoders that drop frames no other frame depends on when asked packet by packet. Others read the setting
 # once when they are opened (dav1d) and would lose the frames we want.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
 
 _NEVER_SEEK: Ticks = np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True, slots=True)
-class MediaLimits:
-    """What is refused before it is decoded.
-
-    Attributes:
-        max_pixels: width x height of a picture or frame. (Pillow refuses stills over 179 million by itself.)
-        max_bytes: size of the file, None for any.
-        max_duration_s: length of the video in seconds, None for any.
-    """
-
-    max_pixels: int = 8192 * 8192
-    max_bytes: int | None = None
-    max_duration_s: float | None = None
-
-
-DEFAULT_LIMITS = MediaLimits()
 
 
 class _Timeline(NamedTuple):
@@ -107,22 +92,22 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
         MediaError: with the reason ``not_found``, ``not_a_file``, ``empty_file``, ``unreadable``,
             ``no_video_stream``, ``no_frames`` or ``too_large``.
     """
-    if _checked_kind(path, limits) == "image":
+    if checked_kind(path, limits) == "image":
         width, height = image_size(path, limits.max_pixels)
         return MediaInfo(path, "image", width, height, None, 1)
-    with _quiet_ffmpeg():
-        with _opened(path, limits) as (container, stream):
+    with quiet_ffmpeg():
+        with opened(path, limits) as (container, stream):
             _, frame = next(_decoded(container, stream), (None, None))
-            duration_s = _declared_s(container, stream)
+            duration_s = declared_duration_s(container, stream)
             n_frames = stream.frames or None
         if frame is None or duration_s is None:
             # Rare: a damaged file, or a recording that was never closed (webm from a browser).
             timeline = _timeline(path, limits)
             if frame is None:
-                raise _nothing_decodes(path)
+                raise nothing_decodes(path)
             duration_s, n_frames = timeline.duration_s, len(timeline.pts)
-        _check_duration(path, duration_s, limits)
-        _check_pixels(path, frame.width, frame.height, limits)
+        check_duration(path, duration_s, limits)
+        check_pixels(path, frame.width, frame.height, limits)
         width, height = frame.width, frame.height
         if _orientation(frame).swap:
             width, height = height, width
@@ -154,10 +139,10 @@ def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMIT
 
 
 def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
-    if _checked_kind(path, limits) == "image":
+    if checked_kind(path, limits) == "image":
         yield Frame(read_image(path, limits.max_pixels), time_s=0.0, index=0)
         return
-    with _quiet_ffmpeg():
+    with quiet_ffmpeg():
         timeline = _timeline(path, limits, warn=True)
         keys = _NEVER_SEEK if timeline.in_order else timeline.keys
         steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
@@ -167,7 +152,7 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
             yield Frame(image, time_s=float((pts - start) * timeline.time_base), index=n_given)
             n_given += 1
         if not n_given:
-            raise _nothing_decodes(path)
+            raise nothing_decodes(path)
         if n_given < len(steps):
             log.warning(
                 "%s: %d of %d frames could not be decoded; the file is damaged",
@@ -177,9 +162,7 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
             )
 
 
-def _taken(
-    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
-) -> Iterator[tuple[int, RgbImage]]:
+def _taken(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits) -> Iterator[tuple[int, RgbImage]]:
     """Follow the plan; where a seek misleads, reach what is left in one pass from the start."""
     n_done = 0
     try:
@@ -191,12 +174,10 @@ def _taken(
         yield from _follow(path, timeline, [Step(step.pts) for step in steps[n_done:]], limits)
 
 
-def _follow(
-    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
-) -> Iterator[tuple[int, RgbImage]]:
+def _follow(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits) -> Iterator[tuple[int, RgbImage]]:
     wanted = None if timeline.in_order else {step.pts for step in steps}
     to_rgb = VideoReformatter()
-    with _opened(path, limits) as (container, stream):
+    with opened(path, limits) as (container, stream):
         frames = _decoded(container, stream, wanted, timeline.pts if timeline.in_order else None)
         for step in steps:
             if step.seek_to is not None:
@@ -210,7 +191,7 @@ def _follow(
                 raise _SeekError
             if pts is None or frame is None:
                 return
-            _check_pixels(path, frame.width, frame.height, limits)
+            check_pixels(path, frame.width, frame.height, limits)
             yield pts, _rgb(frame, to_rgb)
 
 
@@ -255,9 +236,9 @@ def _decoded(
 
 def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeline:
     """Read the packets of the video, decoding none; raises ``no_frames`` where there are none."""
-    with _opened(path, limits) as (container, stream):
-        declared_s = _declared_s(container, stream)
-        _check_duration(path, declared_s, limits)
+    with opened(path, limits) as (container, stream):
+        declared_s = declared_duration_s(container, stream)
+        check_duration(path, declared_s, limits)
         # Containers know when their audio ends too; only a stream's own duration is exact.
         slack_s = 0.5 if stream.duration is not None else max(1.0, (declared_s or 0.0) / 10)
         timeline = _scan(container, stream)
@@ -268,7 +249,7 @@ def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeli
             "The recording or download may have stopped before it began; get the file again.",
             reason="no_frames",
         )
-    _check_duration(path, timeline.duration_s, limits)
+    check_duration(path, timeline.duration_s, limits)
     if warn and declared_s is not None and timeline.duration_s < declared_s - slack_s:
         log.warning(
             "%s: ends after %.1f of %.1f s; the file is cut off, only that part is examined",
@@ -283,7 +264,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Timeline:
     times, keys = array("q"), array("q")
     end: int | None = None
     # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
-    in_order = _is_avi(container) and bool(stream.codec_context.has_b_frames)
+    in_order = is_avi(container) and bool(stream.codec_context.has_b_frames)
     packets = container.demux(stream)
     while True:
         try:
@@ -324,7 +305,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Timeline:
 def _rgb(frame: VideoFrame, to_rgb: VideoReformatter) -> RgbImage:
     # The frame's own colour matrix and range are used. Where none is flagged that is BT.601, limited range,
     # as in FFmpeg and OpenCV, which decoded the datasets that detectors are trained on.
-    rgb = to_rgb.reformat(frame, format="rgb24", dst_color_range="JPEG").to_ndarray()
+    rgb = to_rgb.reformat(frame, format="rgb24", src_color_range=frame.color_range, dst_color_range="JPEG").to_ndarray()
     return _orientation(frame).apply(np.asarray(rgb, dtype=np.uint8))
 
 
@@ -338,146 +319,3 @@ def _orientation(frame: VideoFrame) -> Orientation:
     if abs(b) + abs(c) > abs(a) + abs(d):
         return Orientation(swap=True, flip_x=c < 0, flip_y=b < 0)
     return Orientation(flip_x=a < 0, flip_y=d < 0)
-
-
-@contextmanager
-def _opened(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The container and its main video stream, ready to decode on all cores; closed at the end."""
-    try:
-        container = av.open(
-            str(path.absolute()),
-            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
-            # A frame larger than its header says is refused inside the decoder, before it takes memory.
-            options={"max_pixels": str(limits.max_pixels)},
-            metadata_errors="replace",
-        )
-    except av.error.EOFError as error:
-        raise MediaError(
-            f"{path.name}: holds no frames",
-            "it ends before the video begins",
-            "The recording or download was cut off; get the file again.",
-            reason="no_frames",
-        ) from error
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise MediaError(
-            f"{path.name}: cannot be read",
-            "it is damaged, incomplete, or no video or image",
-            "If it is a recording or download that was cut off, get the whole file; else convert it to mp4.",
-            reason="unreadable",
-        ) from error
-    with container:
-        stream = _main_stream(path, container)
-        _check_pixels(path, stream.width, stream.height, limits)
-        stream.thread_type = "AUTO"
-        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
-        yield container, stream
-
-
-def _main_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The largest moving picture: cover art and thumbnails do not count."""
-    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
-    moving = [s for s in container.streams.video if not s.disposition & pictures]
-    if not moving:
-        sound = bool(container.streams.audio)
-        raise MediaError(
-            f"{path.name}: has no video",
-            "it holds only sound" if sound else "there are no moving pictures in it",
-            "Give a file with moving pictures.",
-            reason="no_video_stream",
-        )
-    known = [s for s in moving if s.codec_context is not None]
-    if not known:
-        raise MediaError(
-            f"{path.name}: cannot be read",
-            "its video is in a format this program cannot decode",
-            "Convert it to mp4 (H.264) first.",
-            reason="unreadable",
-        )
-    return max(known, key=lambda s: s.width * s.height)
-
-
-def _checked_kind(path: Path, limits: MediaLimits) -> Kind:
-    """The kind of a regular, readable, non-empty file within ``limits``, by its first bytes."""
-    name = path.name or str(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            why = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a device or pipe"
-            raise MediaError(f"{name}: is not a file", why, "Give a video or an image.", reason="not_a_file")
-        if not status.st_size:
-            raise MediaError(f"{name}: is empty", "", "Get the file again.", reason="empty_file")
-        if limits.max_bytes is not None and status.st_size > limits.max_bytes:
-            why = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
-            raise MediaError(f"{name}: is too large", why, "Cut or compress it first.", reason="too_large")
-        with path.open("rb") as file:
-            head = file.read(32)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path no system can have
-        raise MediaError(f"{name}: not found", "", "Check the path.", reason="not_found") from None
-    except PermissionError:
-        why = "permission denied"
-        raise MediaError(
-            f"{name}: cannot be read", why, "Allow yourself to read it first.", reason="unreadable"
-        ) from None
-    except OSError as error:
-        why = error.strerror or "the disk reports an error"
-        raise MediaError(
-            f"{name}: cannot be read", why, "Copy it to another disk.", reason="unreadable"
-        ) from error
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        # FFmpeg refuses large ones without keeping the size, and we could not say why.
-        width, height = (int.from_bytes(head[at : at + 2], "little") for at in (6, 8))
-        _check_pixels(path, width, height, limits)
-    return "image" if is_image(head) else "video"
-
-
-def _check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> None:
-    if width * height > limits.max_pixels:
-        raise MediaError(
-            f"{path.name}: is too large",
-            f"its frames are {width:,} x {height:,} pixels, over the limit of {limits.max_pixels:,}",
-            "Scale it down first.",
-            reason="too_large",
-        )
-
-
-def _check_duration(path: Path, duration_s: float | None, limits: MediaLimits) -> None:
-    if duration_s is not None and limits.max_duration_s is not None and duration_s > limits.max_duration_s:
-        raise MediaError(
-            f"{path.name}: is too large",
-            f"it runs for {duration_s:.0f} s, the limit is {limits.max_duration_s:.0f} s",
-            "Cut out the part in question.",
-            reason="too_large",
-        )
-
-
-def _nothing_decodes(path: Path) -> MediaError:
-    return MediaError(
-        f"{path.name}: cannot be read",
-        "none of its frames can be decoded",
-        "The file is damaged; get it again.",
-        reason="unreadable",
-    )
-
-
-def _is_avi(container: InputContainer) -> bool:
-    return container.format.name == "avi"
-
-
-def _declared_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """How long the video should be, by its header."""
-    if _is_avi(container) and stream.frames and stream.average_rate:
-        return float(stream.frames / stream.average_rate)  # its duration is guessed from the file's size
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration is not None else None
-
-
-@contextmanager
-def _quiet_ffmpeg() -> Iterator[None]:
-    """FFmpeg's own messages go nowhere inside the block: ours name the file and say what to do."""
-    before = av.logging.get_level()
-    av.logging.set_level(None)
-    try:
-        yield
-    finally:
-        av.logging.set_level(before)

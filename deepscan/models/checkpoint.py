@@ -1,24 +1,25 @@
 """Detectors on disk: a folder with ``model.safetensors`` (weights) and ``card.json`` (everything else).
 
-The card carries what prediction needs beside the weights (crop rule, normalisation, network settings, calibration) and what
-was measured. Its sha256 of the weights is checked at every load. Nothing here runs code from a file: no pickle.
+The card carries what prediction needs beside the weights (crop rule, normalisation, network settings, calibration) and
+what was measured. Its sha256 of the weights is checked at every load. Nothing here runs code from a file: no pickle.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, PositiveFloat, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from deepscan.config import CropSettings, ModelSettings, Settings
-from deepscan.errors import ModelError
+from deepscan.errors import ModelError, OutputError
 from deepscan.files import file_sha256, temporary_beside, write_atomically
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import Backbone, backbone_spec, list_backbones
@@ -89,7 +90,7 @@ class DetectorCard(Settings):
     network: ModelSettings
     crop: CropSettings
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     calibration: Calibration = Calibration()
     weights_sha256: str
     trained: bool = True
@@ -113,7 +114,7 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     text = str(name_or_path)
     if text in list_detectors():
         return SHIPPED_ROOT / text
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises on an unknown user
     folder = path.parent if path.name in (WEIGHTS_FILE, CARD_FILE) else path
     if (folder / CARD_FILE).is_file():
         return folder
@@ -140,7 +141,9 @@ def load_card(folder: Path) -> DetectorCard:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(
-            f"{folder / CARD_FILE} is not a valid model card", f"{where}: {first['msg']}", "Train or copy it again."
+            f"{folder / CARD_FILE} is not a valid model card",
+            f"{where}: {first['msg']}",
+            "Train or copy it again.",
         ) from error
 
 
@@ -181,7 +184,10 @@ def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *,
     Returns:
         The card as written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be made", error.strerror or str(error)) from error
     state = {
         name: (value.half() if half and value.is_floating_point() else value).contiguous().cpu()
         for name, value in network.state_dict().items()
@@ -226,7 +232,7 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
             state = load_file(file)
         else:
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - unpickling a stranger's file may raise anything
+    except Exception as error:
         raise ModelError(
             f"{file} cannot be read as weights",
             type(error).__name__,

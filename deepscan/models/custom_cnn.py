@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from deepscan.models.registry import HALF, Backbone, register_backbone
@@ -23,11 +25,15 @@ class CustomCNN(Backbone):
                     nn.ReLU(),
                     nn.MaxPool2d(2, ceil_mode=True),
                 )
-                for n_in, n_out in zip(widths, widths[1:], strict=False)
+                for n_in, n_out in pairwise(widths)
             )
         )
         self.dense = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], self.feature_dim), nn.ReLU(), nn.Dropout(0.3)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(widths[-1], self.feature_dim),
+            nn.ReLU(),
+            nn.Dropout(0.3),
         )
 
     def forward(self, x: Tensor) -> Tensor:

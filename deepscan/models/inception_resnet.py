@@ -1,7 +1,7 @@
 """InceptionResnetV1 (Szegedy et al., AAAI 2017; the FaceNet variant), from facenet-pytorch.
 
-facenet-pytorch would download its VGGFace2 weights; deepscan never does. A file that the user has, at facenet-pytorch's own
-place or given by hand, is used when a detector is trained.
+facenet-pytorch would download its VGGFace2 weights; deepscan never does. A file that the user has, at facenet-pytorch's
+own place or given by hand, is used when a detector is trained.
 """
 
 from __future__ import annotations
@@ -56,6 +56,8 @@ def inception_resnet_v1() -> Backbone:
 def find_vggface2_file() -> Path | None:
     """The VGGFace2 file where facenet-pytorch would have put it (``$TORCH_HOME/checkpoints``), or None."""
     home = os.environ.get("TORCH_HOME")
-    root = Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
+    root = (
+        Path(home).expanduser() if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
+    )
     path = root / "checkpoints" / VGGFACE2_FILE
     return path if path.is_file() else None

@@ -30,7 +30,10 @@ class _InceptionBlock(nn.Module):
                 nn.Sequential(nn.Conv2d(n_in, a, 1), nn.ReLU()),
                 *(
                     nn.Sequential(
-                        nn.Conv2d(n_in, n, 1), nn.ReLU(), nn.Conv2d(n, n, 3, padding=rate, dilation=rate), nn.ReLU()
+                        nn.Conv2d(n_in, n, 1),
+                        nn.ReLU(),
+                        nn.Conv2d(n, n, 3, padding=rate, dilation=rate),
+                        nn.ReLU(),
                     )
                     for n, rate in ((b, 1), (c, 2), (d, 3))
                 ),

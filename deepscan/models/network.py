@@ -33,7 +33,11 @@ class DetectorNetwork(nn.Module):
         width = self.head.out_dim
         layers: list[nn.Module] = []
         if settings.head.dense:
-            layers += [nn.Dropout(settings.head.dropout), nn.Linear(width, settings.head.dense), nn.LeakyReLU()]
+            layers += [
+                nn.Dropout(settings.head.dropout),
+                nn.Linear(width, settings.head.dense),
+                nn.LeakyReLU(),
+            ]
             width = settings.head.dense
         self.classifier = nn.Sequential(*layers, nn.Dropout(settings.head.dropout), nn.Linear(width, 1))
         self.frame_classifier = nn.Linear(self.backbone.feature_dim, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,10 +67,18 @@ class TorchScorer:
         with torch.inference_mode():
             features = self._features(np.concatenate(list(sequences)))  # [V, N, D]
             scores = []
-            for part in features.split(lengths, dim=1):
+            for part in torch.split(features, lengths, dim=1):
                 output = self.network.from_features(part)  # the views are the batch
                 frames = output.frame_logits.double().mean(dim=0).cpu().numpy()
-                scores.append(Score(float(output.video_logit.double().mean()), frames))
+                video = float(output.video_logit.double().mean())
+                if not (math.isfinite(video) and np.isfinite(frames).all()):
+                    raise ModelError(
+                        f"Model '{self.card.name}' gave no number",
+                        "its weights overflow or are damaged",
+                        "Copy or install the model again.",
+                        reason="not_finite",
+                    )
+                scores.append(Score(video, frames))
         return scores
 
     def _features(self, crops: NDArray[np.uint8]) -> Tensor:

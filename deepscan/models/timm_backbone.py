@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import inspect
+from typing import cast
 
 from torch import Tensor
 
 from deepscan.errors import ModelError
 from deepscan.models.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
+
+Triple = tuple[float, float, float]
 
 
 class TimmBackbone(Backbone):
@@ -18,14 +20,13 @@ class TimmBackbone(Backbone):
         super().__init__()
         import timm
 
-        options = {"num_classes": 0}
-        # Transformers carry position embeddings of one size; this lets crops of any size through.
-        if "dynamic_img_size" in inspect.signature(timm.models.VisionTransformer.__init__).parameters and name.startswith(
-            ("vit_", "deit_")
-        ):
-            options["dynamic_img_size"] = True
-        self.net = timm.create_model(name, pretrained=False, **options)
-        self.feature_dim = int(self.net.num_features)
+        try:
+            # Transformers carry position embeddings of one size; this lets crops of any size through.
+            self.net = timm.create_model(name, pretrained=False, num_classes=0, dynamic_img_size=True)
+        except TypeError:  # no transformer, or one that cannot
+            self.net = timm.create_model(name, pretrained=False, num_classes=0)
+        # Some models have a layer between the pooling and the classifier; it stays.
+        self.feature_dim = int(cast("int", getattr(self.net, "head_hidden_size", self.net.num_features)))
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.net(x)
@@ -40,15 +41,27 @@ def timm_spec(name: str) -> BackboneSpec:
     """
     import timm
 
-    if not timm.is_model(name):
+    # timm keeps old names, with a warning and without their settings: "xception" is "legacy_xception" today.
+    current = timm.models.get_deprecated_models().get(name) or name
+    if not timm.is_model(current):
         near = difflib.get_close_matches(name, timm.list_models(), n=3)
         raise ModelError(
             f"Unknown timm model '{name}'",
             f"did you mean {' or '.join(near)}?" if near else "",
-            "List them with `python -c \"import timm; print(timm.list_models())\"`.",
+            'List them with `python -c "import timm; print(timm.list_models())"`.',
             reason="unknown_model",
         )
-    config = timm.get_pretrained_cfg(name)
+    try:
+        config = timm.get_pretrained_cfg(current)
+    except RuntimeError as error:  # the name of weights, after the dot, that the model does not have
+        raise ModelError(f"Unknown timm model '{name}'", str(error), reason="unknown_model") from error
     size = config.input_size[-1] if config is not None else 224
     mean, std = (config.mean, config.std) if config is not None else (IMAGENET_MEAN, IMAGENET_STD)
-    return BackboneSpec(f"timm:{name}", lambda: TimmBackbone(name), size, tuple(mean), tuple(std), "timm")
+    return BackboneSpec(
+        f"timm:{name}",
+        lambda: TimmBackbone(current),
+        size,
+        cast("Triple", tuple(mean)),
+        cast("Triple", tuple(std)),
+        "timm",
+    )

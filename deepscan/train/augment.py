@@ -56,20 +56,20 @@ def draw_augmentation(rng: np.random.Generator) -> AugmentParameters:
     return AugmentParameters(
         flip=bool(chance() < 0.5),
         scale=float(rng.uniform(0.92, 1.15)),
-        angle=float(rng.normal(0, 5)),
+        angle=float(rng.normal(0, 4)),
         shift=(float(rng.uniform(-0.06, 0.06)), float(rng.uniform(-0.06, 0.06))),
-        gain=float(np.exp(rng.normal(0, 0.25))),
-        gamma=float(np.exp(rng.normal(0, 0.2))),
-        saturation=float(rng.uniform(0.6, 1.4)),
-        warmth=float(rng.normal(0, 8)),
+        gain=float(np.exp(rng.normal(0, 0.2))),
+        gamma=float(np.exp(rng.normal(0, 0.1))),
+        saturation=float(rng.uniform(0.7, 1.3)),
+        warmth=float(rng.normal(0, 5)),
         grey=bool(chance() < 0.04),
-        blur=float(rng.uniform(0.4, 1.6)) if chance() < 0.15 else 0.0,
-        reduction=float(rng.uniform(1.2, 3.0)) if chance() < 0.25 else 1.0,
+        blur=float(rng.uniform(0.4, 1.6)) if chance() < 0.1 else 0.0,
+        reduction=float(rng.uniform(1.2, 3.0)) if chance() < 0.15 else 1.0,
         interpolation=int(rng.choice(_INTERPOLATIONS)),
-        noise=float(rng.uniform(1, 8)) if chance() < 0.15 else 0.0,
-        jpeg_quality=int(rng.integers(30, 96)) if chance() < 0.5 else 0,
+        noise=float(rng.uniform(1, 6)) if chance() < 0.1 else 0.0,
+        jpeg_quality=int(rng.integers(40, 96)) if chance() < 0.4 else 0,
         cutout=tuple(float(v) for v in rng.uniform([0, 0, 0.1, 0.1], [0.8, 0.8, 0.4, 0.4]))  # type: ignore[arg-type]
-        if chance() < 0.1
+        if chance() < 0.05
         else None,
         seed=int(rng.integers(2**31)),
     )
@@ -109,8 +109,9 @@ def augment(crop: RgbImage, p: AugmentParameters, size_px: int) -> RgbImage:
         noise = np.random.default_rng(p.seed).normal(0, p.noise, out.shape)
         out = np.clip(np.rint(out + noise), 0, 255).astype(np.uint8)
     if p.jpeg_quality:
-        _, data = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, p.jpeg_quality])
-        out = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        bgr = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, p.jpeg_quality])
+        out = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     if p.cutout is not None:
         x, y, w, h = (round(v * size_px) for v in p.cutout)
         out = out.copy()

@@ -60,7 +60,10 @@ class BlendParameters:
 
     def jittered(self, rng: np.random.Generator, strength: float = 1.0) -> BlendParameters:
         """The same blend in the next frame: position, size, mask and colour move a little, the rest stays."""
-        n = lambda sigma: float(rng.normal(0, sigma * strength))  # noqa: E731
+
+        def n(sigma: float) -> float:
+            return float(rng.normal(0, sigma * strength))
+
         return replace(
             self,
             swell=self.swell * (1 + n(0.015)),

@@ -103,9 +103,7 @@ def test_plan_without_keyframes_or_with_dear_seeks_is_one_pass(timeline, n):
     assert all(s.seek_to is None for s in sampling.plan(pts, end, keys, n, 10**9))
 
 
-@pytest.mark.parametrize(
-    ("n_frames", "route"), [(300, "one pass"), (100_000, "seeks")], ids=["ten seconds", "an hour"]
-)
+@pytest.mark.parametrize(("n_frames", "route"), [(300, "one pass"), (100_000, "seeks")], ids=["ten seconds", "an hour"])
 def test_plan_takes_the_quicker_route_for_the_length(n_frames, route):
     pts = np.arange(n_frames, dtype=np.int64)
     steps = sampling.plan(pts, n_frames, pts[::250], 32)

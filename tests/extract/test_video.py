@@ -144,9 +144,7 @@ def test_variable_frame_rate(tmp_path, suffix):
 def test_time_counts_from_the_start_of_the_stream(tmp_path, suffix, first):
     times = [first + i / 10 for i in range(20)]
     path = clips.write_video(tmp_path / f"late{suffix}", clips.numbered_frames(20), pts=times)
-    assert [f.time_s for f in sample_frames(path, 20)] == pytest.approx(
-        [i / 10 for i in range(20)], abs=0.002
-    )
+    assert [f.time_s for f in sample_frames(path, 20)] == pytest.approx([i / 10 for i in range(20)], abs=0.002)
 
 
 def test_frames_hidden_by_an_edit_list_are_not_shown(tmp_path):
@@ -165,9 +163,7 @@ def test_avi_without_timestamps(tmp_path):
         tmp_path / "raw.avi", clips.numbered_frames(40), 10, "libx264", options={"bf": "3", "b-adapt": "0"}
     )
     with av.open(str(path)) as container:
-        made_up = [
-            clips.frame_number(f.to_ndarray(format="rgb24")) - f.pts for f in container.decode(video=0)
-        ]
+        made_up = [clips.frame_number(f.to_ndarray(format="rgb24")) - f.pts for f in container.decode(video=0)]
         assert len(set(made_up)) > 1, "the clip tests nothing"
     frames = list(sample_frames(path, 40))
     assert [clips.frame_number(f.image) for f in frames] == list(range(40))
@@ -176,9 +172,7 @@ def test_avi_without_timestamps(tmp_path):
 
 def test_recording_that_was_never_closed(tmp_path, warned):
     # What a browser's recorder writes: no duration, no index.
-    path = clips.write_video(
-        tmp_path / "live.webm", clips.numbered_frames(40), 10, container_options={"live": "1"}
-    )
+    path = clips.write_video(tmp_path / "live.webm", clips.numbered_frames(40), 10, container_options={"live": "1"})
     with av.open(str(path)) as container:
         assert container.duration is None, "the clip tests nothing"
     info = probe(path)
@@ -214,9 +208,7 @@ def test_rotation(tmp_path, suffix, rotation, shown, size):
 @pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
 def test_colours_follow_the_flags_of_the_file(tmp_path, colorspace, full_range):
     picture = clips.quadrants((96, 64))
-    path = clips.write_video(
-        tmp_path / "colour.mp4", [picture] * 3, colorspace=colorspace, full_range=full_range
-    )
+    path = clips.write_video(tmp_path / "colour.mp4", [picture] * 3, colorspace=colorspace, full_range=full_range)
     frame = next(sample_frames(path, 1)).image.astype(int)
     # Away from the borders, where chroma is shared. A wrong matrix or range is off by 10 and more.
     for y, x in ((16, 24), (16, 72), (48, 24), (48, 72)):
@@ -369,9 +361,7 @@ def test_damage_in_the_middle_costs_only_frames(tmp_path, warned, capfd):
     assert 30 <= len(frames) < 60
     assert len({f.time_s for f in frames}) == len(frames)
     assert frames[-1].time_s == pytest.approx(2.95)
-    assert warned() == [
-        f"scratched.mp4: {60 - len(frames)} of 60 frames could not be decoded; the file is damaged"
-    ]
+    assert warned() == [f"scratched.mp4: {60 - len(frames)} of 60 frames could not be decoded; the file is damaged"]
     assert capfd.readouterr() == ("", "")
 
 
@@ -391,9 +381,7 @@ def test_recording_without_its_index(tmp_path):
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
 def test_any_damage_gives_frames_or_a_media_error(tmp_path, capfd, suffix):
-    whole = clips.write_video(
-        tmp_path / f"whole{suffix}", clips.texture_frames(12, (32, 32)), gop=4
-    ).read_bytes()
+    whole = clips.write_video(tmp_path / f"whole{suffix}", clips.texture_frames(12, (32, 32)), gop=4).read_bytes()
     path = tmp_path / f"hit{suffix}"
     dice = random.Random(suffix)
     outcomes = {"frames": 0, "error": 0}
@@ -455,9 +443,7 @@ def test_text_renamed_is_unreadable_and_never_followed(tmp_path, face_clip, text
     assert reason_of(path) == "unreadable"
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root (or Windows) may read every file"
-)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root (or Windows) may read every file")
 def test_permission_denied(tmp_path, face_clip):
     path = tmp_path / "locked.mp4"
     path.write_bytes(face_clip.read_bytes())
@@ -488,7 +474,7 @@ def test_cover_picture_is_no_video(tmp_path):
     with av.open(str(path), "w") as container:
         sound = container.add_stream("aac", rate=16000, layout="mono")
         cover = container.add_stream("mjpeg", rate=1, width=64, height=64, pix_fmt="yuvj420p")
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         picture = av.VideoFrame.from_ndarray(clips.quadrants((64, 64)), format="rgb24")
         container.mux(cover.encode(picture.reformat(format="yuvj420p")))
         container.mux(cover.encode(None))

@@ -1,0 +1,187 @@
+"""Opening files safely: what is refused before anything is decoded, and in which words."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+import av.logging
+
+from deepscan.errors import MediaError
+from deepscan.extract.images import is_image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+    from deepscan.records import Kind
+
+# Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
+# other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
+_CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """What is refused before it is decoded.
+
+    Attributes:
+        max_pixels: width x height of a picture or frame. (Pillow refuses stills over 179 million by itself.)
+        max_bytes: size of the file, None for any.
+        max_duration_s: length of the video in seconds, None for any.
+    """
+
+    max_pixels: int = 8192 * 8192
+    max_bytes: int | None = None
+    max_duration_s: float | None = None
+
+
+DEFAULT_LIMITS = MediaLimits()
+
+
+@contextmanager
+def opened(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its main video stream, ready to decode on all cores; closed at the end."""
+    try:
+        container = av.open(
+            str(path.absolute()),
+            container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
+            # A frame larger than its header says is refused inside the decoder, before it takes memory.
+            options={"max_pixels": str(limits.max_pixels)},
+            metadata_errors="replace",
+        )
+    except av.error.EOFError as error:
+        raise MediaError(
+            f"{path.name}: holds no frames",
+            "it ends before the video begins",
+            "The recording or download was cut off; get the file again.",
+            reason="no_frames",
+        ) from error
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise MediaError(
+            f"{path.name}: cannot be read",
+            "it is damaged, incomplete, or no video or image",
+            "If it is a recording or download that was cut off, get the whole file; else convert it to mp4.",
+            reason="unreadable",
+        ) from error
+    with container:
+        stream = _main_stream(path, container)
+        check_pixels(path, stream.width, stream.height, limits)
+        stream.thread_type = "AUTO"
+        stream.codec_context.options = {"max_pixels": str(limits.max_pixels)}
+        yield container, stream
+
+
+def _main_stream(path: Path, container: InputContainer) -> VideoStream:
+    """The largest moving picture: cover art and thumbnails do not count."""
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    moving = [s for s in container.streams.video if not s.disposition & pictures]
+    if not moving:
+        sound = bool(container.streams.audio)
+        raise MediaError(
+            f"{path.name}: has no video",
+            "it holds only sound" if sound else "there are no moving pictures in it",
+            "Give a file with moving pictures.",
+            reason="no_video_stream",
+        )
+    known = [s for s in moving if s.codec_context is not None]
+    if not known:
+        raise MediaError(
+            f"{path.name}: cannot be read",
+            "its video is in a format this program cannot decode",
+            "Convert it to mp4 (H.264) first.",
+            reason="unreadable",
+        )
+    return max(known, key=lambda s: s.width * s.height)
+
+
+def checked_kind(path: Path, limits: MediaLimits) -> Kind:
+    """The kind of a regular, readable, non-empty file within ``limits``, by its first bytes."""
+    name = path.name or str(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            why = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a device or pipe"
+            raise MediaError(f"{name}: is not a file", why, "Give a video or an image.", reason="not_a_file")
+        if not status.st_size:
+            raise MediaError(f"{name}: is empty", "", "Get the file again.", reason="empty_file")
+        if limits.max_bytes is not None and status.st_size > limits.max_bytes:
+            why = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
+            raise MediaError(f"{name}: is too large", why, "Cut or compress it first.", reason="too_large")
+        with path.open("rb") as file:
+            head = file.read(32)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path no system can have
+        raise MediaError(f"{name}: not found", "", "Check the path.", reason="not_found") from None
+    except PermissionError:
+        why = "permission denied"
+        raise MediaError(
+            f"{name}: cannot be read", why, "Allow yourself to read it first.", reason="unreadable"
+        ) from None
+    except OSError as error:
+        why = error.strerror or "the disk reports an error"
+        raise MediaError(f"{name}: cannot be read", why, "Copy it to another disk.", reason="unreadable") from error
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        # FFmpeg refuses large ones without keeping the size, and we could not say why.
+        width, height = (int.from_bytes(head[at : at + 2], "little") for at in (6, 8))
+        check_pixels(path, width, height, limits)
+    return "image" if is_image(head) else "video"
+
+
+def check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> None:
+    if width * height > limits.max_pixels:
+        raise MediaError(
+            f"{path.name}: is too large",
+            f"its frames are {width:,} x {height:,} pixels, over the limit of {limits.max_pixels:,}",
+            "Scale it down first.",
+            reason="too_large",
+        )
+
+
+def check_duration(path: Path, duration_s: float | None, limits: MediaLimits) -> None:
+    if duration_s is not None and limits.max_duration_s is not None and duration_s > limits.max_duration_s:
+        raise MediaError(
+            f"{path.name}: is too large",
+            f"it runs for {duration_s:.0f} s, the limit is {limits.max_duration_s:.0f} s",
+            "Cut out the part in question.",
+            reason="too_large",
+        )
+
+
+def nothing_decodes(path: Path) -> MediaError:
+    return MediaError(
+        f"{path.name}: cannot be read",
+        "none of its frames can be decoded",
+        "The file is damaged; get it again.",
+        reason="unreadable",
+    )
+
+
+def is_avi(container: InputContainer) -> bool:
+    return container.format.name == "avi"
+
+
+def declared_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """How long the video should be, by its header."""
+    if is_avi(container) and stream.frames and stream.average_rate:
+        return float(stream.frames / stream.average_rate)  # its duration is guessed from the file's size
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / av.time_base if container.duration is not None else None
+
+
+@contextmanager
+def quiet_ffmpeg() -> Iterator[None]:
+    """FFmpeg's own messages go nowhere inside the block: ours name the file and say what to do."""
+    before = av.logging.get_level()
+    av.logging.set_level(None)
+    try:
+        yield
+    finally:
+        av.logging.set_level(before)

@@ -1,0 +1,187 @@
+"""The real detector on a real face, and on what it is not made for."""
+
+from __future__ import annotations
+
+import clips
+import cv2
+import numpy as np
+import pytest
+
+from deepscan.config import FaceSettings
+from deepscan.extract.faces import FaceFinder
+
+CENTRE = (224, 117)  # of the portrait's face
+
+
+@pytest.fixture(scope="module")
+def finder():
+    return FaceFinder()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """The portrait's upper left, RGB uint8 [240, 400, 3]."""
+    return np.ascontiguousarray(clips.portrait()[:240, :400])
+
+
+def contains(face, point):
+    x1, y1, x2, y2 = face.box
+    return x1 < point[0] < x2 and y1 < point[1] < y2
+
+
+def assert_sound(face, image):
+    x1, y1, x2, y2 = face.box
+    height, width = image.shape[:2]
+    assert 0 <= x1 < x2 <= width
+    assert 0 <= y1 < y2 <= height
+    assert 0.9 <= face.confidence <= 1
+    assert face.landmarks.shape == (5, 2)
+    assert face.landmarks.dtype == np.float32
+
+
+def test_the_portrait(finder, portrait):
+    (faces,) = finder.detect([portrait])
+    (face,) = faces
+    assert_sound(face, portrait)
+    assert contains(face, CENTRE)
+    assert face.confidence > 0.99
+    assert 70 < face.width_px < 130
+    assert 80 < face.height_px < 160
+    for point in face.landmarks:
+        assert contains(face, point)
+    left_eye, right_eye, nose, left_mouth, right_mouth = face.landmarks
+    assert left_eye[0] < nose[0] < right_eye[0]
+    assert left_mouth[0] < right_mouth[0]
+    assert max(left_eye[1], right_eye[1]) < nose[1] < min(left_mouth[1], right_mouth[1])
+
+
+def test_mixed_sizes_keep_their_order(finder, scene):
+    mirrored = np.ascontiguousarray(scene[:, ::-1])
+    narrow = np.ascontiguousarray(scene[:, 120:330])
+    images = [scene, np.zeros((90, 90, 3), np.uint8), mirrored, narrow, scene]
+    results = finder.detect(images)
+    assert [len(faces) for faces in results] == [1, 0, 1, 1, 1]
+    for image, faces in zip(images, results, strict=True):
+        for face in faces:
+            assert_sound(face, image)
+    assert contains(results[0][0], CENTRE)
+    assert contains(results[2][0], (400 - CENTRE[0], CENTRE[1]))
+    assert contains(results[3][0], (CENTRE[0] - 120, CENTRE[1]))
+    assert results[4][0].box == results[0][0].box
+
+
+def test_a_batch_equals_one_by_one(scene):
+    finder = FaceFinder(FaceSettings(batch_frames=2))
+    images = [scene, np.ascontiguousarray(scene[:, ::-1]), np.roll(scene, 7, axis=1)]
+    together = finder.detect(images)
+    for image, faces in zip(images, together, strict=True):
+        ((alone,),) = finder.detect([image])
+        (face,) = faces
+        np.testing.assert_allclose(face.box, alone.box, atol=0.1)
+        np.testing.assert_allclose(face.landmarks, alone.landmarks, atol=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20, 20), (10, 300), (300, 10), (1, 2000), (63, 65)])
+@pytest.mark.parametrize("fill", ["flat", "noise"])
+def test_images_too_small_for_the_detector(finder, shape, fill):
+    image = np.full((*shape, 3), 128, np.uint8)
+    if fill == "noise":
+        image = np.random.default_rng(0).integers(0, 256, image.shape, dtype=np.uint8)
+    (faces,) = finder.detect([image])
+    for face in faces:
+        assert_sound(face, image)
+    assert not faces
+
+
+def test_a_small_picture_of_a_face(finder, scene):
+    small = cv2.resize(scene[50:190, 154:294], (48, 48), interpolation=cv2.INTER_AREA)
+    (faces,) = finder.detect([small])
+    (face,) = faces
+    assert_sound(face, small)
+    assert contains(face, (24, 24))
+
+
+def test_no_images(finder):
+    assert finder.detect([]) == []
+
+
+def test_nobody_in_it(finder):
+    images = [
+        next(clips.texture_frames(1)),
+        np.zeros((100, 100, 3), np.uint8),
+        np.full((80, 200, 3), 255, np.uint8),
+    ]
+    assert finder.detect(images) == [[], [], []]
+
+
+@pytest.mark.parametrize(("top", "left"), [(60, 180), (100, 150)])
+def test_boxes_are_clipped_to_the_image(finder, scene, top, left):
+    image = np.ascontiguousarray(scene[top : top + 110, left : left + 100])
+    (faces,) = finder.detect([image])
+    for face in faces:
+        assert_sound(face, image)
+
+
+def test_a_face_cut_by_the_edge_is_found_and_clipped(finder, scene):
+    image = np.ascontiguousarray(scene[78:])  # through the forehead
+    (faces,) = finder.detect([image])
+    (face,) = faces
+    assert_sound(face, image)
+    assert face.box[1] <= 4
+    assert contains(face, (CENTRE[0], CENTRE[1] - 78))
+
+
+def test_a_large_image_is_scaled_down_and_boxes_back(finder, portrait):
+    large = cv2.resize(portrait, (2000, 2000), interpolation=cv2.INTER_LINEAR)
+    ((small_face,),) = finder.detect([portrait])
+    (faces,) = finder.detect([large])
+    face = faces[0]
+    scale = 2000 / 512
+    np.testing.assert_allclose(np.array(face.box) / scale, small_face.box, atol=6)
+    np.testing.assert_allclose(face.landmarks / scale, small_face.landmarks, atol=4)
+    assert_sound(face, large)
+
+
+def test_detection_works_on_no_more_pixels_than_set(monkeypatch, portrait):
+    finder = FaceFinder(FaceSettings(detect_side_px=128))
+    shapes = []
+    real = finder._detect_equal
+    monkeypatch.setattr(finder, "_detect_equal", lambda batch: shapes.append(batch.shape) or real(batch))
+    ((face,),) = finder.detect([portrait[:256]])
+    assert shapes == [(1, 64, 128, 3)]
+    assert contains(face, CENTRE)
+
+
+def test_faces_come_largest_first(finder, portrait):
+    face = portrait[40:200, 140:300]
+    image = np.full((200, 420, 3), 90, np.uint8)
+    image[50:130, 20:100] = cv2.resize(face, (80, 80), interpolation=cv2.INTER_AREA)
+    image[20:180, 220:380] = face
+    (faces,) = finder.detect([image])
+    assert len(faces) == 2
+    assert faces[0].size_px > 1.5 * faces[1].size_px
+    assert contains(faces[0], (300, 100))
+    assert contains(faces[1], (60, 90))
+
+
+def test_unsure_detections_are_left_out(finder, monkeypatch):
+    confidences = [0.89, 0.9, 1.0000001, float("nan"), 0.95]
+    boxes = np.array([[10 * i, 0, 10 * i + 8 + i, 30] for i in range(5)], np.float64)
+    found = [(boxes, np.array(confidences), np.zeros((5, 5, 2), np.float32))]
+    monkeypatch.setattr(finder, "_detect_equal", lambda _: found)
+    (faces,) = finder.detect([np.zeros((100, 100, 3), np.uint8)])
+    assert [f.confidence for f in faces] == [0.95, 1.0, 0.9]  # largest first, at most 1
+
+
+def test_what_is_found_in_the_padding_is_left_out(finder, monkeypatch):
+    boxes = np.array([[30, 5, 60, 40], [5, 5, 60, 60], [-8, -9, 10, 10]], np.float64)
+    found = [(boxes, np.ones(3), np.zeros((3, 5, 2), np.float32))]
+    monkeypatch.setattr(finder, "_detect_equal", lambda _: found)
+    (faces,) = finder.detect([np.zeros((25, 30, 3), np.uint8)])
+    assert [f.box for f in faces] == [(5, 5, 30, 25), (0, 0, 10, 10)]
+
+
+def test_detection_does_not_change_the_image(finder, scene):
+    before = scene.copy()
+    finder.detect([scene])
+    assert np.array_equal(scene, before)

@@ -1,0 +1,283 @@
+"""From scores to an answer, and when there is none."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from deepscan.extract.people import Extraction, Person
+from deepscan.models.checkpoint import Calibration
+from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
+from deepscan.verdict import MESSAGES, TOO_DARK_LUMA, abstain, decide, is_too_dark
+
+FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN
+BAND = Calibration(threshold=0.5, uncertain_low=0.3, uncertain_high=0.8)
+NO_BAND = Calibration()
+
+probabilities = st.floats(0.001, 0.999)
+
+
+def make_track(n=1, number=1, brightness=128.0):
+    face = Face((10.0, 20.0, 60.0, 90.0), 0.99, np.zeros((5, 2), np.float32))
+    return Track(number, tuple(Sighting(i, i * 0.5, face, brightness) for i in range(n)))
+
+
+def logit(probability):
+    return math.log(probability / (1 - probability))
+
+
+def score(probability, frames=None):
+    frames = [probability] if frames is None else frames
+    return Score(logit(probability), np.array([logit(p) for p in frames]))
+
+
+def decide_one(probability, calibration, frames=None, **options):
+    one = score(probability, frames)
+    return decide([make_track(len(one.frame_logits))], [one], calibration, **options)
+
+
+def make_extraction(people=(), frames_with_face=0, n_usable=0, largest_px=0.0, brightness=128.0):
+    media = MediaInfo(Path("x.mp4"), "video", 640, 480, 4.0, 100)
+    return Extraction(media, tuple(people), 8, frames_with_face, n_usable, largest_px, brightness, {})
+
+
+@st.composite
+def calibrations(draw):
+    low, threshold, high = sorted(draw(st.tuples(probabilities, probabilities, probabilities)))
+    return Calibration(threshold=threshold, uncertain_low=low, uncertain_high=high)
+
+
+# One person
+
+
+@given(probabilities, probabilities)
+def test_without_a_band_fake_means_at_or_above_the_threshold(probability, threshold):
+    calibration = Calibration(threshold=threshold, uncertain_low=threshold, uncertain_high=threshold)
+    verdict = decide_one(probability, calibration)
+    assert verdict.probability == pytest.approx(probability)
+    assert verdict.label is (FAKE if verdict.probability >= threshold else REAL)
+    assert verdict.reason is None
+    assert verdict.message is None
+
+
+@given(probabilities, calibrations())
+def test_inside_the_band_it_is_uncertain(probability, calibration):
+    verdict = decide_one(probability, calibration)
+    p, low, high = verdict.probability, calibration.uncertain_low, calibration.uncertain_high
+    if low < p < high:
+        assert verdict.label is UNCERTAIN
+        assert verdict.reason == "low_confidence"
+        assert verdict.message == MESSAGES["low_confidence"]
+    else:
+        assert verdict.label is (FAKE if p >= calibration.threshold else REAL)
+        assert verdict.reason is None
+
+
+@given(probabilities, calibrations(), probabilities)
+def test_a_threshold_of_the_user_replaces_the_band(probability, calibration, threshold):
+    verdict = decide_one(probability, calibration, threshold=threshold)
+    assert verdict.label is (FAKE if verdict.probability >= threshold else REAL)
+    assert verdict.reason is None
+
+
+def test_exactly_on_the_threshold_is_fake():
+    assert decide_one(0.5, NO_BAND).label is FAKE
+    assert decide_one(0.5, BAND, threshold=0.5).label is FAKE
+
+
+@given(st.floats(-20, 20), st.floats(0.1, 5), st.floats(-3, 3), st.floats(0.1, 5), st.floats(-3, 3))
+def test_calibration_is_platt_scaling(x, scale, bias, frame_scale, frame_bias):
+    calibration = Calibration(scale=scale, bias=bias, frame_scale=frame_scale, frame_bias=frame_bias)
+    verdict = decide([make_track(1)], [Score(x, np.array([x]))], calibration)
+    assert verdict.probability == pytest.approx(1 / (1 + math.exp(-(x * scale + bias))), abs=1e-12)
+    frame = verdict.tracks[0].frames[0].probability
+    assert frame == pytest.approx(1 / (1 + math.exp(-(x * frame_scale + frame_bias))), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e6, 1e300])
+def test_huge_logits_do_not_overflow(size):
+    with np.errstate(all="raise", under="ignore"):
+        fake = decide([make_track(3)], [Score(size, np.full(3, size))], NO_BAND)
+        real = decide([make_track(3)], [Score(-size, np.full(3, -size))], NO_BAND)
+    assert (fake.label, fake.probability) == (FAKE, 1.0)
+    assert (real.label, real.probability) == (REAL, 0.0)
+    assert [f.probability for f in fake.tracks[0].frames] == [1.0] * 3
+
+
+def test_a_logit_that_is_no_number_is_never_a_verdict():
+    # Whatever the answer is (an exception, "uncertain"), "real" or "fake" it must not be.
+    try:
+        verdict = decide([make_track(1)], [Score(float("nan"), np.array([0.0]))], NO_BAND)
+    except Exception:  # noqa: BLE001
+        return
+    assert verdict.label not in (REAL, FAKE)
+
+
+@given(probabilities, calibrations(), st.none() | probabilities)
+def test_random_weights_never_give_a_verdict(probability, calibration, threshold):
+    verdict = decide_one(probability, calibration, threshold=threshold, trained=False)
+    assert verdict.label is UNCERTAIN
+    assert verdict.reason == "untrained_model"
+    assert verdict.tracks[0].verdict is UNCERTAIN
+    assert verdict.probability == pytest.approx(probability)
+
+
+# Frames
+
+
+def test_a_real_person_with_a_fake_looking_stretch_is_conflicting():
+    verdict = decide_one(0.1, NO_BAND, [0.1, 0.9, 0.9, 0.9, 0.1, 0.1])
+    assert (verdict.label, verdict.reason) == (UNCERTAIN, "conflicting")
+    assert verdict.message == MESSAGES["conflicting"]
+    assert [(s.start_s, s.end_s) for s in verdict.segments] == [(0.5, 1.5)]
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [0.1, 0.9, 0.9, 0.1, 0.1],  # two in a row are too few
+        [0.9, 0.9, 0.1, 0.9, 0.9, 0.1],  # and so are two twice
+        [0.9] * 3 + [0.1] * 10,  # three in a row, but less than a quarter
+    ],
+)
+def test_a_short_stretch_does_not_shake_a_real_one(frames):
+    verdict = decide_one(0.1, NO_BAND, frames)
+    assert (verdict.label, verdict.reason, verdict.segments) == (REAL, None, ())
+
+
+def test_a_quarter_of_the_frames_is_enough():
+    assert decide_one(0.1, NO_BAND, [0.9] * 3 + [0.1] * 9).reason == "conflicting"
+
+
+def test_a_stretch_does_not_change_a_fake_or_uncertain_one():
+    frames = [0.9] * 4
+    assert decide_one(0.9, BAND, frames).reason is None
+    assert decide_one(0.5, BAND, frames).reason == "low_confidence"
+
+
+def test_segments_are_runs_of_two_or_more():
+    verdict = decide_one(0.9, NO_BAND, [0.9, 0.7, 0.1, 0.9, 0.1, 0.6, 0.8, 0.7])
+    assert [(s.track, s.start_s, s.end_s) for s in verdict.segments] == [(1, 0.0, 0.5), (1, 2.5, 3.5)]
+    assert verdict.segments[0].probability == pytest.approx(0.8)
+    assert verdict.segments[1].probability == pytest.approx(0.7)
+
+
+@given(st.lists(probabilities, min_size=1, max_size=12), probabilities, st.floats(0.05, 0.95))
+def test_segments_cover_exactly_the_runs(frames, probability, threshold):
+    assume(all(abs(p - threshold) > 1e-9 for p in frames))
+    verdict = decide_one(probability, NO_BAND, frames, threshold=threshold)
+    flags = [p >= threshold for p in frames]
+    neighbours = [
+        flag and ((i > 0 and flags[i - 1]) or (i + 1 < len(flags) and flags[i + 1])) for i, flag in enumerate(flags)
+    ]
+    covered = [any(s.start_s <= i * 0.5 <= s.end_s for s in verdict.segments) for i in range(len(flags))]
+    assert covered == (neighbours if verdict.label is not REAL else [False] * len(flags))
+    assert all(threshold <= s.probability <= 1 and s.start_s < s.end_s for s in verdict.segments)
+
+
+def test_the_timeline_is_that_of_the_track():
+    verdict = decide_one(0.9, NO_BAND, [0.2, 0.8])
+    (track,) = verdict.tracks
+    assert (track.id, track.start_s, track.end_s) == (1, 0.0, 0.5)
+    assert [(f.time_s, f.box, f.confidence) for f in track.frames] == [
+        (0.0, (10.0, 20.0, 60.0, 90.0), 0.99),
+        (0.5, (10.0, 20.0, 60.0, 90.0), 0.99),
+    ]
+    assert [f.probability for f in track.frames] == pytest.approx([0.2, 0.8])
+
+
+# Several people
+
+
+@given(st.lists(probabilities, min_size=1, max_size=5), calibrations())
+def test_any_fake_person_makes_the_video_fake(people, calibration):
+    tracks = [make_track(1, number) for number in range(1, len(people) + 1)]
+    verdict = decide(tracks, [score(p) for p in people], calibration)
+    labels = [t.verdict for t in verdict.tracks]
+    assert [t.id for t in verdict.tracks] == [t.id for t in tracks]
+    worst = FAKE if FAKE in labels else UNCERTAIN if UNCERTAIN in labels else REAL
+    assert verdict.label is worst
+    assert verdict.probability == max(t.probability for t in verdict.tracks if t.verdict is worst)
+
+
+def test_each_person_is_judged_as_if_alone():
+    frames = [[0.9, 0.9, 0.1], [0.2, 0.2, 0.2], [0.9, 0.9, 0.9]]
+    scores = [score(p, f) for p, f in zip((0.9, 0.1, 0.2), frames, strict=True)]
+    tracks = [make_track(3, number) for number in (1, 2, 3)]
+    together = decide(tracks, scores, NO_BAND)
+    alone = [decide([t], [s], NO_BAND) for t, s in zip(tracks, scores, strict=True)]
+    assert together.tracks == tuple(v.tracks[0] for v in alone)
+    assert together.segments == tuple(s for v in alone for s in v.segments)
+    assert [t.verdict for t in together.tracks] == [FAKE, REAL, UNCERTAIN]
+    assert {s.track for s in together.segments} == {1, 3}
+
+
+def test_a_conflicting_person_outweighs_a_real_one_with_a_higher_probability():
+    tracks = [make_track(4, 1), make_track(4, 2)]
+    verdict = decide(tracks, [score(0.4, [0.1] * 4), score(0.1, [0.9] * 4)], NO_BAND)
+    assert (verdict.label, verdict.reason) == (UNCERTAIN, "conflicting")
+    assert verdict.probability == pytest.approx(0.1)
+
+
+def test_as_many_scores_as_tracks():
+    with pytest.raises(ValueError, match="zip"):
+        decide([make_track()], [], NO_BAND)
+
+
+# No answer
+
+
+def test_no_face():
+    verdict = abstain(make_extraction(), 36)
+    assert (verdict.label, verdict.reason) == (VerdictLabel.NOT_APPLICABLE, "no_face")
+    assert verdict.probability is None
+    assert verdict.message == MESSAGES["no_face"]
+
+
+def test_a_black_picture_is_too_dark_rather_than_empty():
+    assert abstain(make_extraction(brightness=TOO_DARK_LUMA - 1), 36).reason == "too_dark"
+    assert abstain(make_extraction(brightness=TOO_DARK_LUMA), 36).reason == "no_face"
+
+
+def test_face_too_small_says_how_small():
+    verdict = abstain(make_extraction(frames_with_face=3, largest_px=21.4), 36)
+    assert verdict.reason == "face_too_small"
+    assert "21 pixels" in verdict.message
+    assert "36" in verdict.message
+
+
+def test_no_stable_face():
+    assert abstain(make_extraction(frames_with_face=2, n_usable=1, largest_px=80), 36).reason == "no_stable_face"
+
+
+def test_too_dark():
+    person = Person(make_track(2, brightness=3.0), np.zeros((2, 8, 8, 3), np.uint8))
+    verdict = abstain(make_extraction([person], 2, 2, 80), 36)
+    assert (verdict.reason, verdict.message) == ("too_dark", MESSAGES["too_dark"])
+
+
+@given(st.integers(0, 5), st.integers(0, 5), st.booleans())
+def test_abstaining_always_has_a_reason_and_no_probability(with_face, usable, anyone):
+    people = [Person(make_track(), np.zeros((1, 8, 8, 3), np.uint8))] if anyone else []
+    verdict = abstain(make_extraction(people, with_face, usable, 50), 36)
+    assert verdict.label is VerdictLabel.NOT_APPLICABLE
+    assert verdict.probability is None
+    assert verdict.reason in MESSAGES
+    assert verdict.message.startswith(MESSAGES[verdict.reason])
+    assert verdict.tracks == verdict.segments == ()
+
+
+def test_darkness_is_that_of_most_frames():
+    def with_luma(*values):
+        face = make_track().sightings[0].face
+        return Track(1, tuple(Sighting(i, float(i), face, v) for i, v in enumerate(values)))
+
+    assert is_too_dark(with_luma(5, 5, 200))
+    assert not is_too_dark(with_luma(5, 200, 200))
+    assert is_too_dark(with_luma(15.9))
+    assert not is_too_dark(with_luma(16))
