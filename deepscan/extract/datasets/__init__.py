@@ -1,0 +1,99 @@
+"""Corpora: from a folder as it was downloaded to labelled items, one reader for each layout.
+
+    corpus = read_corpus("corpora/ffpp")
+    for item in corpus.items: ...
+    for problem in corpus.problems: ...
+
+Nothing is decoded here. Which videos may not be divided between splits is the item's ``group``; the division itself is
+:mod:`deepscan.extract.splits`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deepscan.errors import ConfigError, MediaError
+from deepscan.extract.datasets.base import Corpus, CorpusItem, Problem, Reader, Split, subfolders
+from deepscan.extract.datasets.celebdf import CelebDf
+from deepscan.extract.datasets.deepfakebench import DeepfakeBench, write_index
+from deepscan.extract.datasets.dfdc import Dfdc
+from deepscan.extract.datasets.facecrops import FaceCrops
+from deepscan.extract.datasets.faceforensics import FaceForensics
+from deepscan.extract.datasets.folders import Folders
+from deepscan.extract.datasets.usercsv import UserCsv
+
+__all__ = [
+    "Corpus",
+    "CorpusItem",
+    "Problem",
+    "Reader",
+    "Split",
+    "detect_corpus",
+    "list_corpora",
+    "read_corpus",
+    "write_index",
+]
+
+# In the order of detection: a layout that says more comes before one that says less.
+_READERS: dict[str, Reader] = {
+    reader.name: reader
+    for reader in (Dfdc(), FaceForensics(), CelebDf(), FaceCrops(), DeepfakeBench(), UserCsv(), Folders())
+}
+_OTHER_NAMES = {"ffpp": "faceforensics", "ff++": "faceforensics", "faceforensics++": "faceforensics"}
+
+
+def list_corpora() -> list[str]:
+    """The names that ``--dataset`` takes, in the order in which layouts are tried."""
+    return list(_READERS)
+
+
+def detect_corpus(root: str | Path) -> str:
+    """Name of the corpus that a folder (or a CSV, or an index) is laid out as.
+
+    Raises:
+        MediaError: there is no such folder.
+        ConfigError: no layout fits.
+    """
+    folder = _existing(root)
+    found = _matching(folder)
+    if found is None:
+        inner = [(sub, name) for sub in subfolders(folder) if (name := _matching(sub))]
+        hint = (
+            f"Its folder {inner[0][0].name} looks like {inner[0][1]}; give that."
+            if inner
+            else f"Force one with --dataset ({', '.join(_READERS)}), or list the files in a CSV with path,label."
+        )
+        raise ConfigError(f"{folder} is laid out like no corpus known here", hint=hint, reason="unknown_layout")
+    return found
+
+
+def read_corpus(root: str | Path, dataset: str | None = None) -> Corpus:
+    """Everything in a corpus.
+
+    Args:
+        root: its folder; a file for ``csv``, ``facecrops`` and ``deepfakebench``.
+        dataset: a name of :func:`list_corpora`; detected from the layout when not given.
+
+    Raises:
+        MediaError: there is no such folder, or nothing in it can be used.
+        ConfigError: no layout fits, or the name is unknown.
+    """
+    folder = _existing(root)
+    if dataset is None:
+        return _READERS[detect_corpus(folder)].read(folder)
+    name = dataset.strip().lower()
+    reader = _READERS.get(_OTHER_NAMES.get(name, name))
+    if reader is None:
+        raise ConfigError(f"Unknown dataset {dataset!r}", hint=f"Known are {', '.join(_READERS)}.")
+    return reader.read(folder)
+
+
+def _existing(root: str | Path) -> Path:
+    path = Path(root)
+    if not path.exists():
+        raise MediaError(f"{path} cannot be read as a corpus", "there is no such file or folder", reason="not_found")
+    return path
+
+
+def _matching(root: Path) -> str | None:
+    return next((name for name, reader in _READERS.items() if reader.matches(root)), None)
