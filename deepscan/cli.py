@@ -174,7 +174,7 @@ def _predict_all(paths: list[str], model: str, settings: PredictSettings) -> tup
     detector = load_detector(model, settings)
     results: list[Result] = []
     interrupted = False
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_stderr(), transient=True, disable=not _shows_progress()) as progress:
         task = progress.add_task("", total=len(inputs))
         try:
@@ -200,7 +200,9 @@ def _write(report: Report, json_file: str | None, csv_file: str | None) -> None:
         print_table(report, Console())
     for target, render in outputs:
         if target == "-":
-            sys.stdout.write(render(report))
+            # Bytes: what reads our stdout expects UTF-8, whatever the terminal's encoding is.
+            sys.stdout.flush()
+            sys.stdout.buffer.write(render(report).encode())
     for target, render in outputs:
         if target not in (None, "-"):
             write_atomically(Path(str(target)), render(report).encode())

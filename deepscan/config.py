@@ -31,7 +31,7 @@ class FaceSettings(Settings):
         batch_frames: frames detected together.
     """
 
-    min_face_px: int = Field(36, ge=8)
+    min_face_px: int = Field(40, ge=8)
     detect_side_px: int = Field(960, ge=64)
     detector_min_px: int = Field(20, ge=12)
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
@@ -47,14 +47,18 @@ class TrackSettings(Settings):
         cut_distance: colour-histogram distance (Hellinger, in [0, 1]) between neighbouring sampled frames
             from which the shot has changed.
         max_gap_frames: sampled frames a person may be missed in before the track ends.
-        single_frame_confidence: a face seen in one frame only is kept when that was its shot's only sampled
-            frame and the detector was at least this sure.
+        min_confidence: a person's clearest sighting is at least this sure; patterns that look like a face to the
+            detector stay below it however often they are seen.
+        min_share: a face seen in fewer of its shot's frames is kept only when the detector was sure of it.
+        sure_confidence: what "sure" means; also asked of a face in a shot of a single sampled frame.
     """
 
     min_similarity: float = Field(0.35, ge=0, le=1)
     cut_distance: float = Field(0.5, ge=0, le=1)
     max_gap_frames: int = Field(3, ge=0)
-    single_frame_confidence: float = Field(0.99, ge=0, le=1)
+    min_confidence: float = Field(0.97, ge=0, le=1)
+    min_share: float = Field(0.1, ge=0, le=1)
+    sure_confidence: float = Field(0.99, ge=0, le=1)
 
 
 class CropSettings(Settings):

@@ -24,7 +24,7 @@ CONFLICT_SHARE = 0.25
 
 MESSAGES = {
     "no_face": "No face was found, so there is nothing to judge.",
-    "no_stable_face": "Something face-like showed up in single frames only, never long enough to be a person.",
+    "no_stable_face": "Something face-like was found, but not clearly or not long enough to be a person.",
     "face_too_small": "The faces are too small to judge; a closer or sharper copy may help.",
     "too_dark": "It is too dark to find or judge a face.",
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
@@ -79,11 +79,11 @@ def decide(
         if math.isnan(probability):
             raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
         frames = _sigmoid(score.frame_logits * calibration.frame_scale + calibration.frame_bias)
-        found = _segments(track, frames, calibration.threshold)
+        found = _segments(track, frames, calibration.uncertain_high)
         label, reason = _label(probability, calibration), None
         if label is VerdictLabel.UNCERTAIN:
             reason = "low_confidence"
-        elif label is VerdictLabel.REAL and _conflicts(frames, calibration.threshold):
+        elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):
             label, reason = VerdictLabel.UNCERTAIN, "conflicting"
         if not trained:
             label, reason = VerdictLabel.UNCERTAIN, "untrained_model"
@@ -111,16 +111,16 @@ def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:
     return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _conflicts(frames: NDArray[np.float64], threshold: float) -> bool:
-    longest = max((b - a for a, b in _runs(frames >= threshold)), default=0)
+def _conflicts(frames: NDArray[np.float64], limit: float) -> bool:
+    longest = max((b - a for a, b in _runs(frames >= limit)), default=0)
     return longest >= CONFLICT_RUN_FRAMES and longest >= CONFLICT_SHARE * len(frames)
 
 
-def _segments(track: Track, frames: NDArray[np.float64], threshold: float) -> list[Segment]:
-    """Runs of at least two consecutive frames at or above the threshold."""
+def _segments(track: Track, frames: NDArray[np.float64], limit: float) -> list[Segment]:
+    """Runs of at least two consecutive frames at or above the limit: where single frames, too, are surely fake."""
     return [
         Segment(track.id, track.sightings[a].time_s, track.sightings[b - 1].time_s, float(frames[a:b].mean()))
-        for a, b in _runs(frames >= threshold)
+        for a, b in _runs(frames >= limit)
         if b - a >= 2
     ]
 

@@ -32,8 +32,8 @@ from deepscan.models.transform import normalise, to_unit
 from deepscan.train.augment import augment, draw_augmentation
 from deepscan.train.selfblend import draw_blend, self_blend
 
-STILL_FRAMES, CLIP_FRAMES = 6, 16
-DFDC_PAIRS, CLIP_REPEATS, EPOCHS = 3000, 6, 12
+STILL_FRAMES = 5
+DFDC_PAIRS, OTHER_STILLS, CLIP_REPEATS, EPOCHS = 1200, 600, 4, 12
 PROMISED_ERROR = 0.05
 BOOTSTRAPS = 1000
 
@@ -59,7 +59,8 @@ def training_sequences(faces: Faces, rng: np.random.Generator):
         yield move([still] * STILL_FRAMES), 0
         yield move([fake] * STILL_FRAMES), 1
     for source in ("adults", "portraits"):
-        for index in faces.others[source]:
+        rows = faces.others[source]
+        for index in rng.choice(rows, min(OTHER_STILLS, len(rows)), replace=False):
             yield from with_blend([faces.crops[index]] * STILL_FRAMES, [faces.landmarks[index]] * STILL_FRAMES, rng)
     for rows in clips(faces, "train"):
         for _ in range(CLIP_REPEATS):
@@ -308,6 +309,7 @@ DATA = [
 ]
 LIMITS = [
     "DFDC actors recur across groups: the figures on its validation split are optimistic for other people.",
+    "Nearly all training faces were at least 89 px wide in their source: small faces are judged less well.",
     "The LSTM learned from simulated motion and self-blended clips; it saw no whole deepfake video.",
     "Only face swaps of the DFDC kind and self-blending were trained on; wholly generated faces and lip-sync were not.",
     "It judges the picture of faces only: not sound, not bodies, not the scene, not whether a caption is true.",

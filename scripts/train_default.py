@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import math
 import queue
 import threading
 import time
@@ -47,10 +48,12 @@ class Faces:
         self.table = pd.read_csv(root / "faces.csv")
         train = self.table[self.table.split == "train"]
         dfdc = train[train.source == "dfdc"]
-        reals = dfdc[dfdc.label == 0].groupby("group").indices
-        fakes = dfdc[dfdc.label == 1].groupby("group").indices
-        rows = dfdc.index.to_numpy()
-        self.pairs = [(rows[reals[g][0]], rows[fakes[g]]) for g in reals if g in fakes]
+        # `groups` holds row labels of the table; `indices` would count within the filtered frame.
+        reals = dfdc[dfdc.label == 0].groupby("group").groups
+        fakes = dfdc[dfdc.label == 1].groupby("group").groups
+        self.pairs = [(reals[g][0], fakes[g].to_numpy()) for g in reals if g in fakes]
+        if any(self.table.label[real] != 0 or (self.table.label[fake] != 1).any() for real, fake in self.pairs):
+            raise ValueError("A pair is not a real and its fakes.")
         self.others = {s: train.index[train.source == s].to_numpy() for s in OTHER_SHARES}
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,7 +127,7 @@ def rate(step: int, steps: int) -> float:
     """Warm-up, then cosine decay."""
     if step < WARMUP_STEPS:
         return (step + 1) / WARMUP_STEPS
-    return 0.5 * (1 + np.cos(np.pi * (step - WARMUP_STEPS) / (steps - WARMUP_STEPS)))
+    return 0.5 * (1 + math.cos(math.pi * (step - WARMUP_STEPS) / (steps - WARMUP_STEPS)))
 
 
 def train_frames(faces: Faces, run: Path, steps: int, seed: int) -> None:

@@ -160,6 +160,13 @@ def test_a_stretch_does_not_change_a_fake_or_uncertain_one():
     assert decide_one(0.5, BAND, frames).reason == "low_confidence"
 
 
+def test_single_frames_must_be_surely_fake_to_make_a_segment():
+    unsure = decide_one(0.95, BAND, frames=[0.7] * 4)  # above the threshold, within the band
+    assert (unsure.label, unsure.segments) == (FAKE, ())
+    sure = decide_one(0.95, BAND, frames=[0.7, 0.85, 0.85, 0.7])
+    assert [(s.start_s, s.end_s) for s in sure.segments] == [(0.5, 1.0)]
+
+
 def test_segments_are_runs_of_two_or_more():
     verdict = decide_one(0.9, NO_BAND, [0.9, 0.7, 0.1, 0.9, 0.1, 0.6, 0.8, 0.7])
     assert [(s.track, s.start_s, s.end_s) for s in verdict.segments] == [(1, 0.0, 0.5), (1, 2.5, 3.5)]

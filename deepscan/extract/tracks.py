@@ -2,7 +2,7 @@
 
 Sampled frames may be a fraction of a second or many seconds apart, so position alone does not do: a link weighs
 overlap, distance, size and the look of the face together. A cut ends every track. A detection that appears once, where
-it could have been confirmed and was not, is no person.
+it could have been confirmed and was not, is no person; nor is one that comes and goes and was never sure.
 """
 
 from __future__ import annotations
@@ -111,9 +111,12 @@ class Tracker:
         return taken
 
     def _is_person(self, track: _Growing, shot: _Shot) -> bool:
-        if len(track.sightings) > 1:
-            return True
-        return shot.n_frames == 1 and track.sightings[0].face.confidence >= self.settings.single_frame_confidence
+        clearest = max(s.face.confidence for s in track.sightings)
+        sure = clearest >= self.settings.sure_confidence
+        if len(track.sightings) == 1:
+            return sure and shot.n_frames == 1
+        often = len(track.sightings) >= self.settings.min_share * shot.n_frames
+        return sure or (often and clearest >= self.settings.min_confidence)
 
 
 def _similarity(track: _Growing, sighting: Sighting, look: NDArray[np.float32]) -> float:

@@ -136,6 +136,21 @@ def test_a_shot_of_one_frame_keeps_sure_faces(confidence, kept):
     assert ((1, [2]) in flash.tracks()) is kept
 
 
+def _passing_detection(n_frames, confidence):
+    """Tracks of a shot in which something is detected in the first two frames only."""
+    scene = Scene()
+    for i in range(n_frames):
+        scene.add([(1, 50, 40)] if i < 2 else (), confidence=confidence)
+    return scene.tracks()
+
+
+def test_an_unsure_detection_that_comes_and_goes_is_nobody():
+    assert _passing_detection(21, confidence=0.98) == []  # two of 21 frames: under a tenth
+    assert _passing_detection(20, confidence=0.98) == [(1, [0, 1])]
+    assert _passing_detection(2, confidence=0.96) == []  # however often: a pattern on the wall
+    assert _passing_detection(21, confidence=0.99) == [(1, [0, 1])]  # sure: a person passing by
+
+
 @pytest.mark.parametrize(("side", "same"), [(40, True), (30, True), (14, False)])
 def test_a_much_smaller_face_in_the_same_place_is_somebody_else(side, same):
     tracker = Tracker(TrackSettings(min_similarity=0.2))

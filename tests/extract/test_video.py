@@ -285,8 +285,8 @@ def test_wrong_index_falls_back_to_reading_on(tmp_path, monkeypatch, wrong_by):
                 raise av.FFmpegError(1, "no index")
             seek(self._container, ticks + round(wrong_by / 10 / stream.time_base), stream=stream)
 
-    follow = video._opened
-    monkeypatch.setattr(video, "_opened", lambda *args: _Wrapped(follow(*args), Misled))
+    follow = video.opened
+    monkeypatch.setattr(video, "opened", lambda *args: _Wrapped(follow(*args), Misled))
     monkeypatch.setattr(sampling, "SEEK_COST_FRAMES", ALWAYS)
     assert numbers(path, 10) == expected
     assert len(n_seeks) == 1, "after the first misleading seek there must be no other"

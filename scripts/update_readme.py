@@ -1,0 +1,73 @@
+"""Write the README's transcript and figures anew, from a run over the samples and from the default detector's card.
+
+    python scripts/update_readme.py
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, DetectorCard, load_card
+
+README = Path(__file__).parent.parent / "README.md"
+COMMAND = ["predict", "data/samples/"]
+
+
+def transcript() -> str:
+    """What the README's first command prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deepscan.cli", *COMMAND],
+        cwd=README.parent,
+        env=os.environ | {"COLUMNS": "100"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = "\n".join(line.rstrip() for line in done.stdout.splitlines())
+    return f"```\n$ deepscan {' '.join(COMMAND)}\n{lines}\n```"
+
+
+def figures(card: DetectorCard) -> str:
+    """The card's figures as a table, its promise and its limits."""
+    low, high = card.calibration.uncertain_low, card.calibration.uncertain_high
+    rows = [
+        f"| {name} | {m.value:.3f} | {m.low:.3f} to {m.high:.3f} | {m.n} |"
+        for name, m in card.metrics.items()
+        if m.low is not None and m.high is not None
+    ]
+    return "\n".join(
+        [
+            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on data held",
+            "out of training; intervals are bootstrap 95 %, resampled by group. Half A of the validation split calibrated the",
+            f"probabilities and the uncertain band ({low:.2f} to {high:.2f}), half B was only measured.",
+            "",
+            "| Measured | Value | 95 % interval | n |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "What limits these figures:",
+            "",
+            *(f"- {limit}" for limit in card.limits),
+        ]
+    )
+
+
+def main() -> None:
+    """Replace what stands between the markers."""
+    text = README.read_text(encoding="utf-8")
+    card = load_card(SHIPPED_ROOT / DEFAULT_DETECTOR)
+    for start, end, body in (
+        ("<!-- transcript: deepscan predict data/samples/ -->", "<!-- end of transcript -->", transcript()),
+        ("<!-- figures -->", "<!-- end of figures -->", figures(card)),
+    ):
+        pattern = re.compile(re.escape(start) + r".*?" + re.escape(end), re.DOTALL)
+        text = pattern.sub(lambda _, new=f"{start}\n{body}\n{end}": new, text)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
