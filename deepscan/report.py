@@ -161,9 +161,12 @@ def _below(path: str, root: str) -> str:
 
 def _legend(report: Report) -> str:
     low, high = report.model.uncertain_band
-    band = f", uncertain between {_percent(low)} and {_percent(high)}" if high > low else ""
+    if high > low:
+        rule = f"fake from {_percent(high)}, real up to {_percent(low)}, uncertain between"
+    else:
+        rule = f"fake from {_percent(report.model.threshold)}"
     return (
-        f"\nP(fake) is a calibrated probability: fake from {_percent(report.model.threshold)}{band}. "
+        f"\nP(fake) is a calibrated probability: {rule}. "
         f"Model {report.model.name} {report.model.version}; `deepscan models` says what was measured of it."
     )
 

@@ -32,8 +32,8 @@ from deepscan.models.transform import normalise, to_unit
 from deepscan.train.augment import augment, draw_augmentation
 from deepscan.train.selfblend import draw_blend, self_blend
 
-STILL_FRAMES = 5
-DFDC_PAIRS, OTHER_STILLS, CLIP_REPEATS, EPOCHS = 1200, 600, 4, 12
+STILL_FRAMES, CLIP_FRAMES, MAX_SEQUENCES = 5, 16, 8000
+DFDC_PAIRS, OTHER_STILLS, CLIP_REPEATS, EPOCHS = 500, 250, 2, 30
 PROMISED_ERROR = 0.05
 BOOTSTRAPS = 1000
 
@@ -82,21 +82,23 @@ def clips(faces: Faces, split: str) -> list[np.ndarray]:
     return [group.index.to_numpy() for _, group in rows.groupby(names)]
 
 
-def features_of(network: DetectorNetwork, sequences: list[Sequence_]) -> list[torch.Tensor]:
-    """Backbone features ``[T, D]`` of each sequence."""
-    spec, out = backbone_spec(MODEL.backbone), []
+def features_of(network: DetectorNetwork, sequence: Sequence_) -> np.ndarray:
+    """Backbone features ``float32 [T, D]`` of a sequence."""
+    spec = backbone_spec(MODEL.backbone)
     with torch.inference_mode():
-        for sequence in sequences:
-            out.append(network.backbone(normalise(to_unit(sequence), spec.mean, spec.std)))
-    return out
+        return network.backbone(normalise(to_unit(sequence), spec.mean, spec.std)).numpy()
 
 
 def train_head(network: DetectorNetwork, faces: Faces, seed: int) -> None:
     """Train the LSTM and its classifier on features of the frozen backbone."""
     rng, start = np.random.default_rng(seed), time.time()
+    # One block from the start: thousands of small arrays kept among large short-lived ones would fragment the heap.
+    store = np.empty((MAX_SEQUENCES, CLIP_FRAMES, network.backbone.feature_dim), np.float32)
     features, labels = [], []
     for sequence, label in training_sequences(faces, rng):
-        features += features_of(network, [sequence])
+        row = store[len(labels), : len(sequence)]
+        row[:] = features_of(network, sequence)
+        features.append(torch.from_numpy(row))
         labels.append(label)
     print(f"{len(labels)} sequences, features in {time.time() - start:.0f} s", flush=True)
     target = torch.tensor(labels, dtype=torch.float32)
@@ -117,7 +119,7 @@ def train_head(network: DetectorNetwork, faces: Faces, seed: int) -> None:
                 parts.append(features[i][first : first + length])
             x = nn.utils.rnn.pad_sequence(parts, batch_first=True)
             mask = torch.arange(x.shape[1]) < torch.tensor([len(p) for p in parts]).unsqueeze(1)
-            logits = network.from_features(x.clone(), mask).video_logit
+            logits = network.from_features(x, mask).video_logit
             loss = nn.functional.binary_cross_entropy_with_logits(logits, target[batch] * 0.96 + 0.02)
             optimizer.zero_grad()
             loss.backward()

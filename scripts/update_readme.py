@@ -1,6 +1,6 @@
 """Write the README's transcript and figures anew, from a run over the samples and from the default detector's card.
 
-    python scripts/update_readme.py
+python scripts/update_readme.py
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ def figures(card: DetectorCard) -> str:
     ]
     return "\n".join(
         [
-            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on data held",
-            "out of training; intervals are bootstrap 95 %, resampled by group. Half A of the validation split calibrated the",
-            f"probabilities and the uncertain band ({low:.2f} to {high:.2f}), half B was only measured.",
+            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on data",
+            "held out of training; intervals are bootstrap 95 %, resampled by group. Half A of the validation split",
+            f"calibrated the probabilities and the uncertain band ({low:.2f} to {high:.2f}); half B was only measured.",
             "",
             "| Measured | Value | 95 % interval | n |",
             "|---|---|---|---|",

@@ -279,8 +279,7 @@ def test_table_tells_every_kind():
         assert word in text
     assert "95 %" in text
     assert "face.jpg" in text
-    assert "uncertain between 40 % and 60 %" in text
-    assert "fake from 50 %" in text
+    assert "fake from 60 %, real up to 40 %, uncertain between" in text
     assert "Model default 1" in text
     assert not text.startswith("Random weights")
 
