@@ -41,9 +41,10 @@ def figures(card: DetectorCard) -> str:
     ]
     return "\n".join(
         [
-            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on data",
-            "held out of training; intervals are bootstrap 95 %, resampled by group. Half A of the validation split",
-            f"calibrated the probabilities and the uncertain band ({low:.2f} to {high:.2f}); half B was only measured.",
+            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on",
+            "data held out of training; intervals are bootstrap 95 %, resampled by group.",
+            "Half A of the validation split calibrated the probabilities and the uncertain band",
+            f"({low:.2f} to {high:.2f}); half B was only measured.",
             "",
             "| Measured | Value | 95 % interval | n |",
             "|---|---|---|---|",
