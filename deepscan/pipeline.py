@@ -10,10 +10,10 @@ from pathlib import Path
 from deepscan import __version__
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, ModelError
+from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.people import Extraction, extract_people
-from deepscan.extract.video import MediaLimits
 from deepscan.files import file_sha256
 from deepscan.models.checkpoint import (
     DEFAULT_DETECTOR,
@@ -79,7 +79,7 @@ class Detector:
         """
         start = time.perf_counter()
         path, settings = Path(path), self.settings
-        found = extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, MediaLimits())
+        found = extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, DEFAULT_LIMITS)
         scoring = time.perf_counter()
         verdict = self._judge(found)
         score_s = time.perf_counter() - scoring

@@ -231,12 +231,13 @@ def measure(scorer: TorchScorer, faces: Faces) -> tuple[Calibration, dict[str, M
 
 def measure_clips(scorer: TorchScorer, faces: Faces, calibration: Calibration) -> dict[str, Metric]:
     """Whole held-out talking-head clips: how many are called fake, real, and left open."""
+    held_out = clips(faces, "val")
     sequences = [
         np.stack([cv2.resize(faces.crops[i], (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA) for i in rows])
-        for rows in clips(faces, "val")
+        for rows in held_out
     ]
     p = sigmoid(np.array([s.video_logit for s in scorer.score(sequences)]) * calibration.scale + calibration.bias)
-    people = np.array([faces.table.group[rows[0]] for rows in clips(faces, "val")])
+    people = np.array([faces.table.group[rows[0]] for rows in held_out])
     mean = lambda x: float(np.mean(x))  # noqa: E731
     return {
         "called fake, held-out real clips": interval(mean, (p >= calibration.uncertain_high) * 1.0, groups=people),

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from deepscan.errors import ModelError
 from deepscan.models.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
-
-Triple = tuple[float, float, float]
+from deepscan.models.transform import Triple
 
 
 class TimmBackbone(Backbone):
