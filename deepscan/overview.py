@@ -33,7 +33,7 @@ def print_models() -> None:
     for name in list_detectors():
         card = load_card(SHIPPED_ROOT / name)
         console.print(
-            f"[bold]{name}[/] {card.version}: {card.network.backbone} + {card.network.head.name}, "
+            f"[bold]{name}[/] {card.version}: {card.backbone} + {card.head}, "
             f"{card.crop.size_px} px, sha256 {card.weights_sha256[:12]}",
             highlight=False,
         )

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deepscan import __version__
 from deepscan.config import PredictSettings
-from deepscan.errors import DeepscanError, ModelError
+from deepscan.engines import LostReason
+from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
-from deepscan.extract.people import Extraction, extract_people
+from deepscan.extract.people import Extraction, clear_people, extract_people
 from deepscan.files import file_sha256
 from deepscan.models.checkpoint import (
     DEFAULT_DETECTOR,
     DetectorCard,
-    load_detector_network,
+    EnsembleCard,
+    list_detectors,
+    load_card,
     resolve_detector,
     untrained_detector,
 )
+from deepscan.models.ensemble import Ensemble, create_scorer, load_network
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import list_backbones
-from deepscan.models.scorer import TorchScorer, pick_device
-from deepscan.records import ModelInfo, Report, Result, Verdict, VerdictLabel
-from deepscan.verdict import abstain, decide, is_too_dark
+from deepscan.models.scorer import pick_device
+from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
+from deepscan.verdict import abstain, decide
 
 log = logging.getLogger(__name__)
 
@@ -35,35 +42,29 @@ class Detector:
     """A loaded detector. Make one with :func:`load_detector` and use it for many files.
 
     Attributes:
+        network: of the detector, or those of an ensemble.
         card: what the detector is and what was measured of it.
         settings: of every prediction.
         device: the torch device it runs on.
     """
 
-    def __init__(self, network: DetectorNetwork, card: DetectorCard, settings: PredictSettings | None = None) -> None:
-        self.card = card
+    def __init__(
+        self,
+        network: DetectorNetwork | Ensemble,
+        card: DetectorCard | EnsembleCard,
+        settings: PredictSettings | None = None,
+    ) -> None:
+        self.network, self.card = network, card
         self.settings = settings or PredictSettings()
         self.device = pick_device(self.settings.device)
         # MTCNN's float64 box arithmetic does not run on Apple's GPUs.
         self._finder = FaceFinder(self.settings.face, "cpu" if self.device == "mps" else self.device)
-        self._scorer = TorchScorer(network, card, device=self.device, tta=self.settings.tta)
+        self._scorer = create_scorer(network, card, device=self.device, tta=self.settings.tta)
 
     @property
     def info(self) -> ModelInfo:
         """What the report says of the model."""
-        calibration, threshold = self.card.calibration, self.settings.threshold
-        band = (calibration.uncertain_low, calibration.uncertain_high)
-        return ModelInfo(
-            name=self.card.name,
-            sha256=self.card.weights_sha256 or None,
-            threshold=calibration.threshold if threshold is None else threshold,
-            uncertain_band=band if threshold is None else (threshold, threshold),
-            trained=self.card.trained,
-            backbone=self.card.network.backbone,
-            head=self.card.network.head.name,
-            version=self.card.version,
-            settings=self.settings.model_dump(mode="json", exclude={"threshold", "allow_untrained"}),
-        )
+        return _model_info(self.card, self.settings)
 
     def predict(self, path: str | Path) -> Result:
         """Judge one video or image.
@@ -83,7 +84,7 @@ class Detector:
         scoring = time.perf_counter()
         verdict = self._judge(found)
         score_s = time.perf_counter() - scoring
-        digest = file_sha256(path)
+        digest = _content_sha256(path)
         timing = {**found.timing_s, "score": score_s, "total": time.perf_counter() - start}
         return Result(
             path=str(path),
@@ -104,7 +105,8 @@ class Detector:
     def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
         """Judge files, folders and patterns one after the other; yields a result for each file as it is done.
 
-        A file that fails is a result with the verdict ``error`` and its reason; the others still come.
+        A file that fails is a result with the verdict ``error`` and its reason; the others still come. Many files at
+        a time, in processes that may die, are the matter of :class:`deepscan.batch.Batch`.
         """
         for path, error in expand_inputs(paths):
             yield self.predict_or_error(path, error)
@@ -112,34 +114,37 @@ class Detector:
     def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
         if error is not None:
-            return _error_result(path, error.reason, str(error))
+            return error_result(path, error.reason, str(error))
         try:
             return self.predict(path)
+        except MediaError as failure:
+            return error_result(path, failure.reason, str(failure), _sha256_if_read(path))
         except DeepscanError as failure:
-            return _error_result(path, failure.reason, str(failure))
+            return error_result(path, failure.reason, str(failure))
         except Exception as failure:
             # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
             log.debug("%s: unexpected failure", path, exc_info=True)
-            text = f"{path.name} could not be judged: unexpected {type(failure).__name__}: {failure}"
-            return _error_result(
-                path, "internal", f"{' '.join(text.split())[:300]}. Run again with --verbose for details."
-            )
+            return lost_result(path, "internal", f"unexpected {type(failure).__name__}: {failure}")
+
+    def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
+        """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
+        return self._scorer.score(sequences)
+
+    def decide(self, tracks: Sequence[Track], scores: Sequence[Score]) -> Verdict:
+        """The answer for an input with at least one person, by this detector's calibration and settings."""
+        return decide(
+            tracks, scores, self.card.calibration, threshold=self.settings.threshold, trained=self.card.trained
+        )
 
     def report(self, results: Iterable[Result]) -> Report:
         """A report of this detector over results."""
         return Report(__version__, self.info, tuple(results))
 
     def _judge(self, found: Extraction) -> Verdict:
-        clear = [p for p in found.people if not is_too_dark(p.track)]
+        clear = clear_people(found)
         if not clear:
             return abstain(found, self.settings.face.min_face_px)
-        return decide(
-            [p.track for p in clear],
-            self._scorer.score([p.crops for p in clear]),
-            self.card.calibration,
-            threshold=self.settings.threshold,
-            trained=self.card.trained,
-        )
+        return self.decide([p.track for p in clear], self.score([p.crops for p in clear]))
 
 
 def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSettings | None = None) -> Detector:
@@ -149,10 +154,75 @@ def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSetting
     then "uncertain" and the report says so.
     """
     settings = settings or PredictSettings()
+    if _is_untrained(str(model), settings):
+        return Detector(*untrained_detector(str(model)), settings)
+    network, card = load_network(resolve_detector(model))
+    _refuse_untrained(str(model), card, settings)
+    return Detector(network, card, settings)
+
+
+def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:
+    """What :func:`load_detector` would load, without its networks: for a process that only leads others.
+
+    Returns:
+        The model's name as it is understood in any folder and process, and what the report says of it.
+
+    Raises:
+        ModelError: no such model, or its card is damaged.
+    """
     name = str(model)
-    if settings.allow_untrained and (name in list_backbones() or name.startswith("timm:")):
-        return Detector(*untrained_detector(name), settings)
-    network, card = load_detector_network(resolve_detector(model))
+    if _is_untrained(name, settings):
+        return name, _model_info(untrained_detector(name)[1], settings)
+    folder = resolve_detector(model)
+    card = load_card(folder)
+    _refuse_untrained(name, card, settings)
+    return name if name in list_detectors() else str(folder.absolute()), _model_info(card, settings)
+
+
+def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
+    """The result of an input that could not be judged.
+
+    Args:
+        path: of the input.
+        reason: short and stable.
+        message: one sentence for a person.
+        sha256: of the file, if it could be read to its end; the failure is then the content's.
+    """
+    return Result(str(path), sha256, None, VerdictLabel.ERROR, reason, message)
+
+
+def lost_result(path: Path, reason: LostReason, why: str) -> Result:
+    """The result of an input that deepscan failed on, or that no worker process finished."""
+    text = " ".join(f"{path.name} could not be judged: {why}".split())[:300].rstrip(".")
+    hint = {
+        "timeout": "Give it more with --time-limit, or cut the file.",
+        "worker_died": "The other files were judged; run again for this one, with fewer jobs.",
+        "internal": "Run again with --verbose for details.",
+    }[reason]
+    return error_result(path, reason, f"{text}. {hint}")
+
+
+def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings) -> ModelInfo:
+    calibration, threshold = card.calibration, settings.threshold
+    band = (calibration.uncertain_low, calibration.uncertain_high)
+    return ModelInfo(
+        name=card.name,
+        sha256=card.weights_sha256 or None,
+        threshold=calibration.threshold if threshold is None else threshold,
+        uncertain_band=band if threshold is None else (threshold, threshold),
+        trained=card.trained,
+        backbone=card.backbone,
+        head=card.head,
+        version=card.version,
+        settings=settings.model_dump(mode="json", exclude={"threshold", "allow_untrained"}),
+    )
+
+
+def _is_untrained(name: str, settings: PredictSettings) -> bool:
+    return settings.allow_untrained and (name in list_backbones() or name.startswith("timm:"))
+
+
+def _refuse_untrained(name: str, card: DetectorCard | EnsembleCard, settings: PredictSettings) -> None:
     if not card.trained and not settings.allow_untrained:
         raise ModelError(
             f"Model '{name}' has random weights",
@@ -160,8 +230,19 @@ def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSetting
             "Its scores would say nothing; add --allow-untrained to see them all the same.",
             reason="untrained_model",
         )
-    return Detector(network, card, settings)
 
 
-def _error_result(path: Path, reason: str, message: str) -> Result:
-    return Result(str(path), None, None, VerdictLabel.ERROR, reason, message)
+def _content_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        why = error.strerror or "the disk reports an error"
+        raise MediaError(f"{path.name}: cannot be read", why, "Copy it to another disk.") from error
+
+
+def _sha256_if_read(path: Path) -> str | None:
+    """Of a file that is no use; None if it cannot be read to its end, or is no plain file (a pipe has none)."""
+    try:
+        return file_sha256(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None

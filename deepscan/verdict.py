@@ -12,12 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.extract.people import Extraction
+from deepscan.extract.people import Extraction, nobody_reason
 from deepscan.models.checkpoint import Calibration
 from deepscan.records import FrameResult, Score, Segment, Track, TrackResult, Verdict, VerdictLabel
 
-# A face this dark (mean luma of 255) shows the network sensor noise, not skin.
-TOO_DARK_LUMA = 16.0
 # A run of suspicious frames this long, holding this share of a person's frames, contradicts a verdict of "real".
 CONFLICT_RUN_FRAMES = 3
 CONFLICT_SHARE = 0.25
@@ -33,19 +31,9 @@ MESSAGES = {
 }
 
 
-def is_too_dark(track: Track) -> bool:
-    """Whether most of a track's crops are too dark to judge."""
-    return float(np.median([s.brightness for s in track.sightings])) < TOO_DARK_LUMA
-
-
 def abstain(found: Extraction, min_face_px: int) -> Verdict:
     """The answer for an input of which nobody can be scored."""
-    if found.frames_with_face == 0:
-        reason = "too_dark" if found.brightness < TOO_DARK_LUMA else "no_face"
-    elif found.n_usable == 0:
-        reason = "face_too_small"
-    else:
-        reason = "too_dark" if found.people else "no_stable_face"
+    reason = nobody_reason(found)
     message = MESSAGES[reason]
     if reason == "face_too_small":
         message += f" The largest is {found.largest_px:.0f} pixels wide; at least {min_face_px} are needed."

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from deepscan.extract.people import Extraction, Person
+from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
 from deepscan.models.checkpoint import Calibration
 from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
-from deepscan.verdict import MESSAGES, TOO_DARK_LUMA, abstain, decide, is_too_dark
+from deepscan.verdict import MESSAGES, abstain, decide
 
 FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN
 BAND = Calibration(threshold=0.5, uncertain_low=0.3, uncertain_high=0.8)

@@ -1,60 +1,149 @@
-"""From what a user types to files: folders are searched, patterns expanded, the rest is taken as it is."""
+"""From what a user types or lists to files: folders are searched, patterns expanded, the rest is taken as it is."""
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
+import stat
+import sys
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from io import BufferedReader
 from pathlib import Path
 
-from deepscan.errors import DeepscanError, MediaError
+from deepscan.errors import ConfigError, DeepscanError, MediaError
 from deepscan.extract.images import IMAGE_SUFFIXES
 from deepscan.extract.video import VIDEO_SUFFIXES
 
 _SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
+# Longer than any path can be: a list of paths that end in NUL shows one within it.
+_PIECE = 1 << 16
 
 
-def expand_inputs(arguments: Iterable[str | Path]) -> list[tuple[Path, DeepscanError | None]]:
-    """The files that the arguments mean, in order, each once.
+def expand_inputs(arguments: Iterable[str | Path]) -> Iterator[tuple[Path, DeepscanError | None]]:
+    """The files that the arguments mean, in order, each once, found as they are asked for.
 
     A folder gives every video and image below it, its own before those of its subfolders, each sorted, hidden ones
     left out. A pattern (``clips/*.mp4``) that names no file itself is expanded. A file given by name is taken whatever
-    it is called. An empty folder or pattern stays in the list with its error, so that it becomes a row of the report;
-    a missing file is found out when it is read.
+    it is called. An empty or unreadable folder and a pattern without match are there with their errors, so that they
+    become rows of the report; a missing file is found out when it is read.
+
+    For each file 16 bytes and their place in a set are kept, not its name; the matches of one pattern are listed at
+    once.
     """
-    found: dict[Path, DeepscanError | None] = {}
+    seen: set[bytes] = set()
     for argument in arguments:
-        for path, error in _expand(Path(argument)):
-            found.setdefault(path, error)
-    return list(found.items())
+        for path, error in _expand(str(Path(argument))):
+            key = blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if key not in seen:
+                seen.add(key)
+                yield Path(path), error
 
 
-def _expand(path: Path) -> Iterator[tuple[Path, DeepscanError | None]]:
-    if path.is_dir():
-        files = list(_media_below(path))
-        if not files:
-            yield path, _nothing_in(path)
-        for file in files:
+def check_list(name: str) -> None:
+    """Look whether :func:`read_list` can read a list.
+
+    Raises:
+        ConfigError: it is not there, a folder, or may not be read.
+    """
+    if name == "-":
+        return
+    try:
+        # Opening a pipe here would take the writer from under the reading that follows.
+        if not stat.S_ISFIFO(Path(name).stat().st_mode):
+            Path(name).open("rb").close()
+    except (OSError, ValueError) as error:
+        raise _unreadable_list(name, _why(error)) from error
+
+
+def read_list(name: str) -> Iterator[str]:
+    """The paths in a list, read as they are asked for.
+
+    One a line, which ends in LF or CRLF; blank lines are passed over. Where there is a NUL (within the first 64 KiB),
+    each path ends in one instead, and may hold anything (``find -print0``). Names may be of any bytes, as on the disk.
+
+    Args:
+        name: of the file; ``-`` is stdin.
+
+    Raises:
+        ConfigError: it cannot be read, or is no such list.
+    """
+    try:
+        # By its number: there is no sys.stdin when it was closed.
+        with open(0, "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
+            yield from _paths(name, file)
+    except (OSError, ValueError) as error:
+        raise _unreadable_list(name, _why(error)) from error
+
+
+def _paths(name: str, file: BufferedReader) -> Iterator[str]:
+    data = file.read(_PIECE)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _unreadable_list(name, "it is UTF-16 text", "Save it as UTF-8.")
+    data = data.removeprefix(codecs.BOM_UTF8)
+    end = b"\0" if b"\0" in data else b"\n"
+    cut = b""
+    while data:
+        *whole, cut = (cut + data).split(end)
+        yield from _named(whole, end)
+        if len(cut) > _PIECE:
+            raise _unreadable_list(name, f"it has a line of over {_PIECE:,} bytes, longer than any path")
+        data = file.read1(_PIECE)  # what is there: the writer of a pipe may be slow
+    yield from _named([cut], end)
+
+
+def _named(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
+    for line in lines:
+        path = line.removesuffix(b"\r") if end == b"\n" else line
+        if path.strip():
+            yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def _unreadable_list(name: str, why: str, hint: str = "Give a file with one path a line.") -> ConfigError:
+    return ConfigError(f"The list {'on stdin' if name == '-' else name} cannot be read", why, hint)
+
+
+def _why(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _expand(path: str) -> Iterator[tuple[str, DeepscanError | None]]:
+    # Plain strings and os.path: lists hold any text, and pathlib raises on what cannot be a path.
+    if os.path.isdir(path):  # noqa: PTH112
+        failed: list[OSError] = []
+        empty = True
+        for file in _media_below(path, failed):
+            empty = False
             yield file, None
-    elif not path.exists() and glob.has_magic(str(path)):
-        matches = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
+        for error in failed:
+            yield error.filename or path, _unreadable_folder(error.filename or path, error)
+        if empty and not failed:
+            yield path, _nothing_in(path)
+    elif not os.path.lexists(path) and glob.has_magic(path):
+        # A NUL, which no name has, is beyond glob. (Path.glob takes no absolute pattern.)
+        matches = [] if "\0" in path else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         if not matches:
             yield path, MediaError(f"{path} matches no file", reason="not_found")
         for match in matches:
-            yield from _expand(Path(match))
+            yield from _expand(match)
     else:
         yield path, None
 
 
-def _media_below(folder: Path) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+def _media_below(folder: str, failed: list[OSError]) -> Iterator[str]:
+    for root, folders, files in os.walk(folder, onerror=failed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
-                yield Path(root) / name
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES:  # noqa: PTH122
+                yield os.path.join(root, name)  # noqa: PTH118
 
 
-def _nothing_in(folder: Path) -> MediaError:
+def _unreadable_folder(folder: str, error: OSError) -> MediaError:
+    return MediaError(f"{folder}: cannot be searched", error.strerror or str(error), "Allow yourself to read it first.")
+
+
+def _nothing_in(folder: str) -> MediaError:
     suffixes = " ".join(sorted(s.removeprefix(".") for s in _SUFFIXES))
     return MediaError(
         f"{folder} holds no video or image",

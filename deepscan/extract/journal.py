@@ -13,6 +13,9 @@
 Skipped and failed videos have no file; of them only 1. holds. A failure is final only when the input could be read to
 its end, and is tried again after ``too_large`` (the limits are not among the settings) and ``internal``.
 
+What became of a fake that is cut at the boxes of its original depends on the original as well: its entry is asked for
+with that of the original, whose stamp is part of its own, so that 1. holds only as long as it does for both.
+
 A line is written after the video's file is in the store and on the disk. On opening, a line that was cut off is
 dropped, a damaged one passed over: the video is then found by 2.
 """
@@ -25,7 +28,6 @@ import logging
 import os
 import tarfile
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -35,6 +37,7 @@ from deepscan.errors import MediaError
 from deepscan.extract.archive import escape_text, output_error, unescape_text
 from deepscan.extract.datasets.base import CorpusItem
 from deepscan.extract.manifest import Failure, ManifestRow, Status
+from deepscan.extract.members import file_stamp, member_sha256
 from deepscan.extract.store import StoredVideo, StoreSettings, recipe
 from deepscan.files import file_sha256
 
@@ -54,10 +57,12 @@ class Entry:
     Attributes:
         row: of the manifest.
         message: what went wrong, for a person; empty when nothing did.
-        stamp: :func:`input_stamp`, taken before the input was first read.
+        stamp: :func:`input_stamp`, taken before the input was first read, with that of the original whose boxes were to
+            be used.
         sha256: of the input's content; None if it could not be read to its end.
-        recipe: :func:`deepscan.extract.store.recipe` of the settings.
+        recipe: :func:`deepscan.extract.store.recipe` of the settings as they apply to this video.
         store_bytes: size of its file; 0 without one.
+        n_crops: crops in its file.
     """
 
     row: ManifestRow
@@ -66,6 +71,7 @@ class Entry:
     sha256: str | None
     recipe: str
     store_bytes: int = 0
+    n_crops: int = 0
 
     @classmethod
     def stored(cls, folder: Path, item: CorpusItem, stamp: str | None, stored: StoredVideo) -> Self:
@@ -73,7 +79,8 @@ class Entry:
         video = stored.video
         name = stored.path.relative_to(folder).as_posix()
         row = ManifestRow.of(item, "ok", store=name, n_frames=video.frames_sampled, n_tracks=video.n_tracks)
-        return cls(row, "", stamp, video.sha256, recipe(stored.settings), stored.path.stat().st_size)
+        n_crops = sum(map(len, stored.tracks))
+        return cls(row, "", stamp, video.sha256, recipe(stored.settings), stored.path.stat().st_size, n_crops)
 
     @classmethod
     def without(
@@ -87,10 +94,11 @@ class Entry:
         sha256: str | None,
         settings: StoreSettings,
         n_frames: int = 0,
+        boxes_sha256: str | None = None,
     ) -> Self:
-        """Of a video that was skipped or failed."""
+        """Of a video that was skipped or failed; ``boxes_sha256`` as for :func:`deepscan.extract.store.store_key`."""
         row = ManifestRow.of(item, status, reason, n_frames=n_frames)
-        return cls(row, " ".join(message.split()), stamp, sha256, recipe(settings))
+        return cls(row, " ".join(message.split()), stamp, sha256, recipe(settings.for_boxes(boxes_sha256)))
 
     @property
     def failure(self) -> Failure | None:
@@ -108,6 +116,7 @@ class _Line(Settings):
     sha256: str | None
     recipe: str
     store_bytes: int
+    n_crops: int
 
 
 class Journal:
@@ -154,13 +163,20 @@ class Journal:
             os.close(self._handle)
             self._handle = -1
 
-    def recall(self, item: CorpusItem, settings: StoreSettings) -> Entry | None:
+    def recall(self, item: CorpusItem, settings: StoreSettings, *, original: Entry | None = None) -> Entry | None:
         """What is known of this video, with the corpus' path and split of today; None if it must be looked at.
 
         Reads nothing but the sizes and times of files.
+
+        Args:
+            item: the video.
+            settings: of the run.
+            original: today's entry of its original; :func:`usable_boxes` says when it counts.
         """
         entry = self._entries.get((item.dataset, item.video_id))
-        if entry is None or entry.recipe != recipe(settings) or entry.stamp is None:
+        boxes = usable_boxes(original, settings)
+        todays = settings.for_boxes(boxes.sha256 if boxes else None)
+        if entry is None or entry.recipe != recipe(todays) or entry.stamp is None:
             return None
         row = replace(entry.row, path=item.path.as_posix(), split=item.split)
         if row.status == "failed" and (entry.sha256 is None or row.reason in _TRIED_AGAIN):
@@ -168,7 +184,7 @@ class Journal:
         today = replace(row, label=item.label, method=item.method, group=item.group)
         if row.store is not None and (today != row or _size(self.folder / row.store) != entry.store_bytes):
             return None
-        return replace(entry, row=today) if input_stamp(item) == entry.stamp else None
+        return replace(entry, row=today) if input_stamp(item, boxes) == entry.stamp else None
 
     def append(self, entry: Entry) -> None:
         """Note that a video is finished.
@@ -183,6 +199,7 @@ class Journal:
             "sha256": entry.sha256,
             "recipe": entry.recipe,
             "store_bytes": entry.store_bytes,
+            "n_crops": entry.n_crops,
         }
         data = json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
         before = os.fstat(self._handle).st_size
@@ -207,7 +224,13 @@ class Journal:
                     damaged += 1
                     continue
                 self._entries[row.identity] = Entry(
-                    row, unescape_text(line.message), line.stamp, line.sha256, line.recipe, line.store_bytes
+                    row,
+                    unescape_text(line.message),
+                    line.stamp,
+                    line.sha256,
+                    line.recipe,
+                    line.store_bytes,
+                    line.n_crops,
                 )
         if damaged:
             log.warning("%s has %d damaged lines; their videos are looked at again", path, damaged)
@@ -226,16 +249,33 @@ class Journal:
             os.ftruncate(self._handle, keep)
 
 
-def input_stamp(item: CorpusItem) -> str | None:
-    """Size and modification time of an input, in a few words; None if it is not there."""
+def usable_boxes(original: Entry | None, settings: StoreSettings) -> Entry | None:
+    """The entry of a fake's original if its boxes are to be used: the settings ask for it, and it has a file."""
+    if original is None or settings.boxes == "own" or original.row.store is None or original.sha256 is None:
+        return None
+    return original
+
+
+def input_stamp(item: CorpusItem, boxes: Entry | None = None) -> str | None:
+    """Size and modification time of an input, in a few words; None if it is not there.
+
+    Args:
+        item: the input.
+        boxes: entry of the original whose boxes are to be used: its stamp becomes part of this one.
+    """
     try:
         if item.frames:
-            told = "\n".join(_stamp(path) for path in item.frames)
-            return f"{len(item.frames)} frames:{hashlib.sha256(told.encode()).hexdigest()}"
-        stamp = _stamp(item.path)
+            told = "\n".join(file_stamp(path) for path in item.frames)
+            stamp = f"{len(item.frames)} frames:{hashlib.sha256(told.encode()).hexdigest()}"
+        else:
+            stamp = file_stamp(item.path)
+            if item.member is not None:
+                stamp += f":{escape_text(item.member)}"
     except (OSError, ValueError):
         return None
-    return stamp if item.member is None else f"{stamp}:{escape_text(item.member)}"
+    if boxes is None:
+        return stamp
+    return None if boxes.stamp is None else f"{stamp} boxes of {boxes.stamp}"
 
 
 def content_sha256(item: CorpusItem, limits: MediaLimits | None = None) -> str:
@@ -251,7 +291,7 @@ def content_sha256(item: CorpusItem, limits: MediaLimits | None = None) -> str:
         checked_kind(path, limits if item.member is None else DEFAULT_LIMITS)
     try:
         if item.member is not None:
-            return _member_sha256(item.path, item.member)
+            return member_sha256(item.path, item.member)
         if not item.frames:
             return file_sha256(item.path)
         total = hashlib.sha256()
@@ -263,42 +303,8 @@ def content_sha256(item: CorpusItem, limits: MediaLimits | None = None) -> str:
         raise MediaError(f"{item.path.name}: cannot be read", why, "Copy it to another disk.") from error
 
 
-def _stamp(path: Path) -> str:
-    status = path.stat()
-    return f"{status.st_size}:{status.st_mtime_ns}"
-
-
 def _size(path: Path) -> int | None:
     try:
         return path.stat().st_size
     except OSError:
         return None
-
-
-def _member_sha256(path: Path, name: str) -> str:
-    offset, left = _places(path, _stamp(path)).get(name, (0, 0))
-    if not left:
-        raise MediaError(f"{path.name}: cannot be read", f"there is no {name!r} in it", "Get the file again.")
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(offset)
-        while left and (data := file.read(min(left, _PIECE))):
-            digest.update(data)
-            left -= len(data)
-    if left:
-        raise MediaError(f"{path.name}: cannot be read", f"it ends inside of {name!r}", "Get the file again.")
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=2)
-def _places(path: Path, _stamp: str) -> dict[str, tuple[int, int]]:
-    """Where the files in a tar lie. Kept, as the members of one come one after the other."""
-    places = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for entry in archive:
-                if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    places[entry.name] = entry.offset_data, entry.size
-    except (tarfile.TarError, EOFError):
-        log.warning("%s cannot be read to its end; its whole members are used", path)
-    return places

@@ -1,7 +1,7 @@
 """From a file to its people: sampled frames -> faces -> tracks, with one crop for every sighting.
 
-Prediction and preprocessing both start here. Frames are dropped as soon as they have been looked at; what stays in
-memory are the crops.
+Prediction and preprocessing both start here, so what is usable to the one is usable to the other. Frames are dropped
+as soon as they have been looked at; what stays in memory are the crops.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from deepscan.extract.tracks import Tracker
 from deepscan.extract.video import MediaLimits, probe, sample_frames
 from deepscan.records import Box, Frame, MediaInfo, RgbImage, Track
 
+# A face this dark (mean luma of 255) shows a network sensor noise, not skin.
+TOO_DARK_LUMA = 16.0
 # A crowd must not fill the memory: of each frame the largest faces are kept.
 _MAX_FACES_PER_FRAME = 16
 
@@ -81,15 +83,38 @@ def extract_people(
         MediaError: the file cannot be read.
     """
     media = probe(path, limits)
+    frames = sample_frames(path, n_frames, limits)
+    return find_people(media, frames, finder, crop, track, close_up=media.kind == "image")
+
+
+def find_people(
+    media: MediaInfo,
+    frames: Iterator[Frame],
+    finder: FaceFinder,
+    crop: CropSettings,
+    track: TrackSettings,
+    *,
+    close_up: bool = False,
+) -> Extraction:
+    """Find the people in frames that are sampled already.
+
+    Args:
+        media: what is known of their source.
+        frames: in time order; each is dropped once looked at.
+        finder, crop, track: as for :func:`extract_people`.
+        close_up: look once more where a face fills the frame, as in crops and portraits.
+
+    Raises:
+        MediaError: what the frames raise.
+    """
     timing = {"decode": 0.0, "detect": 0.0}
     tracker = Tracker(track)
     crops: dict[tuple[int, Box], RgbImage] = {}
     sampled = with_face = n_usable = 0
     largest = brightest = 0.0
-    frames = sample_frames(path, n_frames, limits)
     while batch := _next_batch(frames, finder.settings.batch_frames, timing):
         start = time.perf_counter()
-        for frame, faces in zip(batch, finder.detect([f.image for f in batch]), strict=True):
+        for frame, faces in zip(batch, finder.detect([f.image for f in batch], close_up=close_up), strict=True):
             sampled += 1
             with_face += bool(faces)
             brightest = max(brightest, brightness(frame.image))
@@ -104,6 +129,25 @@ def extract_people(
         Person(t, np.stack([crops[s.frame_index, s.face.box] for s in t.sightings])) for t in tracker.finish()
     )
     return Extraction(media, people, sampled, with_face, n_usable, largest, brightest, timing)
+
+
+def is_too_dark(track: Track) -> bool:
+    """Whether most of a track's crops are too dark to judge."""
+    return float(np.median([s.brightness for s in track.sightings])) < TOO_DARK_LUMA
+
+
+def clear_people(found: Extraction) -> tuple[Person, ...]:
+    """The people who can be judged: those who are not too dark."""
+    return tuple(person for person in found.people if not is_too_dark(person.track))
+
+
+def nobody_reason(found: Extraction) -> str:
+    """Why nobody in a file can be judged: ``no_face``, ``no_stable_face``, ``face_too_small`` or ``too_dark``."""
+    if found.frames_with_face == 0:
+        return "too_dark" if found.brightness < TOO_DARK_LUMA else "no_face"
+    if found.n_usable == 0:
+        return "face_too_small"
+    return "too_dark" if found.people else "no_stable_face"
 
 
 def _next_batch(frames: Iterator[Frame], size: int, timing: dict[str, float]) -> list[Frame]:

@@ -83,8 +83,8 @@ class Share:
         return f"-{self.index}-of-{self.count}" if self.count > 1 else ""
 
     def takes(self, item: CorpusItem) -> bool:
-        """Whether this video is of this job: it is of exactly one."""
-        name = f"{item.dataset}\0{item.video_id}".encode("utf-8", "surrogatepass")
+        """Whether this video is of this job: it is of exactly one, and a fake is of its original's."""
+        name = f"{item.dataset}\0{item.original or item.video_id}".encode("utf-8", "surrogatepass")
         return int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % self.count == self.index - 1
 
 

@@ -15,7 +15,9 @@ JSON repeats what is said of the video: a sample stands for itself wherever it i
 :data:`SCHEMA`, :data:`REVISION` and the video's name in its corpus. Any of them changed means another file; the same
 ones mean the same bytes, on any machine with the same libraries. Where the corpus lies and which split a video falls
 into are not in the file, so neither costs a decoded frame. Label, method and group are in it, but not in the address:
-when a corpus corrects them, :func:`find_store` rewrites the JSONs and keeps the crops.
+when a corpus corrects them, :func:`find_store` rewrites the JSONs and keeps the crops. Where the settings let a fake
+be cut at the boxes of its original, the original's content is in its address too, whether its boxes fit in the end or
+not; every other video has the same address as without that setting.
 
 Texts from a corpus may hold bytes that are no UTF-8; they are written as :func:`escape_text` gives them. A video of
 which nobody can be used has no file, only a row in the manifest.
@@ -24,23 +26,20 @@ which nobody can be used has no file, only a row in the manifest.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from deepscan.config import CropSettings, FaceSettings, Settings, TrackSettings
 from deepscan.extract.archive import (
     ENDINGS,
-    ImageFormat,
     Member,
     StoreError,
     damaged,
@@ -54,99 +53,46 @@ from deepscan.extract.archive import (
     write_members,
 )
 from deepscan.extract.datasets.base import CorpusItem
-from deepscan.records import Face, Kind, Sighting, Track
+from deepscan.extract.storerecords import (
+    REVISION,
+    SCHEMA,
+    BoxesOf,
+    SampleRecord,
+    SightingRecord,
+    StoreSettings,
+    VideoRecord,
+    canonical,
+)
+from deepscan.records import Face, Sighting, Track
 
 if TYPE_CHECKING:
     from deepscan.extract.people import Extraction
 
+__all__ = [
+    "REVISION",
+    "SCHEMA",
+    "STORE_FOLDER",
+    "BoxesOf",
+    "StoreSettings",
+    "StoredTrack",
+    "StoredVideo",
+    "VideoRecord",
+    "find_store",
+    "read_store",
+    "recipe",
+    "store_key",
+    "store_path",
+    "write_store",
+]
+
 log = logging.getLogger(__name__)
 
-SCHEMA: Literal["deepscan.store/1"] = "deepscan.store/1"
-# Raised whenever the extraction gives other crops or tracks for the same settings: old files are then made anew.
-REVISION = 1
 STORE_FOLDER = "store"
 
 _MOST_CROP_BYTES = 1 << 32
 _TEXTS = ("video_id", "dataset", "method", "group")
 _MEDIA_FACTS = ("kind", "width_px", "height_px", "duration_s", "n_frames")
 _EXTRACTION_FACTS = ("frames_sampled", "frames_with_face", "n_usable", "largest_px", "brightness")
-
-
-class StoreSettings(Settings):
-    """All that decides what a file of the store holds.
-
-    Attributes:
-        frames: frames sampled evenly over the whole duration.
-        face: how faces are found.
-        track: how faces become people.
-        crop: the crop rule.
-        image: how crops are kept: ``jpeg``, or ``png`` without loss.
-        jpeg_quality: of a JPEG.
-    """
-
-    frames: int = Field(32, ge=1, le=10_000)
-    face: FaceSettings = FaceSettings()
-    track: TrackSettings = TrackSettings()
-    crop: CropSettings = CropSettings()
-    image: ImageFormat = "jpeg"
-    jpeg_quality: int = Field(95, ge=1, le=100)
-
-
-class _Record(Settings):
-    model_config = ConfigDict(allow_inf_nan=False, populate_by_name=True)
-
-
-class VideoRecord(_Record):
-    """What a file says of its video. Texts are as in the corpus, escaped; ``n_frames`` is what the container declares.
-
-    ``sha256`` is of the input (:func:`deepscan.extract.manifest.content_sha256`); the other fields are those of
-    :class:`~deepscan.extract.datasets.base.CorpusItem`, :class:`~deepscan.records.MediaInfo` and
-    :class:`~deepscan.extract.people.Extraction`.
-    """
-
-    video_id: str
-    dataset: str
-    label: Literal[0, 1]
-    method: str
-    group: str
-    sha256: str
-    kind: Kind
-    width_px: int
-    height_px: int
-    duration_s: float | None
-    n_frames: int | None
-    frames_sampled: int
-    frames_with_face: int
-    n_usable: int
-    largest_px: float
-    brightness: float
-    n_tracks: int = Field(ge=1, le=99_999)
-
-
-class _SightingRecord(_Record):
-    frame_index: int = Field(ge=0)
-    time_s: float
-    box: tuple[float, float, float, float]
-    confidence: float
-    landmarks: tuple[tuple[float, float], ...] = Field(min_length=5, max_length=5)
-    brightness: float
-    crc32: int
-
-
-class _SampleRecord(_Record):
-    """The JSON of one track."""
-
-    schema_: Literal["deepscan.store/1"] = Field(SCHEMA, alias="schema")
-    revision: int = REVISION
-    key: str
-    video: VideoRecord
-    settings: StoreSettings
-    number: int
-    track_id: int
-    sightings: tuple[_SightingRecord, ...] = Field(min_length=1)
-
-    def to_bytes(self) -> bytes:
-        return _canonical(self.model_dump(mode="json", by_alias=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,23 +147,37 @@ class StoredVideo:
 
 
 def recipe(settings: StoreSettings) -> str:
-    """Hex sha256 of all that is the same for every video of a run: schema, revision and settings."""
-    return _sha256({"schema": SCHEMA, "revision": REVISION, "settings": settings.model_dump(mode="json")})
+    """Hex sha256 of schema, revision and settings; of these, see :meth:`StoreSettings.for_boxes`."""
+    # Boxes of one's own go without saying: files from before there was a choice are as good as those made now.
+    told = settings.model_dump(mode="json", exclude={"boxes"} if settings.boxes == "own" else None)
+    return _sha256({"schema": SCHEMA, "revision": REVISION, "settings": told})
 
 
-def store_key(item: CorpusItem, sha256: str, settings: StoreSettings) -> str:
-    """Hex sha256 that a file is addressed by; ``sha256`` is of the input's content."""
-    return _key(escape_text(item.dataset), escape_text(item.video_id), sha256, settings)
+def store_key(item: CorpusItem, sha256: str, settings: StoreSettings, *, boxes_sha256: str | None = None) -> str:
+    """Hex sha256 that a file is addressed by.
+
+    Args:
+        item: the video.
+        sha256: of its content.
+        settings: of the run.
+        boxes_sha256: of the content of the original whose boxes are to be used; None without one.
+    """
+    return _key(escape_text(item.dataset), escape_text(item.video_id), sha256, settings, boxes_sha256)
 
 
-def store_path(folder: Path, item: CorpusItem, sha256: str, settings: StoreSettings) -> Path:
+def store_path(
+    folder: Path, item: CorpusItem, sha256: str, settings: StoreSettings, *, boxes_sha256: str | None = None
+) -> Path:
     """Where this video's file belongs: ``store/3f/3f9c...-clip.tar`` below ``folder``; always plain ASCII."""
-    key = store_key(item, sha256, settings)
+    key = store_key(item, sha256, settings, boxes_sha256=boxes_sha256)
     return folder / STORE_FOLDER / key[:2] / f"{_stem(key, escape_text(item.video_id))}.tar"
 
 
-def _key(dataset: str, video_id: str, sha256: str, settings: StoreSettings) -> str:
-    return _sha256({"recipe": recipe(settings), "content": sha256, "dataset": dataset, "video_id": video_id})
+def _key(dataset: str, video_id: str, sha256: str, settings: StoreSettings, boxes_sha256: str | None) -> str:
+    facts = {"content": sha256, "dataset": dataset, "video_id": video_id}
+    if boxes_sha256 is not None:
+        facts["boxes"] = boxes_sha256
+    return _sha256({"recipe": recipe(settings.for_boxes(boxes_sha256)), **facts})
 
 
 def _stem(key: str, video_id: str) -> str:
@@ -225,17 +185,22 @@ def _stem(key: str, video_id: str) -> str:
 
 
 def _sha256(facts: Any) -> str:
-    return hashlib.sha256(_canonical(facts)).hexdigest()
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return hashlib.sha256(canonical(facts)).hexdigest()
 
 
 # Writing
 
 
-def write_store(folder: Path, item: CorpusItem, sha256: str, settings: StoreSettings, found: Extraction) -> Path:
+def write_store(
+    folder: Path,
+    item: CorpusItem,
+    sha256: str,
+    settings: StoreSettings,
+    found: Extraction,
+    *,
+    boxes_sha256: str | None = None,
+    boxes_fit: bool = True,
+) -> Path:
     """Write what was found in a video; its file appears whole or not at all.
 
     Args:
@@ -244,19 +209,26 @@ def write_store(folder: Path, item: CorpusItem, sha256: str, settings: StoreSett
         sha256: of its content.
         settings: that it was extracted with.
         found: with at least one person.
+        boxes_sha256: as for :func:`store_key`.
+        boxes_fit: whether those boxes are the ones that it was cut at.
 
     Raises:
         OutputError: it cannot be written.
     """
     if not found.people:
         raise ValueError("Nobody was found: such a video has a row in the manifest, but no file.")
-    path = store_path(folder, item, sha256, settings)
+    path = store_path(folder, item, sha256, settings, boxes_sha256=boxes_sha256)
+    boxes: BoxesOf = "original" if boxes_sha256 is not None and boxes_fit else "own"
+    key = store_key(item, sha256, settings, boxes_sha256=boxes_sha256)
+    video = _video(item, found, sha256=sha256, boxes=boxes, boxes_sha256=boxes_sha256)
     with replacing(path) as file:
-        write_members(file, _samples(item, sha256, settings, found))
+        write_members(file, _samples(key, video, settings.for_boxes(boxes_sha256), found))
     return path
 
 
-def find_store(folder: Path, item: CorpusItem, sha256: str, settings: StoreSettings) -> StoredVideo | None:
+def find_store(
+    folder: Path, item: CorpusItem, sha256: str, settings: StoreSettings, *, boxes_sha256: str | None = None
+) -> StoredVideo | None:
     """The file of this video if it is there and whole, without decoding anything.
 
     Where the corpus now gives another label, method or group, they are corrected in the file first.
@@ -264,12 +236,12 @@ def find_store(folder: Path, item: CorpusItem, sha256: str, settings: StoreSetti
     Raises:
         OutputError: the correction cannot be written.
     """
-    path = store_path(folder, item, sha256, settings)
+    path = store_path(folder, item, sha256, settings, boxes_sha256=boxes_sha256)
     if not path.exists():
         return None
     try:
         stored = read_store(path)
-        if stored.key != store_key(item, sha256, settings):
+        if stored.key != store_key(item, sha256, settings, boxes_sha256=boxes_sha256):
             raise damaged(path, "it is another video's, under this one's name")
         facts = _facts(item)
         if any(getattr(stored.video, name) != value for name, value in facts.items()):
@@ -286,12 +258,14 @@ def _facts(item: CorpusItem) -> dict[str, Any]:
     return {**{name: escape_text(getattr(item, name)) for name in _TEXTS}, "label": item.label}
 
 
-def _samples(item: CorpusItem, sha256: str, settings: StoreSettings, found: Extraction) -> Iterator[tuple[str, bytes]]:
-    """The members of a file."""
-    key = store_key(item, sha256, settings)
+def _video(item: CorpusItem, found: Extraction, **facts: Any) -> VideoRecord:
     media = {name: getattr(found.media, name) for name in _MEDIA_FACTS}
     counts = {name: getattr(found, name) for name in _EXTRACTION_FACTS}
-    video = VideoRecord(**_facts(item), **media, **counts, sha256=sha256, n_tracks=len(found.people))
+    return VideoRecord(**_facts(item), **media, **counts, **facts, n_tracks=len(found.people))
+
+
+def _samples(key: str, video: VideoRecord, settings: StoreSettings, found: Extraction) -> Iterator[tuple[str, bytes]]:
+    """The members of a file."""
     stem, side = _stem(key, video.video_id), settings.crop.size_px
     for number, person in enumerate(found.people, 1):
         if person.crops.shape[1:] != (side, side, 3) or person.crops.dtype.name != "uint8":
@@ -301,15 +275,15 @@ def _samples(item: CorpusItem, sha256: str, settings: StoreSettings, found: Extr
             data = encode_crop(crop, settings.image, settings.jpeg_quality)
             yield _crop_name(stem, number, index, settings), data
             records.append(_sighting_record(sighting, zlib.crc32(data)))
-        sample = _SampleRecord(
+        sample = SampleRecord(
             key=key, video=video, settings=settings, number=number, track_id=person.track.id, sightings=tuple(records)
         )
         yield _json_name(stem, number), sample.to_bytes()
 
 
-def _sighting_record(sighting: Sighting, crc32: int) -> _SightingRecord:
+def _sighting_record(sighting: Sighting, crc32: int) -> SightingRecord:
     face = sighting.face
-    return _SightingRecord(
+    return SightingRecord(
         frame_index=sighting.frame_index,
         time_s=sighting.time_s,
         box=face.box,
@@ -332,7 +306,7 @@ def _correct(path: Path, video: VideoRecord) -> None:
 def _corrected(member: Member, data: bytes, video: VideoRecord) -> bytes:
     if not member.name.endswith(".json"):
         return data
-    return _SampleRecord.model_validate_json(data).model_copy(update={"video": video}).to_bytes()
+    return SampleRecord.model_validate_json(data).model_copy(update={"video": video}).to_bytes()
 
 
 def _crop_name(stem: str, number: int, index: int, settings: StoreSettings) -> str:
@@ -357,11 +331,11 @@ def read_store(path: Path) -> StoredVideo:
     members = list_members(path)
     ends = [place for place, member in enumerate(members) if member.name.endswith(".json")]
     tracks: list[StoredTrack] = []
-    first: _SampleRecord | None = None
+    first: SampleRecord | None = None
     start = 0
     for place, data in zip(ends, read_members(path, [members[place] for place in ends]), strict=True):
         try:
-            sample = _SampleRecord.model_validate_json(data)
+            sample = SampleRecord.model_validate_json(data)
         except ValidationError as error:
             what = error.errors(include_url=False, include_input=False)[0]
             why = f"{members[place].name}: {'.'.join(map(str, what['loc'])) or 'JSON'}: {what['msg']}"
@@ -375,13 +349,13 @@ def read_store(path: Path) -> StoredVideo:
     return StoredVideo(path, first.key, first.video, first.settings, tuple(tracks))
 
 
-def _check(path: Path, first: _SampleRecord, sample: _SampleRecord, names: list[str], number: int) -> None:
+def _check(path: Path, first: SampleRecord, sample: SampleRecord, names: list[str], number: int) -> None:
     """Refuse a sample that does not belong where it is."""
     video, settings = sample.video, sample.settings
     if sample.key != first.key or sample.number != number or video != first.video or settings != first.settings:
         raise damaged(path, f"track {number} is not of the same video")
     # What the key of another revision was made of is not known; such a file is read, but no run takes it for its own.
-    if sample.revision == REVISION and sample.key != _key(video.dataset, video.video_id, video.sha256, settings):
+    if sample.revision == REVISION and not _key_fits(sample.key, video, settings):
         raise damaged(path, "its key does not belong to its content and settings")
     stem = _stem(sample.key, video.video_id)
     expected = [_crop_name(stem, number, index, settings) for index in range(len(sample.sightings))]
@@ -389,7 +363,13 @@ def _check(path: Path, first: _SampleRecord, sample: _SampleRecord, names: list[
         raise damaged(path, f"the crops of track {number} are not those that its JSON lists")
 
 
-def _track(path: Path, sample: _SampleRecord, crops: list[Member]) -> StoredTrack:
+def _key_fits(key: str, video: VideoRecord, settings: StoreSettings) -> bool:
+    if (video.boxes_sha256 is None) != (settings.boxes == "own"):
+        return False
+    return key == _key(video.dataset, video.video_id, video.sha256, settings, video.boxes_sha256)
+
+
+def _track(path: Path, sample: SampleRecord, crops: list[Member]) -> StoredTrack:
     sightings = tuple(
         Sighting(s.frame_index, s.time_s, Face(s.box, s.confidence, np.array(s.landmarks, np.float32)), s.brightness)
         for s in sample.sightings

@@ -19,6 +19,9 @@ PNG = StoreSettings(crop=CropSettings(size_px=SIDE), image="png")
 JPEG = StoreSettings(crop=CropSettings(size_px=SIDE))
 ITEM = CorpusItem("part_0/clip", Path("corpus/part_0/clip.mp4"), 1, "dfdc", "fake", "part_0/original", "train")
 SHA = "ab" * 32
+# Fakes are cut at the boxes of their original, whose content is this.
+REUSING = PNG.model_copy(update={"boxes": "original"})
+BOXES_SHA = "cd" * 32
 
 
 def item(name, **changes):

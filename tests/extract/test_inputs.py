@@ -1,15 +1,22 @@
-"""From arguments to files."""
+"""From arguments and lists to files."""
 
 from __future__ import annotations
 
 import os
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
 import pytest
 
-from deepscan.errors import MediaError
+from deepscan.errors import ConfigError, MediaError
 from deepscan.extract.images import IMAGE_SUFFIXES
-from deepscan.extract.inputs import expand_inputs
+from deepscan.extract.inputs import check_list, expand_inputs, read_list
 from deepscan.extract.video import VIDEO_SUFFIXES
+
+posix = pytest.mark.skipif(os.name != "posix", reason="file names of any bytes, and pipes with names")
 
 
 @pytest.fixture
@@ -23,6 +30,7 @@ def tree(tmp_path):
 
 
 def names(root, expanded):
+    expanded = list(expanded)
     assert all(error is None for _, error in expanded)
     return [path.relative_to(root).as_posix() for path, _ in expanded]
 
@@ -40,12 +48,12 @@ def test_a_folder_gives_the_media_below_it(tree):
 def test_every_suffix_is_found_in_any_case(tmp_path, suffix):
     (tmp_path / f"a{suffix}").write_bytes(b"")
     (tmp_path / f"b{suffix.upper()}").write_bytes(b"")
-    assert len(expand_inputs([tmp_path])) == 2
+    assert len(list(expand_inputs([tmp_path]))) == 2
 
 
 def test_a_file_by_name_is_taken_whatever_it_is_called(tree):
     given = [tree / "notes.txt", tree / ".hidden.mp4", tree / "no_suffix"]
-    assert expand_inputs(given) == [(path, None) for path in given]
+    assert list(expand_inputs(given)) == [(path, None) for path in given]
 
 
 def test_patterns(tree, monkeypatch):
@@ -104,9 +112,183 @@ def test_a_folder_without_media(tmp_path, files):
 
 
 def test_nothing_given():
-    assert expand_inputs([]) == []
+    assert list(expand_inputs([])) == []
 
 
 def test_links_to_folders_do_not_loop(tree):
     (tree / "sub" / "loop").symlink_to(tree)
-    assert len(expand_inputs([tree])) == 6
+    assert len(list(expand_inputs([tree]))) == 6
+
+
+def test_a_folder_that_cannot_be_searched_is_an_error(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(tree / "sub"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    *found, (path, error) = expand_inputs([tree])
+    assert names(tree, found) == ["a.JPG", "b.mp4", "z.mov"]
+    assert path == tree / "sub"
+    assert (error.reason, str(error)) == (
+        "unreadable",
+        f"{tree / 'sub'}: cannot be searched: Permission denied. Allow yourself to read it first.",
+    )
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "a\0b.mp4", "a\0*/b.mp4", "x" * 5000 + "*"])
+def test_what_cannot_be_a_path_is_passed_on(text):
+    ((path, error),) = expand_inputs([text])
+    assert str(path) == text
+    assert (error and error.reason) == ("not_found" if "*" in text else None)
+
+
+def test_a_broken_link_that_looks_like_a_pattern(tmp_path):
+    (tmp_path / "*").symlink_to(tmp_path / "gone")
+    assert list(expand_inputs([tmp_path / "*"])) == [(tmp_path / "*", None)]
+
+
+def test_inputs_come_as_they_are_asked_for(tree):
+    def arguments():
+        yield tree / "b.mp4"
+        raise AssertionError("read too far ahead")
+
+    assert next(expand_inputs(arguments())) == (tree / "b.mp4", None)
+
+
+def test_memory_does_not_hold_the_names():
+    # 20,000 names of 1,000 characters would be 20 MB.
+    inputs = expand_inputs(f"{number}-{'x' * 990}.mp4" for number in range(20_000))
+    tracemalloc.start()
+    assert sum(1 for _ in inputs) == 20_000
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 8_000_000
+
+
+# Lists
+
+
+def listed(folder, data):
+    (folder / "list").write_bytes(data)
+    return list(read_list(str(folder / "list")))
+
+
+@pytest.mark.parametrize(
+    ("data", "paths"),
+    [
+        (b"", []),
+        (b"a.mp4", ["a.mp4"]),
+        (b"a.mp4\nb.mp4\n", ["a.mp4", "b.mp4"]),
+        (b"a.mp4\r\nb.mp4\r\n", ["a.mp4", "b.mp4"]),
+        (b"\n\n a b.mp4 \n  \n\r\nc.mp4\n\n", [" a b.mp4 ", "c.mp4"]),
+        (b"a.mp4\0b\nc.mp4\0", ["a.mp4", "b\nc.mp4"]),
+        (b"a\r.mp4\r\0\0b.mp4", ["a\r.mp4\r", "b.mp4"]),
+        (b"\xef\xbb\xbfa.mp4\n", ["a.mp4"]),
+        ("é 日本.mp4\n".encode(), ["é 日本.mp4"]),
+        (b"#1.mp4\n-x.mp4\n-\n", ["#1.mp4", "-x.mp4", "-"]),
+    ],
+)
+def test_lists(tmp_path, data, paths):
+    assert listed(tmp_path, data) == paths
+
+
+@posix
+def test_lists_hold_names_of_any_bytes(tmp_path):
+    name = bytes(range(1, 47)) + bytes(range(48, 256))  # all but the slash
+    path = tmp_path / os.fsdecode(name)
+    path.write_bytes(b"")
+    assert listed(tmp_path, os.fsencode(path) + b"\0") == [str(path)]
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
+    ((found, error),) = expand_inputs(listed(tmp_path, os.fsencode(tmp_path) + b"/caf\xe9.mp4\n"))
+    assert (found.exists(), error) == (True, None)
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])
+def test_long_lists_are_read_in_pieces(tmp_path, end):
+    paths = [f"folder/{number:0{number % 90}}.mp4" for number in range(20_000)]
+    data = end.join(path.encode() for path in paths)
+    assert len(data) > 5 * 65_536
+    assert listed(tmp_path, data) == paths
+    assert listed(tmp_path, data + end) == paths
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ("a.mp4\n".encode("utf-16"), "it is UTF-16 text. Save it as UTF-8."),
+        (b"x" * 200_000, "it has a line of over 65,536 bytes, longer than any path"),
+    ],
+)
+def test_what_is_no_list_is_told(tmp_path, data, why):
+    with pytest.raises(ConfigError, match=f"list cannot be read: {why}"):
+        listed(tmp_path, data)
+
+
+def test_lists_that_cannot_be_read(tmp_path):
+    for name, why in (("missing.txt", "No such file"), (".", "Is a directory"), ("a\0b", "null")):
+        for read in (check_list, lambda name: list(read_list(name))):
+            with pytest.raises(ConfigError, match=why) as error:
+                read(str(tmp_path / name) if name == "missing.txt" else name)
+            assert "\n" not in str(error.value)
+
+
+def test_a_list_expands_like_arguments_from_the_current_folder(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    found = expand_inputs(listed(tree, b"sub\n*.m*\n./b.mp4\nnotes.txt\n*.mkv\n"))
+    assert [(path.as_posix(), error and error.reason) for path, error in found] == [
+        ("sub/c.webm", None),
+        ("sub/d.png", None),
+        ("sub/deep/e.avi", None),
+        ("b.mp4", None),
+        ("z.mov", None),
+        ("notes.txt", None),
+        ("*.mkv", "not_found"),
+    ]
+
+
+@posix
+def test_a_pipe_is_read_as_it_is_written(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_list(str(pipe))  # takes nothing, and does not wait
+    first = "".join(f"{number:06}.mp4\n" for number in range(10_000))
+    go_on = threading.Event()
+
+    def write() -> None:
+        with pipe.open("w") as file:
+            file.write(first)
+            file.flush()
+            assert go_on.wait(20)
+            file.write("last.mp4\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    paths: Iterator[str] = read_list(str(pipe))
+    assert len(list(islice(paths, 10_000))) == 10_000  # while the writer still has more to say
+    go_on.set()
+    assert list(paths) == ["last.mp4"]
+    writer.join()
+
+
+def test_a_closed_stdin_is_told(monkeypatch):
+    def closed(*_args, **_options):
+        raise OSError(9, os.strerror(9))
+
+    monkeypatch.setattr("builtins.open", closed)
+    with pytest.raises(ConfigError, match="The list on stdin cannot be read: Bad file descriptor"):
+        list(read_list("-"))
+
+
+def test_stdin(tmp_path):
+    (tmp_path / "list").write_bytes(b"a.mp4\0b.mp4\0")
+    before = os.dup(0)
+    try:
+        with Path(tmp_path / "list").open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        assert list(read_list("-")) == ["a.mp4", "b.mp4"]
+    finally:
+        os.dup2(before, 0)
+        os.close(before)

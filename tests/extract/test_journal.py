@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from stored import ITEM, JPEG, PNG, SHA, extraction, full_disk, item, tree
+from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, extraction, full_disk, item, tree
 
 from deepscan.errors import MediaError, OutputError
 from deepscan.extract.container import MediaLimits
-from deepscan.extract.journal import Entry, Journal, content_sha256, input_stamp
+from deepscan.extract.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
 from deepscan.extract.manifest import (
     Failure,
     write_manifest,
@@ -98,16 +98,18 @@ def clip(tmp_path):
     return replace(ITEM, video_id=path.stem, path=path)
 
 
-def process(journal, video, settings=PNG):
+def process(journal, video, settings=PNG, original=None):
     """What a run does with one video that the journal does not know; how it ended."""
-    if journal.recall(video, settings) is not None:
+    if journal.recall(video, settings, original=original) is not None:
         return "recalled"
-    stamp, sha256 = input_stamp(video), content_sha256(video)
-    stored = find_store(journal.folder, video, sha256, settings)
+    boxes = usable_boxes(original, settings)
+    stamp, sha256 = input_stamp(video, boxes), content_sha256(video)
+    of = {"boxes_sha256": boxes.sha256 if boxes else None}
+    stored = find_store(journal.folder, video, sha256, settings, **of)
     told = "found" if stored else "decoded"
     if stored is None:
-        write_store(journal.folder, video, sha256, settings, extraction((2,), seed=int(sha256[:6], 16)))
-        stored = find_store(journal.folder, video, sha256, settings)
+        write_store(journal.folder, video, sha256, settings, extraction((2,), seed=int(sha256[:6], 16)), **of)
+        stored = find_store(journal.folder, video, sha256, settings, **of)
     journal.append(Entry.stored(journal.folder, video, stamp, stored))
     return told
 
@@ -205,6 +207,64 @@ def test_frames_have_a_stamp(tmp_path):
     os.utime(frames[1], ns=(6, 6))
     assert input_stamp(video) != stamp
     assert input_stamp(replace(video, frames=frames[:2])) != stamp
+
+
+def test_a_fake_is_done_again_when_its_original_has_changed(tmp_path, clip):
+    out = tmp_path / "out"
+    real = replace(clip, video_id="real", path=clip.path.with_name("real.mp4"), label=0, method="real")
+    real.path.write_bytes(b"scene")
+
+    def run(settings=REUSING):
+        with Journal(out) as journal:
+            told = [process(journal, real, settings)]
+            original = journal.recall(real, settings)
+            told.append(process(journal, clip, settings, original))
+            stored = read_store(out / journal.recall(clip, settings, original=original).row.store)
+            return (*told, stored.video.boxes_sha256 == original.sha256)
+
+    assert run(PNG) == ("decoded", "decoded", False)
+    assert run() == ("recalled", "decoded", True)  # reals are not done again
+    assert run() == ("recalled", "recalled", True)
+    assert run(PNG) == ("recalled", "found", False)
+    assert run() == ("recalled", "found", True)
+    os.utime(real.path, ns=(1, 1))
+    assert run() == ("found", "found", True)  # touched
+    real.path.write_bytes(b"other")
+    assert run() == ("decoded", "decoded", True)
+    os.utime(clip.path, ns=(1, 1))
+    assert run() == ("recalled", "found", True)
+
+
+def test_an_original_without_a_file_is_as_good_as_none(tmp_path, clip):
+    nobody = Entry.without(item("real"), "skipped", "no_face", "", stamp="1:1", sha256=SHA, settings=REUSING)
+    lost = Entry.without(item("real"), "failed", "worker_died", "", stamp=None, sha256=None, settings=REUSING)
+    with Journal(tmp_path / "out") as journal:
+        assert process(journal, clip, PNG) == "decoded"
+        for original in (None, nobody, lost):
+            assert usable_boxes(original, REUSING) is None
+            assert process(journal, clip, REUSING, original) == "recalled"
+        found = journal.recall(clip, PNG)
+        assert usable_boxes(found, REUSING) is found
+        assert usable_boxes(found, PNG) is None
+        assert journal.recall(clip, REUSING, original=found) is None  # there are other boxes now
+    assert input_stamp(clip, replace(found, stamp=None)) is None  # it was gone when it was looked at
+    assert input_stamp(clip, found) != input_stamp(clip) != input_stamp(clip, replace(found, stamp="2:2"))
+
+
+@pytest.mark.parametrize("boxes_sha256", [None, BOXES_SHA])
+def test_a_fake_in_which_nobody_is_found_is_recalled_with_its_original(tmp_path, clip, boxes_sha256):
+    with Journal(tmp_path / "out") as journal:
+        process(journal, replace(clip, video_id="real"))
+        real = journal.recall(replace(clip, video_id="real"), PNG)
+        original = replace(real, sha256=boxes_sha256)
+        stamp = input_stamp(clip, usable_boxes(original, REUSING))
+        entry = Entry.without(
+            clip, "skipped", "too_dark", "", stamp=stamp, sha256=SHA, settings=REUSING, boxes_sha256=boxes_sha256
+        )
+        journal.append(entry)
+        assert journal.recall(clip, REUSING, original=original) == entry
+        assert (journal.recall(clip, REUSING) == entry) is (boxes_sha256 is None)
+        assert (journal.recall(clip, PNG) == entry) is (boxes_sha256 is None)
 
 
 @pytest.mark.parametrize("rest", [b"", b'{"row":', b"x" * 3_000_000])

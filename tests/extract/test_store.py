@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import pickle
 import shutil
@@ -15,11 +17,19 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import ITEM, JPEG, PNG, SHA, SIDE, extraction, full_disk, item, same_tracks, tree
+from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, SIDE, extraction, full_disk, item, same_tracks, tree
 
 from deepscan.errors import OutputError
-from deepscan.extract.archive import StoreError, escape_text, unescape_text
-from deepscan.extract.store import find_store, read_store, store_key, store_path, write_store
+from deepscan.extract.archive import (
+    StoreError,
+    escape_text,
+    list_members,
+    read_members,
+    replacing,
+    unescape_text,
+    write_members,
+)
+from deepscan.extract.store import find_store, read_store, recipe, store_key, store_path, write_store
 
 any_text = st.text(st.characters(codec=None, exclude_characters="\0"), max_size=12)
 reused_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -145,6 +155,27 @@ def test_a_new_schema_or_revision_is_another_address(monkeypatch):
     assert store_key(ITEM, SHA, PNG) != key
 
 
+def test_the_originals_content_is_in_the_address_of_its_fakes():
+    own = store_key(ITEM, SHA, PNG)
+    assert store_key(ITEM, SHA, REUSING) == own  # without an original nothing is different
+    reusing = store_key(ITEM, SHA, REUSING, boxes_sha256=BOXES_SHA)
+    changed = store_key(ITEM, SHA, REUSING, boxes_sha256="ef" * 32)
+    assert len({own, reusing, changed}) == 3
+    assert len({recipe(PNG), recipe(REUSING)}) == 2
+    assert recipe(REUSING.for_boxes(None)) == recipe(PNG)
+    assert REUSING.for_boxes(BOXES_SHA) == REUSING
+    with pytest.raises(ValueError, match="boxes='own'"):
+        store_key(ITEM, SHA, PNG, boxes_sha256=BOXES_SHA)
+
+
+def test_ones_own_boxes_go_without_saying():
+    """The address of files from before there was a choice."""
+    settings = PNG.model_dump(mode="json", exclude={"boxes"})
+    facts = {"schema": "deepscan.store/1", "revision": 1, "settings": settings}
+    text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
+    assert recipe(PNG) == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_names_that_are_no_file_names(tmp_path):
     names = ["a/clip", "b/clip", "b/CLIP", "Zoë 50%/naïve clip", "\udce9\udcff", "..", "x" * 400, "con", 'a"b,c\nd']
     paths = [write_store(tmp_path, replace(ITEM, video_id=name), SHA, PNG, extraction((1,))) for name in names]
@@ -201,6 +232,65 @@ def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, written, caplog):
     assert caplog.text.count("it is made anew") == 2
     write_store(tmp_path, ITEM, SHA, PNG, extraction())
     assert find_store(tmp_path, ITEM, SHA, PNG) is not None
+
+
+# Boxes of an original
+
+
+def altered(path, change):
+    """Write a file anew with other JSONs."""
+
+    def data_of(member, data):
+        if not member.name.endswith(".json"):
+            return data
+        sample = json.loads(data)
+        change(sample)
+        return json.dumps(sample).encode()
+
+    members = list_members(path)
+    datas = list(read_members(path, members))
+    with replacing(path) as file:
+        write_members(file, ((m.name, data_of(m, data)) for m, data in zip(members, datas, strict=True)))
+
+
+def test_a_file_from_before_there_was_a_choice_is_found(tmp_path, written):
+    def forget(sample):
+        del sample["video"]["boxes"], sample["video"]["boxes_sha256"], sample["settings"]["boxes"]
+
+    altered(written, forget)
+    for settings_now in (PNG, REUSING):
+        stored = find_store(tmp_path, ITEM, SHA, settings_now)
+        assert (stored.path, stored.settings, stored.video.boxes) == (written, PNG, "own")
+
+
+def test_a_video_with_boxes_of_its_own_is_the_same_whatever_is_asked_of_fakes(tmp_path, written):
+    other = write_store(tmp_path / "other", ITEM, SHA, REUSING, extraction())
+    assert other.read_bytes() == written.read_bytes()
+    assert find_store(tmp_path, ITEM, SHA, REUSING).path == written
+
+
+@pytest.mark.parametrize(("fit", "boxes"), [(True, "original"), (False, "own")])
+def test_a_fake_that_was_to_be_cut_like_its_original(tmp_path, written, fit, boxes):
+    path = write_store(tmp_path, ITEM, SHA, REUSING, extraction(seed=1), boxes_sha256=BOXES_SHA, boxes_fit=fit)
+    assert path == store_path(tmp_path, ITEM, SHA, REUSING, boxes_sha256=BOXES_SHA) != written
+    stored = find_store(tmp_path, ITEM, SHA, REUSING, boxes_sha256=BOXES_SHA)
+    assert (stored.path, stored.settings) == (path, REUSING)
+    assert (stored.video.boxes, stored.video.boxes_sha256, stored.video.sha256) == (boxes, BOXES_SHA, SHA)
+    assert find_store(tmp_path, ITEM, SHA, REUSING, boxes_sha256="ef" * 32) is None
+    assert find_store(tmp_path, ITEM, SHA, PNG).path == written
+    corrected = find_store(tmp_path, replace(ITEM, method="FaceSwap"), SHA, REUSING, boxes_sha256=BOXES_SHA)
+    assert corrected.video == stored.video.model_copy(update={"method": "FaceSwap"})
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("video", "boxes_sha256", "ef" * 32), ("video", "boxes_sha256", None), ("settings", "boxes", "own")],
+)
+def test_a_file_that_does_not_stand_by_its_original(tmp_path, part, name, value):
+    path = write_store(tmp_path, ITEM, SHA, REUSING, extraction(), boxes_sha256=BOXES_SHA)
+    altered(path, lambda sample: sample[part].update({name: value}))
+    with pytest.raises(StoreError, match="its key does not belong"):
+        read_store(path)
 
 
 # Faults while writing

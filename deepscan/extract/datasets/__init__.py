@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "Reader",
     "Split",
+    "corpus_name",
     "detect_corpus",
     "list_corpora",
     "read_corpus",
@@ -79,13 +80,22 @@ def read_corpus(root: str | Path, dataset: str | None = None) -> Corpus:
         ConfigError: no layout fits, or the name is unknown.
     """
     folder = _existing(root)
+    return _READERS[corpus_name(folder, dataset)].read(folder)
+
+
+def corpus_name(root: str | Path, dataset: str | None = None) -> str:
+    """The name of the corpus that ``dataset`` stands for; detected from the layout when not given.
+
+    Raises:
+        MediaError, ConfigError: as :func:`read_corpus`.
+    """
     if dataset is None:
-        return _READERS[detect_corpus(folder)].read(folder)
+        return detect_corpus(root)
     name = dataset.strip().lower()
-    reader = _READERS.get(_OTHER_NAMES.get(name, name))
-    if reader is None:
+    name = _OTHER_NAMES.get(name, name)
+    if name not in _READERS:
         raise ConfigError(f"Unknown dataset {dataset!r}", hint=f"Known are {', '.join(_READERS)}.")
-    return reader.read(folder)
+    return name
 
 
 def _existing(root: str | Path) -> Path:

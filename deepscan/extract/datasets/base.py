@@ -13,7 +13,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
@@ -21,6 +21,7 @@ from typing import Any, Literal, Protocol
 from deepscan.errors import MediaError
 
 Split = Literal["train", "val", "test"]
+Place = tuple[Path, str | None]  # where an item's content is: its ``path`` and ``member``
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 REAL, FAKE = 0, 1
 REAL_METHOD = "real"
@@ -50,6 +51,8 @@ class CorpusItem:
         split: the corpus' own ``train``, ``val`` or ``test``; None where it has none.
         member: name of the file inside ``path`` when that is a tar.
         frames: the images, in order, of a video that is kept as images.
+        original: ``video_id`` of the item that this fake was made from, whose frames it shares. None for reals, and
+            where the corpus does not tell it or it is not among the items. An original has none itself.
     """
 
     video_id: str
@@ -61,6 +64,7 @@ class CorpusItem:
     split: Split | None
     member: str | None = None
     frames: tuple[Path, ...] = ()
+    original: str | None = None
 
     def __post_init__(self) -> None:
         if self.label not in (REAL, FAKE):
@@ -323,8 +327,22 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
     return _listed(folder, lambda path: path.suffix.lower() == suffix and path.is_file())
 
 
-def finish(reader: Reader, root: Path, items: Iterable[CorpusItem], problems: Iterable[Problem]) -> Corpus:
+def finish(
+    reader: Reader,
+    root: Path,
+    items: Iterable[CorpusItem],
+    problems: Iterable[Problem],
+    originals: Mapping[Place, Place] | None = None,
+) -> Corpus:
     """Sort, tell apart the items whose names differ by their ending only, and refuse an empty corpus.
+
+    Args:
+        reader: whose corpus it is.
+        root: its folder or file.
+        items: without their ``original``, which is set here, as only here the names are final.
+        problems: met on the way.
+        originals: what each fake was made from, as far as the corpus tells. Of a chain the first that is an item
+            counts; a circle tells nothing. What is no item, or not of a fake, is passed over.
 
     Raises:
         MediaError: there is no item; the first problem is given as the cause.
@@ -346,7 +364,28 @@ def finish(reader: Reader, root: Path, items: Iterable[CorpusItem], problems: It
         else item
         for item in found
     )
-    return Corpus(reader.name, root, unique, tuple(met))
+    return Corpus(reader.name, root, _with_originals(unique, originals or {}), tuple(met))
+
+
+def place_of(item: CorpusItem) -> Place:
+    """Where an item's content is."""
+    return item.path, item.member
+
+
+def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Place, Place]) -> tuple[CorpusItem, ...]:
+    names = {place_of(item): item.video_id for item in items}
+    links = {place_of(item): originals.get(place_of(item)) for item in items if item.label == FAKE}
+
+    def first(fake: Place) -> str | None:
+        here, met = fake, {fake}
+        while (before := links.get(here)) is not None and before in names:
+            if before in met:
+                return None
+            met.add(before)
+            here = before
+        return names[here] if here != fake else None
+
+    return tuple(replace(item, original=first(place_of(item))) for item in items)
 
 
 def _outside(path: Path) -> Problem:

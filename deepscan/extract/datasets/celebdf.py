@@ -13,6 +13,7 @@ decides, and a line that says otherwise is reported.
   remaining YouTube videos belongs to ``test``: Celeb-DF is for measuring. To train on it without leakage take the
   list out of the tree and let the groups be divided.
 * **method**: ``Celeb-synthesis``.
+* **original**: ``Celeb-real/id0_0000`` of ``id0_id1_0000``.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from deepscan.extract.datasets.base import (
     Corpus,
     CorpusItem,
     Groups,
+    Place,
     Problem,
     Root,
     finish,
@@ -39,7 +41,7 @@ _FOLDERS = {"celeb-real": REAL, "youtube-real": REAL, "celeb-synthesis": FAKE}
 _LIST = "List_of_testing_videos.txt"
 _LINE = re.compile(r"([01])\s+(\S.*)")
 _PERSON = re.compile(r"(id\d+)_\d+")
-_PAIR = re.compile(r"(id\d+)_(id\d+)_\d+")
+_PAIR = re.compile(r"(id\d+)_(id\d+)_(\d+)")
 
 
 class CelebDf:
@@ -85,7 +87,12 @@ class CelebDf:
             )
             for name, (video_id, path, label, key) in found.items()
         ]
-        return finish(self, root, items, problems)
+        originals: dict[Place, Place] = {}
+        for _, path, label, _ in found.values():
+            match = _PAIR.fullmatch(path.stem)
+            if label == FAKE and match and (original := found.get(f"celeb-real/{match[1]}_{match[3]}")):
+                originals[path, None] = original[1], None
+        return finish(self, root, items, problems, originals)
 
 
 def identities(stem: str, label: int, *, youtube: bool = False) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ backslashes count as slashes; what leads outside is refused.
 * **split**: as listed. Many an index lists a video in several splits: ``val`` gives way to another one (it is often a
   mere copy) and ``train`` to ``test``; how many is reported.
 * **method**: from the label.
+* **original**: none. Frames were sampled for each video on its own, so it is not known which ones belong together.
 """
 
 from __future__ import annotations

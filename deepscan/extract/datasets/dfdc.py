@@ -8,12 +8,13 @@ name to ``{"label": "REAL" | "FAKE", "split": ..., "original": file name}``; onl
 * **split**: every entry of the published training parts says ``train``. That is the name of the download and divides
   nothing, so it counts as no split; where any entry of the tree says something else, all are kept.
 * **method**: not told by the corpus.
+* **original**: the video of that name in the same part; where the part does not list it, the only one in the others.
 * **video_id**: ``part/name``, so that one name in two parts means two videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,16 +56,22 @@ class Dfdc:
         items: list[CorpusItem] = []
         problems: list[Problem] = []
         originals: list[tuple[str, str]] = []
+        listed: dict[Path, dict[str, Path | None]] = {}
+        made_from: dict[Path, tuple[Path, str]] = {}
         for part in _parts(root) or [root]:
             if not border.holds(part):
                 problems.append(Problem(part, "outside_root", f"{part.name!r} is a link that leads outside the corpus"))
                 continue
-            _read_part(border, part, items, problems, originals)
+            listed[part] = _read_part(border, part, items, problems, originals, made_from)
         group_of = original_groups(originals)
         if not {"val", "test"} & {item.split for item in items}:
             items = [replace(item, split=None) for item in items]
         return finish(
-            self, root, (replace(item, group=group_of.get(item.group, item.group)) for item in items), problems
+            self,
+            root,
+            (replace(item, group=group_of.get(item.group, item.group)) for item in items),
+            problems,
+            {(fake, None): (original, None) for fake, original in _original_files(made_from, listed).items()},
         )
 
 
@@ -93,8 +100,13 @@ def _read_part(
     items: list[CorpusItem],
     problems: list[Problem],
     originals: list[tuple[str, str]],
-) -> None:
-    """Add what one part holds; ``group`` is for now the video's own name."""
+    made_from: dict[Path, tuple[Path, str]],
+) -> dict[str, Path | None]:
+    """Add what one part holds; ``group`` is for now the video's own name.
+
+    Returns:
+        The file of each name that the part lists; None where it is not there.
+    """
     own_border = Root(part)
     metadata = part / _METADATA
     entries: Any = None
@@ -107,22 +119,24 @@ def _read_part(
         if entries is not None and not isinstance(entries, dict):
             problems.append(Problem(metadata, "broken_metadata", f"{_METADATA} is not a table of file names"))
             entries = None
-    listed: set[Path] = set()
+    files: dict[str, Path | None] = {}
     for name, entry in sorted((entries or {}).items()):
         found = own_border.find(name)
-        if isinstance(found, Path):
-            listed.add(found)
+        files[name] = found if isinstance(found, Path) else None
         label = parse_label(entry.get("label")) if isinstance(entry, dict) else None
         if label is None:
             problems.append(Problem(part / printable(name), "bad_label", f"{name!r} has no label REAL or FAKE"))
             continue
         stem = without_suffix(name)
         original = entry.get("original")
-        if label == FAKE and isinstance(original, str) and original:
+        told = label == FAKE and isinstance(original, str) and bool(original)
+        if told:
             originals.append((stem, without_suffix(original)))
         if isinstance(found, Problem):
             problems.append(found)
             continue
+        if told:
+            made_from[found] = part, original
         split = entry.get("split")
         if split and parse_split(split) is None:
             problems.append(Problem(found, "bad_split", f"{name!r} is in an unknown split {split!r}"))
@@ -131,9 +145,28 @@ def _read_part(
         video_id = prefix + without_suffix(border.relative(found))
         method = method_of(label)
         items.append(CorpusItem(video_id, found, label, "dfdc", method, stem, parse_split(split)))
+    listed = set(files.values())
     for video in own_border.media(part, video_suffixes(), problems):
         if video not in listed:
             problems.append(Problem(video, "no_entry", f"{video.name!r} is not listed in {_METADATA}"))
+    return files
+
+
+def _original_files(
+    made_from: Mapping[Path, tuple[Path, str]], listed: Mapping[Path, Mapping[str, Path | None]]
+) -> dict[Path, Path]:
+    """The file of every fake's original. A name may be another video in another part: its own part counts first, and
+    among the others there must be only one."""
+    everywhere: dict[str, list[Path | None]] = {}
+    for files in listed.values():
+        for name, file in files.items():
+            everywhere.setdefault(name, []).append(file)
+    found = {}
+    for fake, (part, name) in made_from.items():
+        candidates = [listed[part][name]] if name in listed[part] else everywhere.get(name, [])
+        if len(candidates) == 1 and candidates[0] is not None:
+            found[fake] = candidates[0]
+    return found
 
 
 def original_groups(originals: Iterable[tuple[str, str]]) -> dict[str, str]:

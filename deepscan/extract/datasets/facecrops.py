@@ -3,9 +3,10 @@
 Three forms, told apart by the columns of the table:
 
 1. ``videoname,...,label,original``: one row a DFDC video, whose crop is the image of the same name anywhere below the
-   table (``metadata.csv`` beside ``faces_224/``). **group**: the original video, as for DFDC itself.
+   table (``metadata.csv`` beside ``faces_224/``). **group**: the original video, as for DFDC itself. **original**: the
+   crop of that video.
 2. ``file,shard,label,group,split[,...]``: one row an image in the tar ``shard``. **group** and **split**: those
-   columns; an image without a group stands alone.
+   columns; an image without a group stands alone. **original**: the real of the fake's group, where it is the only one.
 3. No table: tars whose own name, or else whose folder's name, has the word ``real`` or ``fake`` in it
    (``real_faces/*.tar``). **group**: the image itself.
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from deepscan.extract.datasets.base import (
@@ -24,6 +26,7 @@ from deepscan.extract.datasets.base import (
     REAL,
     Corpus,
     CorpusItem,
+    Place,
     Problem,
     Root,
     columns_of,
@@ -34,6 +37,7 @@ from deepscan.extract.datasets.base import (
     method_of,
     parse_label,
     parse_split,
+    place_of,
     read_rows,
     without_suffix,
 )
@@ -61,6 +65,7 @@ class FaceCrops:
         border = Root(root if root.is_dir() else root.parent)
         problems: list[Problem] = []
         items: list[CorpusItem] = []
+        originals: dict[Place, Place] = {}
         crops, tars = _tables(root, _CROPS_COLUMNS), _tables(root, _TAR_COLUMNS)
         for table in (*crops, *tars):
             if not border.holds(table):
@@ -68,13 +73,14 @@ class FaceCrops:
                     Problem(table, "outside_root", f"{table.name!r} is a link that leads outside the corpus")
                 )
             elif table in crops:
-                items += _crops(border, table, problems)
+                items += _crops(border, table, problems, originals)
             else:
                 items += _listed_tars(border, table, problems)
+        originals |= _only_reals(item for item in items if item.member is not None)
         if not crops and not tars:
             for tar in files_in(root, ".tar"):
                 items += _plain_tar(border, tar, problems)
-        return finish(self, root, items, problems)
+        return finish(self, root, items, problems, originals)
 
 
 def _tables(root: Path, columns: set[str]) -> list[Path]:
@@ -82,7 +88,7 @@ def _tables(root: Path, columns: set[str]) -> list[Path]:
     return [path for path in candidates if columns <= set(columns_of(path)[0])]
 
 
-def _crops(border: Root, table: Path, problems: list[Problem]) -> list[CorpusItem]:
+def _crops(border: Root, table: Path, problems: list[Problem], originals: dict[Place, Place]) -> list[CorpusItem]:
     """Form 1. Crops are found by name: every image below the table's folder has one row."""
     images: dict[str, Path] = {}
     for path in border.media(border.folder, image_suffixes(), problems):
@@ -111,6 +117,8 @@ def _crops(border: Root, table: Path, problems: list[Problem]) -> list[CorpusIte
     for stem, path in images.items():
         if stem not in rows:
             problems.append(Problem(path, "no_entry", f"{path.name!r} has no row in {table.name}"))
+        elif rows[stem][1] in images:
+            originals[path, None] = images[rows[stem][1]], None
     return [
         CorpusItem(
             without_suffix(border.relative(images[stem])),
@@ -163,6 +171,19 @@ def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[Cor
                 Problem(border.folder / shard, "no_entry", f"{name!r} in {shard} has no row in {table.name}")
             )
     return items
+
+
+def _only_reals(items: Iterable[CorpusItem]) -> dict[Place, Place]:
+    """From every image to the real one of its group, in groups with one real."""
+    by_group: dict[str, list[CorpusItem]] = {}
+    for item in items:
+        by_group.setdefault(item.group, []).append(item)
+    originals = {}
+    for group in by_group.values():
+        reals = [place_of(item) for item in group if item.label == REAL]
+        if len(reals) == 1:
+            originals.update({place_of(item): reals[0] for item in group})
+    return originals
 
 
 def _plain_tar(border: Root, tar: Path, problems: list[Problem]) -> list[CorpusItem]:

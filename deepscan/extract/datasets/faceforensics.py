@@ -13,6 +13,7 @@ for fakes.
   groups. That some of the 1000 originals were cut from the same web video is not in the tree and is not known here.
 * **split**: from the official lists; DeepFakeDetection has none.
 * **method**: the name of the folder below ``manipulated_sequences``.
+* **original**: the target, at the same compression; of an actor's fake the target's video of the same scene.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from deepscan.extract.datasets.base import (
     Corpus,
     CorpusItem,
     Groups,
+    Place,
     Problem,
     Root,
     Split,
@@ -41,6 +43,7 @@ _ORIGINAL, _MANIPULATED = "original_sequences", "manipulated_sequences"
 _PAIR = re.compile(r"(\d+)_(\d+)")
 _ONE = re.compile(r"\d+")
 _ACTOR = re.compile(r"(\d+)(?:_(\d+))?__.+")
+_SCENE = re.compile(r"(\d+)_\d+(__.+)__[^_]+")
 
 
 class FaceForensics:
@@ -58,6 +61,8 @@ class FaceForensics:
         groups = Groups()
         official = _official_splits(border, groups, problems)
         found: list[tuple[str, Path, int, str, tuple[str, ...]]] = []
+        reals: dict[tuple[str, str | None], list[Path]] = {}
+        made_from: dict[Path, tuple[str, str | None]] = {}
         for folder, label in ((_ORIGINAL, REAL), (_MANIPULATED, FAKE)):
             for kind in subfolders(root / folder):
                 for compression in subfolders(kind):
@@ -69,6 +74,10 @@ class FaceForensics:
                             groups.join(*keys)
                             video_id = f"{kind.name}/{compression.name}/{video.stem}"
                             found.append((video_id, video, label, kind.name, keys))
+                            if label == REAL:
+                                reals.setdefault((compression.name, video.stem), []).append(video)
+                            else:
+                                made_from[video] = compression.name, original_stem(video.stem)
                         else:
                             why = f"{video.name!r} does not say which video it was made from (TARGET_SOURCE.mp4)"
                             problems.append(Problem(video, "bad_name", why))
@@ -78,7 +87,10 @@ class FaceForensics:
             )
             for video_id, path, label, kind, keys in found
         ]
-        return finish(self, root, items, problems)
+        originals: dict[Place, Place] = {
+            (fake, None): (reals[name][0], None) for fake, name in made_from.items() if len(reals.get(name, ())) == 1
+        }
+        return finish(self, root, items, problems, originals)
 
 
 def identities(stem: str, label: int) -> tuple[str, ...]:
@@ -95,6 +107,14 @@ def identities(stem: str, label: int) -> tuple[str, ...]:
         return (f"youtube-{stem}",) if _ONE.fullmatch(stem) else (f"original-{stem}",)
     match = _PAIR.fullmatch(stem)
     return (f"youtube-{match[1]}", f"youtube-{match[2]}") if match else ()
+
+
+def original_stem(stem: str) -> str | None:
+    """What the video is called, without ending, that a fake of this name was made from: the target's."""
+    if match := _PAIR.fullmatch(stem):
+        return match[1]
+    match = _SCENE.fullmatch(stem)
+    return match[1] + match[2] if match else None
 
 
 def _official_splits(border: Root, groups: Groups, problems: list[Problem]) -> dict[str, Split]:

@@ -8,7 +8,7 @@ may be given directly; one of the two may be missing.
   that subfolder, as frames of one video are usually kept so. Nothing else is read from names: where several files
   show one person, say so in a CSV with a ``group`` column.
 * **split**: from the folder names, where there are any. The same name in two of these folders means two files.
-* **method**: not told.
+* **method** and **original**: not told.
 """
 
 from __future__ import annotations

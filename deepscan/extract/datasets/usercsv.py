@@ -1,4 +1,4 @@
-"""A user's own list: a CSV with the columns ``path,label`` and, where wanted, ``group,split,method``.
+"""A user's own list: a CSV with the columns ``path,label`` and, where wanted, ``group,split,method,original``.
 
 Each row is one video or image. ``path`` is relative to the CSV's folder; an absolute path will do when it leads into
 that folder. Anything that leads elsewhere, ``../`` and links included, is refused: a list that somebody was given
@@ -10,6 +10,8 @@ reported.
 * **group**: the column's value; where it is empty, the path: such a file stands alone.
 * **split**: the column's value; where it is empty, none.
 * **method**: the column's value for a fake; else not told.
+* **original**: the column's value for a fake: the path, as in ``path``, of the video it was made from frame by frame,
+  which is in the list too. One that is not is reported, and the fake is read without.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from deepscan.extract.datasets.base import (
+    FAKE,
     UNTOLD_METHOD,
     Corpus,
     CorpusItem,
+    Place,
     Problem,
     Root,
     columns_of,
@@ -32,19 +36,21 @@ from deepscan.extract.datasets.base import (
     without_suffix,
 )
 
+_COMPARED = "label, group, split, method or original"
+
 
 class UserCsv:
     """Reads one CSV, or every CSV with such columns that lies directly in a folder."""
 
     name = "csv"
-    layout = "a CSV file, or a folder with one, that has the columns path,label[,group,split,method]"
+    layout = "a CSV file, or a folder with one, that has the columns path,label[,group,split,method,original]"
 
     def matches(self, root: Path) -> bool:
         return bool(_tables(root))
 
     def read(self, root: Path) -> Corpus:
         border = Root(root if root.is_dir() else root.parent)
-        items: dict[Path, CorpusItem] = {}
+        found: dict[Path, tuple[CorpusItem, Path | None]] = {}
         contradicted: set[Path] = set()
         problems: list[Problem] = []
         for table in _tables(root):
@@ -59,15 +65,28 @@ class UserCsv:
                 if isinstance(item, Problem):
                     problems.append(Problem(item.path, item.reason, f"{where}: {item.message}"))
                     continue
-                before = items.setdefault(item.path, item)
-                if before is item:
+                original = _original(border, row, item)
+                if isinstance(original, Problem):
+                    problems.append(Problem(item.path, original.reason, f"{where}: its original {original.message}"))
+                    original = None
+                before = found.setdefault(item.path, (item, original))
+                if before[0] is item:
                     continue
-                reason = "duplicate" if before == item else "conflict"
-                told = "again" if before == item else "again with another label, group, split or method; it is left out"
-                problems.append(Problem(item.path, reason, f"{where}: {row['path']!r} is listed {told}"))
-                if before != item:
+                reason, told = "duplicate", "again"
+                if before != (item, original):
+                    reason, told = "conflict", f"again with another {_COMPARED}; it is left out"
                     contradicted.add(item.path)
-        return finish(self, root, (item for path, item in items.items() if path not in contradicted), problems)
+                problems.append(Problem(item.path, reason, f"{where}: {row['path']!r} is listed {told}"))
+        kept = {path: entry for path, entry in found.items() if path not in contradicted}
+        originals = {path: original for path, (_, original) in kept.items() if original is not None}
+        for path, original in originals.items():
+            if original not in kept:
+                why = (
+                    f"{border.relative(original)!r}, the original of {path.name!r}, is not in the list or was left out"
+                )
+                problems.append(Problem(path, "no_entry", why))
+        links: dict[Place, Place] = {(path, None): (original, None) for path, original in originals.items()}
+        return finish(self, root, (item for item, _ in kept.values()), problems, links)
 
 
 def _tables(root: Path) -> list[Path]:
@@ -89,3 +108,9 @@ def _item(border: Root, row: dict[str, str]) -> CorpusItem | Problem:
     video_id = without_suffix(border.relative(path))
     method = method_of(label, row.get("method") or UNTOLD_METHOD)
     return CorpusItem(video_id, path, label, UserCsv.name, method, row.get("group") or video_id, split)
+
+
+def _original(border: Root, row: dict[str, str], item: CorpusItem) -> Path | Problem | None:
+    """The file that a fake was made from; None where the row does not tell."""
+    name = row.get("original")
+    return border.find(name) if name and item.label == FAKE else None

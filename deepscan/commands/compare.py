@@ -1,0 +1,189 @@
+"""``deepscan compare``: several detectors in one table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of, settings_of
+from deepscan.commands.outputs import check_outputs, write_outputs
+from deepscan.commands.predict import DeviceName
+from deepscan.commands.terminal import EXIT_FAILED, fail_with
+
+if TYPE_CHECKING:
+    from deepscan.config import PredictSettings
+    from deepscan.errors import DeepscanError
+    from deepscan.train.compare import Row
+    from deepscan.train.prepared import Preparation
+
+log = logging.getLogger(__name__)
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN_OR_MODEL...", help="Run folders, detectors' names or folders.", show_default=False),
+    ],
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Measure all of them on this data: a store, real/ and fake/ folders, a corpus. Repeatable.",
+            show_default="the figures saved with each",
+        ),
+    ] = None,
+    split: Annotated[
+        SplitName | None, typer.Option(help="Measure on this part alone.", show_default="every part that there is")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the table as Markdown; '-' is stdout.")
+    ] = None,
+    csv_file: Annotated[
+        str | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV; '-' is stdout.")
+    ] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON; '-' is stdout.")
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"
+        ),
+    ] = None,
+    tta: Annotated[
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta", help="Measure with several views of every face; times are without.", show_default="tta"
+        ),
+    ] = None,
+    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.", show_default="cores"),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Folder for the stores of what is none.", show_default=".deepscan-cache"),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap behind the intervals.")] = 1000,
+    allow_untrained: Annotated[
+        bool,
+        typer.Option("--allow-untrained", help="Allow names of backbones, with random weights, for size and speed."),
+    ] = False,
+) -> None:
+    """Compare detectors: network, size, figures of training, validation and test, time per image.
+
+    Example: deepscan compare runs/xception runs/resnet50 default --data data/dfdc-faces --split test
+    """
+    from deepscan.errors import DeepscanError
+
+    quiet = check_outputs(markdown, csv_file, json_file)
+    try:
+        settings = settings_of(frames=frames, tta=tta, device=device.value, allow_untrained=allow_untrained or None)
+        with progress_of() as report:
+            preparation = preparation_of(cache, jobs, report)
+            measuring = {"split": split.value if split else None, "frames": frames, "resamples": resamples}
+            rows, errors = _rows(models, settings, data or [], preparation, measuring, report)
+        if not rows:
+            fail_with(errors[0])
+        _write(rows, markdown, csv_file, json_file, quiet)
+    except DeepscanError as error:
+        fail_with(error)
+    if errors:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _rows(
+    models: list[str],
+    settings: PredictSettings,
+    data: list[Path],
+    preparation: Preparation,
+    measuring: dict[str, Any],
+    report: Report,
+) -> tuple[list[Row], list[DeepscanError]]:
+    """A row for each detector; one that cannot be loaded or measured costs only itself."""
+    from deepscan.errors import DeepscanError
+
+    rows: list[Row] = []
+    errors: list[DeepscanError] = []
+    names = _names(models)
+    for model in dict.fromkeys(models):
+        try:
+            rows.append(_row(model, names[model], settings, data, preparation, measuring, report))
+        except DeepscanError as error:
+            log.warning("%s: %s", model, error)
+            errors.append(error)
+    return rows, errors
+
+
+def _row(
+    model: str,
+    name: str,
+    settings: PredictSettings,
+    data: list[Path],
+    preparation: Preparation,
+    measuring: dict[str, Any],
+    report: Report,
+) -> Row:
+    from dataclasses import replace
+
+    from deepscan.pipeline import load_detector
+    from deepscan.train.compare import describe, measure
+    from deepscan.train.cross import short_names
+    from deepscan.train.prepared import open_data
+
+    detector = load_detector(model, settings)
+    row = describe(name, _folder(model, settings), detector)
+    if not data:
+        return row
+    samples = open_data(data, detector.card.crop, settings, split=measuring["split"], preparation=preparation)
+    source = ", ".join(short_names(data))
+    measured = measure(
+        detector, samples, source, on_progress=lambda done, total: report(name[:30], done, total), **measuring
+    )
+    return replace(row, figures={**row.figures, **measured})
+
+
+def _names(models: list[str]) -> dict[str, str]:
+    """Short names for the table."""
+    from deepscan.train.cross import short_names
+
+    unique = list(dict.fromkeys(models))
+    return dict(zip(unique, short_names([Path(model) for model in unique]), strict=True))
+
+
+def _folder(model: str, settings: PredictSettings) -> Path | None:
+    """Where it lies; None for a backbone with random weights."""
+    from deepscan.errors import ModelError
+    from deepscan.models.checkpoint import resolve_detector
+
+    try:
+        return resolve_detector(model)
+    except ModelError:
+        if settings.allow_untrained:
+            return None
+        raise
+
+
+def _write(rows: list[Row], markdown: str | None, csv_file: str | None, json_file: str | None, quiet: bool) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from deepscan.train.compare import caption, to_json
+    from deepscan.train.tables import comparison_csv, comparison_markdown, comparison_table
+
+    records = [row.to_record() for row in rows]
+    if not quiet:
+        console = Console(highlight=False)
+        console.print(comparison_table(records))
+        console.print(Text(caption(rows), style="dim"))
+    write_outputs(
+        [
+            (markdown, lambda: f"{comparison_markdown(records)}\n{caption(rows)}\n"),
+            (csv_file, lambda: comparison_csv(records)),
+            (json_file, lambda: to_json(rows)),
+        ]
+    )

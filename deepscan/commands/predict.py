@@ -1,0 +1,347 @@
+"""``deepscan predict``: videos and images are judged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepscan import __version__
+from deepscan.commands.terminal import (
+    EXIT_FAILED,
+    EXIT_FAKE,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    fail,
+    fail_with,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+    from deepscan.batch import Batch
+    from deepscan.config import PredictSettings
+    from deepscan.engines import Engine, EngineName
+    from deepscan.errors import DeepscanError
+    from deepscan.records import Report
+
+log = logging.getLogger(__name__)
+
+
+class DeviceName(StrEnum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class EngineChoice(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def predict(
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Videos, images, folders or patterns.", show_default=False),
+    ] = None,
+    from_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--from-file",
+            metavar="FILE",
+            help="Read more of them from a list: one a line, or ended by NUL as find -print0 does; '-' is stdin. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    json_file: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout, instead of the table."),
+    ] = None,
+    csv_file: Annotated[
+        str | None,
+        typer.Option(
+            "--csv", metavar="FILE", help="Write one line a file as CSV; '-' is stdout, instead of the table."
+        ),
+    ] = None,
+    jsonl_file: Annotated[
+        str | None,
+        typer.Option(
+            "--jsonl",
+            metavar="FILE",
+            help="Add a line of JSON as soon as a file is done; '-' is stdout. "
+            "Files that have theirs from an earlier run, and have not changed, are passed over.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
+    ] = None,
+    tta: Annotated[
+        bool | None,
+        typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
+    ] = None,
+    model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
+    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Call fake from this probability on; replaces the model's threshold and its uncertain band.",
+            show_default="the model's",
+        ),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Files judged at a time, each in a process of its own when above 1.",
+            show_default="1; all cores with ray",
+        ),
+    ] = None,
+    engine: Annotated[EngineChoice, typer.Option(help="This machine's processes, or a Ray cluster.")] = (
+        EngineChoice.LOCAL
+    ),
+    address: Annotated[
+        str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one is started")
+    ] = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="SECONDS",
+            help="Give a file up after this time; a worker's first file includes loading the model.",
+            show_default="none",
+        ),
+    ] = None,
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything is fake.")] = False,
+    allow_untrained: Annotated[
+        bool,
+        typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; marks the report."),
+    ] = False,
+) -> None:
+    """Judge videos and images: is a face in them manipulated?
+
+    Example: deepscan predict clip.mp4 photos/ --json report.json
+
+    Many, and again after an interruption: deepscan predict archive/ --jsonl results.jsonl --jobs 4
+    """
+    from deepscan.errors import DeepscanError
+
+    if not paths and not from_file:
+        fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
+    _check_outputs({"--json": json_file, "--csv": csv_file, "--jsonl": jsonl_file})
+    keep = jsonl_file is None or json_file is not None or csv_file is not None
+    try:
+        settings = _settings(
+            frames=frames, tta=tta, threshold=threshold, device=device.value, allow_untrained=allow_untrained
+        )
+        n_jobs = jobs or (1 if engine is EngineChoice.LOCAL else None)
+        here = engine is EngineChoice.LOCAL and n_jobs == 1 and time_limit is None and address is None
+        workers = None if here else _Workers(engine.value, n_jobs, time_limit, address)
+        batch, ended_by = _run(paths or [], from_file or [], model, settings, workers, jsonl_file, keep)
+        if isinstance(ended_by, DeepscanError) and not batch.n_done:
+            raise ended_by
+        if keep:
+            _write(batch.report(), json_file, csv_file, "-" not in (json_file, csv_file, jsonl_file))
+        else:
+            _print_summary(batch)
+        if isinstance(ended_by, DeepscanError):
+            raise ended_by
+    except DeepscanError as error:
+        fail_with(error)
+    except BrokenPipeError:
+        # The reader of our stdout went away (`deepscan predict ... | head`): nothing is left to say to it.
+        _leave_stdout()
+        raise typer.Exit(EXIT_FAILED) from None
+    if ended_by is not None:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if batch.n_failed:
+        raise typer.Exit(EXIT_FAILED)
+    if exit_code and batch.n_fake:
+        raise typer.Exit(EXIT_FAKE)
+
+
+def _settings(**given: object) -> PredictSettings:
+    from deepscan.config import PredictSettings
+
+    return PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
+
+
+def _check_outputs(outputs: dict[str, str | None]) -> None:
+    """No two of them into the same place."""
+    taken: dict[str, str] = {}
+    for option, target in outputs.items():
+        if target is None:
+            continue
+        if target in taken:
+            place = "stdout" if target == "-" else target
+            both = f"{taken[target]} {target} and {option} {target}"
+            fail(f"{both} both want {place}. Give one of them another file name.", EXIT_USAGE)
+        taken[target] = option
+
+
+def _run(
+    paths: list[str],
+    lists: list[str],
+    model: str,
+    settings: PredictSettings,
+    workers: _Workers | None,
+    jsonl_file: str | None,
+    keep: bool,
+) -> tuple[Batch, DeepscanError | KeyboardInterrupt | None]:
+    """What was done, and what ended it early."""
+    from contextlib import ExitStack
+
+    from deepscan.batch import Batch
+    from deepscan.errors import DeepscanError
+    from deepscan.extract.inputs import check_list, expand_inputs, read_list
+    from deepscan.jsonl import ResultLines
+    from deepscan.pipeline import describe_detector, load_detector
+
+    for name in lists:
+        check_list(name)
+    inputs = expand_inputs(chain(paths, *map(read_list, lists)))
+    name, about = describe_detector(model, settings)
+    with ExitStack() as stack:
+        lines = None
+        if jsonl_file is not None:
+            lines = stack.enter_context(
+                ResultLines(None if jsonl_file == "-" else Path(jsonl_file), __version__, about)
+            )
+        detector = load_detector(model, settings) if workers is None else None
+        engine = stack.enter_context(workers.start()) if workers is not None else None
+        bar = stack.enter_context(progress_bar())
+        batch = Batch(about, lines=lines, keep=keep, on_done=_Shown(bar, paths, lists))
+        try:
+            if detector is not None:
+                batch.run(detector, inputs)
+            elif engine is not None:
+                batch.run_on(engine, name, settings, inputs)
+        except KeyboardInterrupt as error:
+            again = "; the same command goes on from there" if jsonl_file not in (None, "-") else ""
+            log.warning("Interrupted: %s done%s.", _files(batch.n_done), again)
+            return batch, error
+        except DeepscanError as error:
+            return batch, error
+    return batch, None
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """Where to start worker processes, once there is something for them to do."""
+
+    engine: EngineName
+    jobs: int | None
+    time_limit_s: float | None
+    address: str | None
+
+    def start(self) -> Engine:
+        from deepscan.engines import create_engine
+
+        return create_engine(self.engine, jobs=self.jobs, time_limit_s=self.time_limit_s, address=self.address)
+
+
+class _Shown:
+    """A bar for whoever watches. How many files there are is found out while the first are judged."""
+
+    def __init__(self, bar: Progress, paths: list[str], lists: list[str]) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, rate="", failed=0)
+        if not bar.disable and all(Path(name).is_file() for name in lists):  # a pipe can be read only once
+            Thread(target=self._find_total, args=(paths, lists), daemon=True).start()
+
+    def __call__(self, batch: Batch, path: Path) -> None:
+        rate = f"{batch.per_second:.2f}/s" if batch.per_second < 10 else f"{batch.per_second:.0f}/s"
+        name = "".join(c if c.isprintable() else "\ufffd" for c in path.name[-30:])
+        self._bar.update(self._task, completed=batch.n_done, description=name, rate=rate, failed=batch.n_failed)
+
+    def _find_total(self, paths: list[str], lists: list[str]) -> None:
+        from deepscan.errors import DeepscanError
+        from deepscan.extract.inputs import expand_inputs, read_list
+
+        try:
+            total = sum(1 for _ in expand_inputs(chain(paths, *map(read_list, lists))))
+        except DeepscanError as error:  # the run comes upon it, too
+            log.debug("The files cannot be counted: %s", error)
+        else:
+            self._bar.update(self._task, total=total)
+
+
+def _write(report: Report, json_file: str | None, csv_file: str | None, table: bool) -> None:
+    from deepscan.files import write_atomically
+    from deepscan.report import print_table, to_csv, to_json
+
+    outputs = ((json_file, to_json), (csv_file, to_csv))
+    # First to stdout: a file that cannot be written must not cost the answer.
+    if table:
+        from rich.console import Console
+
+        _to_stdout(partial(print_table, report, Console()))
+    for target, render in outputs:
+        if target == "-":
+            # Bytes: what reads our stdout expects UTF-8, whatever the terminal's encoding is.
+            _to_stdout(partial(sys.stdout.buffer.write, render(report).encode()))
+    for target, render in outputs:
+        if target not in (None, "-"):
+            write_atomically(Path(str(target)), render(report).encode())
+
+
+def _to_stdout(write: Callable[[], object]) -> None:
+    from deepscan.errors import OutputError
+
+    try:
+        sys.stdout.flush()
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _leave_stdout()
+        raise OutputError("stdout cannot be written", error.strerror or str(error)) from error
+
+
+def _leave_stdout() -> None:
+    """What is left in its buffer would fail once more when Python ends."""
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _print_summary(batch: Batch) -> None:
+    """One line to stderr, for a run whose results are in a file only."""
+    if not log.isEnabledFor(logging.WARNING):
+        return
+    seconds = batch.elapsed_s
+    took = f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+    parts = [f"{count:,} {verdict}" for verdict, count in sorted(batch.counts.items()) if verdict != "error"]
+    if batch.reasons:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in batch.reasons.most_common())
+        parts.append(f"{batch.n_failed:,} error ({reasons})")
+    told = ": ".join([f"{_files(batch.n_done)} in {took}", *filter(None, [", ".join(parts)])])
+    before = f"; {batch.n_recalled:,} of them done before" if batch.n_recalled else ""
+    typer.echo(f"deepscan: {told}{before}; {batch.per_second:.2f} files/s", err=True)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
