@@ -15,9 +15,13 @@ from typing import Annotated
 import typer
 
 from deepscan import __version__
+from deepscan.commands.compare import compare
+from deepscan.commands.ensemble import ensemble
+from deepscan.commands.evaluate import evaluate
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
+from deepscan.commands.train import train
 
 app = typer.Typer(
     name="deepscan",
@@ -52,6 +56,10 @@ def _app(
 
 app.command()(predict)
 app.command()(preprocess)
+app.command()(train)
+app.command()(evaluate)
+app.command()(compare)
+app.command()(ensemble)
 
 
 @app.command()

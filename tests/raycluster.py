@@ -17,7 +17,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 
 @contextmanager
 def importable_on_nodes() -> Iterator[None]:
-    """Nodes that are started meanwhile import from where the test does; Ray sees to that for installed packages only."""
+    """Nodes that are started meanwhile import from where the test does, not only what is installed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
         yield

@@ -180,6 +180,8 @@ def test_bad_input_gets_a_clear_answer(
     assert result["probability"] is None
     assert path.name in result["message"] or verdict == "not_applicable"
     assert "\n" not in result["message"]
+    # The failure is the content's, and final, where there is a hash of it.
+    assert (result["sha256"] is None) == (make in (_missing, _empty_folder, _unreadable))
     assert run.code == (3 if verdict == "error" else 0)
     assert run.err == ""
 
@@ -201,6 +203,7 @@ def test_unreadable_is_refused_also_for_root(
     (result,) = run.report()["results"]
     assert (run.code, result["verdict"], result["reason"]) == (3, "error", "unreadable")
     assert "permission" in result["message"].lower()
+    assert result["sha256"] is None
 
 
 def test_unknown_model_lists_the_known_ones(deepscan: Command) -> None:
@@ -347,7 +350,7 @@ def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.Mo
     run = deepscan("predict", SAMPLES, "--frames", 2, "--json", "-")
     assert run.code == 130
     assert len(run.report()["results"]) == 1
-    assert "1 of 3" in run.err
+    assert "Interrupted: 1 file done." in run.err
 
 
 def test_a_defect_costs_one_row_only(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:

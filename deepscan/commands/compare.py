@@ -10,8 +10,7 @@ import typer
 
 from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of, settings_of
 from deepscan.commands.outputs import check_outputs, write_outputs
-from deepscan.commands.predict import DeviceName
-from deepscan.commands.terminal import EXIT_FAILED, fail_with
+from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings

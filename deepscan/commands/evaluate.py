@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepscan.commands.outputs import check_outputs, write_outputs
-from deepscan.commands.predict import DeviceName
-from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, fail, fail_with, progress_bar
+from deepscan.commands.terminal import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    DeviceName,
+    fail,
+    fail_with,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings

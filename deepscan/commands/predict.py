@@ -7,7 +7,6 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -22,9 +21,13 @@ from deepscan.commands.terminal import (
     EXIT_FAKE,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    DeviceName,
+    EngineChoice,
     fail,
     fail_with,
     progress_bar,
+    shows_progress,
+    stderr,
 )
 
 if TYPE_CHECKING:
@@ -39,22 +42,6 @@ if TYPE_CHECKING:
     from deepscan.records import Report
 
 log = logging.getLogger(__name__)
-
-
-class DeviceName(StrEnum):
-    """Where the networks run."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
-class EngineChoice(StrEnum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def predict(
@@ -212,7 +199,7 @@ def _run(
     keep: bool,
 ) -> tuple[Batch, DeepscanError | KeyboardInterrupt | None]:
     """What was done, and what ended it early."""
-    from contextlib import ExitStack
+    from contextlib import ExitStack, nullcontext
 
     from deepscan.batch import Batch
     from deepscan.errors import DeepscanError
@@ -227,9 +214,10 @@ def _run(
     with ExitStack() as stack:
         lines = None
         if jsonl_file is not None:
-            lines = stack.enter_context(
-                ResultLines(None if jsonl_file == "-" else Path(jsonl_file), __version__, about)
-            )
+            # A million lines of earlier runs take minutes to read.
+            with stderr().status("Reading the results of earlier runs") if shows_progress() else nullcontext():
+                lines = ResultLines(None if jsonl_file == "-" else Path(jsonl_file), __version__, about)
+            stack.enter_context(lines)
         detector = load_detector(model, settings) if workers is None else None
         engine = stack.enter_context(workers.start()) if workers is not None else None
         bar = stack.enter_context(progress_bar())

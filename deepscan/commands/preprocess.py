@@ -16,6 +16,7 @@ from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_USAGE,
+    EngineChoice,
     fail,
     fail_with,
     progress_bar,
@@ -37,13 +38,6 @@ class ImageName(StrEnum):
 
     JPEG = "jpeg"
     PNG = "png"
-
-
-class EngineChoice(StrEnum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 class LayoutName(StrEnum):

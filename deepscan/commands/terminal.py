@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
 EXIT_FAKE, EXIT_USAGE, EXIT_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 _USAGE_REASONS = ("unknown_model", "untrained_model", "no_device", "config", "unknown_layout", "split_leak")
+
+
+class DeviceName(StrEnum):
+    """Where the networks run."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class EngineChoice(StrEnum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def fail(message: str, code: int) -> NoReturn:

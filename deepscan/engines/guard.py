@@ -1,7 +1,8 @@
 """One guarded worker process: runs one task at a time and survives whatever a task does to it.
 
 It is a pool of pebble with a single worker. Pools with several share one pipe and its lock between them: a worker that
-is killed while it holds the lock would stop the others too.
+is killed while it holds the lock would stop the others too. A pool is given up with its worker: what that one left in
+the pipe is unknown.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import RLock
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -91,6 +91,22 @@ class _WorkerProcess(SpawnProcess):
         self.kill()
 
 
+class _Lock:
+    """Stands in for the lock between the workers of a pool where there is one: nothing outlives a killed process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __reduce__(self) -> tuple[type[_Lock], tuple[()]]:
+        return _Lock, ()
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        return self._lock.acquire(block, -1 if timeout is None or not block else timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+
 class _Context:
     """The multiprocessing context that a pool starts its workers with; knows them all."""
 
@@ -108,8 +124,8 @@ class _Context:
     def Pipe(self, duplex: bool = True) -> tuple[Connection[Any, Any], Connection[Any, Any]]:  # noqa: N802
         return self._spawn.Pipe(duplex)
 
-    def RLock(self) -> RLock:  # noqa: N802
-        return self._spawn.RLock()
+    def RLock(self) -> Any:  # noqa: N802
+        return _Lock()
 
     def get_start_method(self) -> str:
         return "spawn"
@@ -220,7 +236,7 @@ class Guard:
         return Lost("internal", unexpected(error))
 
     def _discard(self) -> None:
-        """Give the pool up after a loss: what its worker left in the pipe and the lock is unknown."""
+        """Give the pool up."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
@@ -238,7 +254,7 @@ def _end(pool: ProcessPool, context: _Context) -> threading.Thread:
 
     pool.stop()  # type: ignore[no-untyped-call]
     context.kill()
-    # One of pebble's threads waits for ever if its worker was killed half way through a result.
+    # It takes a tenth of a second, for many pools together no more if all are stopped before any is joined.
     thread = threading.Thread(target=join, name="pool-end", daemon=True)
     thread.start()
     return thread

@@ -33,18 +33,24 @@ _FILL_S = 0.1  # to submit tasks before looking for results
 _WAIT_S = 1.0
 _CONNECT_S = 5.0
 
-_QUIET = {
+_JOIN_HINT = (
+    "This machine must be one of the cluster's; the address is the host:port that `ray start --head` printed, or auto. "
+    "A cluster that asks for a token needs RAY_AUTH_MODE=token here too."
+)
+
+# Ray reads some of these when it is imported, others when it starts or joins a cluster.
+_ENVIRONMENT = {
     # No usage statistics over the network.
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A cluster that is started here listens on loopback only; on Linux too, whatever the name says.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # A task that asks for no GPU sees those of its machine, as in a local worker.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Without it Ray tries again and again, for minutes, where something listens that is no cluster.
     "RAY_NUM_REDIS_GET_RETRIES": "2",
     # Without it Ray retries a task for ever whose process it ended for want of memory.
     "RAY_task_oom_retries": str(_RETRIES),
 }
-# A cluster of one machine listens on loopback only, and is found there; on Linux too, whatever the name says.
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# A task that asks for no GPU sees those of its machine, as in a local worker.
-_OWN_CLUSTER = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
 class RayEngine:
@@ -53,24 +59,25 @@ class RayEngine:
     Args:
         jobs: cores of the cluster that is started here, or tasks at a time on the one at ``address``.
         time_limit_s: a task that runs longer is lost; None waits for ever.
-        address: ``host:port`` of a cluster, or ``auto``; without it one is started on this machine, on loopback, and
-            ended with the context.
+        address: ``host:port`` of a cluster that this machine is part of, or ``auto``; without it one is started on
+            this machine, on loopback, and ended with the context. A connection that the caller made is used and kept.
 
     Raises:
         ConfigError: Ray is not installed, or no cluster answers or can be started.
     """
 
     def __init__(self, jobs: int | None = None, time_limit_s: float | None = None, address: str | None = None) -> None:
-        self._ray = _import_ray(address)
+        self._ray = _import_ray()
         self._time_limit_s = time_limit_s
-        self._jobs, self._address = jobs, address
+        self._jobs = jobs
         self._connected = not self._ray.is_initialized()
+        self._started = self._connected and address is None
         if self._connected:
             _connect(self._ray, jobs or available_cores(), address)
-        self._sized_at = time.monotonic()
-        cores = self._cores()
-        self.n_workers = cores if jobs is None else min(jobs, cores)
-        threads = 1 if address is not None else threads_per_worker(self.n_workers)
+        else:
+            log.info("Ray is connected already, to %s.", self._ray.get_runtime_context().gcs_address)
+        self.n_workers, self._sized_at = self._size(), time.monotonic()
+        threads = threads_per_worker(self.n_workers) if self._started else 1
         self._settings = WorkerSettings.from_leader(threads, keeps_main=False)
         self._submit = self._ray.remote(num_cpus=1, max_retries=_RETRIES, scheduling_strategy="SPREAD")(run_kept)
         self._closed = False
@@ -157,21 +164,21 @@ class RayEngine:
         self._ray.wait(refs, num_returns=len(refs), timeout=_CONNECT_S)
 
     def _in_flight(self) -> int:
-        if self._address is not None and self._jobs is not None:
-            return self._jobs
         if time.monotonic() - self._sized_at > _RESIZE_S:
-            self._sized_at = time.monotonic()
-            self.n_workers = self._cores()
+            self.n_workers, self._sized_at = self._size(), time.monotonic()
+        if self._jobs is not None and not self._started:
+            return self._jobs
         return _IN_FLIGHT * self.n_workers
 
-    def _cores(self) -> int:
-        return max(1, int(self._ray.cluster_resources().get("CPU", 0)))
+    def _size(self) -> int:
+        """Tasks that run at a time: the cluster's cores, at most the jobs. It may grow and shrink."""
+        cores = max(1, int(self._ray.cluster_resources().get("CPU", 0)))
+        return cores if self._jobs is None else min(self._jobs, cores)
 
 
-def _import_ray(address: str | None) -> Any:
+def _import_ray() -> Any:
     try:
-        # Ray reads some variables when it is imported, others when it starts or connects.
-        with environment(_variables(address)):
+        with environment(_ENVIRONMENT):
             import ray
             import ray.exceptions
     except ImportError as error:
@@ -188,13 +195,13 @@ def _connect(ray: Any, n_cores: int, address: str | None) -> None:
         ConfigError: it cannot be done.
     """
     what = "No Ray cluster can be started here" if address is None else f"No Ray cluster can be joined at {address}"
-    hint = "" if address is None else "Give the host:port that `ray start --head` printed, or auto on one of its nodes."
+    hint = "The engine local needs none." if address is None else _JOIN_HINT
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if address is not None:
             _probe(address)
-        with environment(_variables(address)):
+        with environment(_ENVIRONMENT):
             if address is None:
                 ray.init("local", num_cpus=n_cores, include_dashboard=False, **options)
             else:
@@ -218,9 +225,3 @@ def _probe(address: str) -> None:
         raise ValueError("it is not of the form host:port")
     with socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S):
         return
-
-
-def _variables(address: str | None) -> dict[str, str]:
-    """Environment in which Ray is imported, and starts a cluster or joins the one at the address."""
-    loopback = address is None or address.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
-    return {**_QUIET, **(_LOOPBACK if loopback else {}), **(_OWN_CLUSTER if address is None else {})}

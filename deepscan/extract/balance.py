@@ -120,9 +120,9 @@ def loss_warnings(rows: Sequence[ManifestRow]) -> Iterator[tuple[str, str]]:
     status = Counter(row.status for row in rows)
     if status["skipped"] > _MANY_LOST * len(rows):
         told = f"{percent(status['skipped'], len(rows))} of the videos have no usable face."
-        yield told, "See why below. What the settings ask of a face, of its size for one, can be lowered."
+        yield told, "See the reasons below; the settings can let in smaller and less certain faces."
     if status["failed"] > _MANY_LOST * len(rows):
-        yield f"{percent(status['failed'], len(rows))} of the videos could not be read.", "See why below."
+        yield f"{percent(status['failed'], len(rows))} of the videos could not be read.", "See the reasons below."
     lost = {label: [row.status != "ok" for row in rows if row.label == label] for label in LABEL_NAMES}
     shares = [sum(each) / len(each) for each in lost.values() if len(each) >= _FEW]
     if len(shares) == len(LABEL_NAMES) and abs(shares[0] - shares[1]) > _LOST_GAP:

@@ -52,22 +52,31 @@ class FaceFinder:
 
         Args:
             images: RGB ``uint8 [H, W, 3]``, sizes may differ.
-            close_up: look again, with the picture widened, where there is no face or one that fills the picture.
+            close_up: look first, with the picture widened, for a face that fills it.
 
         Returns:
             For each image its faces, largest first, boxes clipped to the image; an empty list where there is none.
             The box of a face that fills the picture may reach beyond it.
         """
-        found = self._detect_all(images)
-        again = [i for i, image in enumerate(images) if close_up and _fills(found[i], image.shape)]
-        pads = [round(_CLOSE_UP_PAD * max(images[i].shape[:2])) for i in again]
-        widened = [
-            cv2.copyMakeBorder(images[i], pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-            for i, pad in zip(again, pads, strict=True)
-        ]
-        for i, pad, faces in zip(again, pads, self._detect_all(widened), strict=True):
-            found[i] = _moved(faces, pad, images[i].shape) or found[i]
+        if not close_up:
+            return self._detect_all(images)
+        # The look that finds what fills the picture is quick, and mostly the only one that is needed.
+        found = [self._detect_widened(image) for image in images]
+        rest = [i for i, faces in enumerate(found) if not faces]
+        for i, faces in zip(rest, self._detect_all([images[i] for i in rest]), strict=True):
+            found[i] = faces
         return found
+
+    def _detect_widened(self, image: RgbImage) -> list[Face]:
+        """The face that fills a picture, with others as large; none where nothing does."""
+        shorter = min(image.shape[:2])
+        pad = round(_CLOSE_UP_PAD * max(image.shape[:2]))
+        widened = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        small, scale = self._prepare(widened)
+        smallest = max(self.settings.detector_min_px, int(_CLOSE_UP_SHARE / 2 * shorter / scale))
+        (result,) = self._detect_equal(small[None], smallest)
+        faces = _moved(self._faces(*result, scale, widened.shape), pad, image.shape)
+        return faces if faces and max(_sides(faces[0])) >= _CLOSE_UP_SHARE * shorter else []
 
     def _detect_all(self, images: Sequence[RgbImage]) -> list[list[Face]]:
         """Boxes are clipped to the images."""
@@ -98,9 +107,10 @@ class FaceFinder:
         return image, scale
 
     def _detect_equal(
-        self, batch: NDArray[np.uint8]
+        self, batch: NDArray[np.uint8], smallest_px: int | None = None
     ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]]:
         """Boxes ``[n, 4]``, confidences ``[n]`` and landmarks ``[n, 5, 2]`` for each of ``[B, H, W, 3]``."""
+        self._mtcnn.min_face_size = smallest_px or self.settings.detector_min_px
         with torch.inference_mode():
             boxes, confidences, landmarks = self._mtcnn.detect(batch, landmarks=True)
         empty = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2), np.float32)
@@ -137,11 +147,6 @@ class FaceFinder:
                 continue
             faces.append(Face((x1, y1, x2, y2), min(1.0, float(confidence)), points * np.float32(scale)))
         return sorted(faces, key=lambda f: f.size_px, reverse=True)
-
-
-def _fills(faces: list[Face], shape: tuple[int, ...]) -> bool:
-    """Whether there is no face, or the largest takes most of the picture's shorter side."""
-    return not faces or max(_sides(faces[0])) >= _CLOSE_UP_SHARE * min(shape[:2])
 
 
 def _sides(face: Face) -> tuple[float, float]:

@@ -2,6 +2,8 @@
 
 The card carries what prediction needs beside the weights (crop rule, normalisation, network settings, calibration) and
 what was measured. Its sha256 of the weights is checked at every load. Nothing here runs code from a file: no pickle.
+
+An ensemble is a folder with a card alone, which lists folders of detectors in it; see :mod:`deepscan.models.ensemble`.
 """
 
 from __future__ import annotations
@@ -9,8 +11,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
@@ -25,6 +27,7 @@ from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import Backbone, backbone_spec, list_backbones
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
+GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
 
@@ -65,15 +68,13 @@ class Metric(Settings):
     n: int
 
 
-class DetectorCard(Settings):
-    """What a detector is and what was measured of it.
+class Card(Settings):
+    """What every detector's card says.
 
     Attributes:
-        schema_id: format of this card.
+        schema_id: format of the card.
         name, version, created: of the detector.
-        network: backbone and head.
         crop: the crop rule the weights were trained with.
-        mean, std: normalisation of RGB in [0, 1].
         calibration: logits to verdicts.
         weights_sha256: of the weights file; checked at load.
         trained: false only for random weights.
@@ -83,14 +84,11 @@ class DetectorCard(Settings):
         limits: known failures, and what it must not be used for.
     """
 
-    schema_id: Literal["deepscan.card/1"] = "deepscan.card/1"
+    schema_id: str
     name: str
     version: str = "1"
     created: str = ""
-    network: ModelSettings
     crop: CropSettings
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     calibration: Calibration = Calibration()
     weights_sha256: str
     trained: bool = True
@@ -98,6 +96,81 @@ class DetectorCard(Settings):
     data: list[dict[str, str]] = Field(default_factory=list)
     metrics: dict[str, Metric] = Field(default_factory=dict)
     limits: list[str] = Field(default_factory=list)
+
+
+class DetectorCard(Card):
+    """What a detector of one network is and what was measured of it.
+
+    Attributes:
+        network: backbone and head.
+        mean, std: normalisation of RGB in [0, 1].
+    """
+
+    schema_id: Literal["deepscan.card/1"] = "deepscan.card/1"
+    network: ModelSettings
+    mean: tuple[float, float, float]
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+    @property
+    def backbone(self) -> str:
+        """Name of the backbone."""
+        return self.network.backbone
+
+    @property
+    def head(self) -> str:
+        """Name of the temporal head."""
+        return self.network.head.name
+
+
+class EnsembleMember(Settings):
+    """One detector of an ensemble.
+
+    Attributes:
+        folder: of the detector, relative to the ensemble's, with forward slashes.
+        weight: its share in the mean of the logits; all together are 1.
+        weights_sha256: of its weights.
+        backbone, head: for those who read the card alone.
+    """
+
+    folder: str
+    weight: float = Field(ge=0, le=1)
+    weights_sha256: str
+    backbone: str
+    head: str
+
+    @model_validator(mode="after")
+    def _inside(self) -> Self:
+        path = PurePosixPath(self.folder)
+        if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in self.folder or ":" in self.folder:
+            raise ValueError(f"the folder {self.folder!r} is not inside the ensemble's")
+        return self
+
+
+class EnsembleCard(Card):
+    """What an ensemble is and what was measured of it. ``weights_sha256`` is made of its members' and their shares.
+
+    Attributes:
+        members: the detectors.
+    """
+
+    schema_id: Literal["deepscan.ensemble/1"] = "deepscan.ensemble/1"
+    members: tuple[EnsembleMember, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if not math.isclose(sum(member.weight for member in self.members), 1, abs_tol=1e-6):
+            raise ValueError("the weights of the members must sum to 1")
+        return self
+
+    @property
+    def backbone(self) -> str:
+        """Names of the members' backbones."""
+        return " + ".join(dict.fromkeys(member.backbone for member in self.members))
+
+    @property
+    def head(self) -> str:
+        """Names of the members' heads."""
+        return " + ".join(dict.fromkeys(member.head for member in self.members))
 
 
 def list_detectors() -> list[str]:
@@ -127,14 +200,15 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     raise ModelError(f"Unknown model '{text}'", why, hint, reason="unknown_model")
 
 
-def load_card(folder: Path) -> DetectorCard:
+def load_card(folder: Path) -> DetectorCard | EnsembleCard:
     """Read and validate ``card.json``.
 
     Raises:
         ModelError: missing, not JSON, or not a valid card.
     """
     try:
-        return DetectorCard.model_validate_json((folder / CARD_FILE).read_bytes())
+        data = (folder / CARD_FILE).read_bytes()
+        return (EnsembleCard if _is_ensemble(data) else DetectorCard).model_validate_json(data)
     except OSError as error:
         raise ModelError(f"{folder / CARD_FILE} cannot be read", error.strerror or "") from error
     except ValidationError as error:
@@ -151,9 +225,13 @@ def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
     """Load a detector's network in evaluation mode, with its card.
 
     Raises:
-        ModelError: a file is missing or damaged, the sha256 differs, or the weights do not fit the card.
+        ModelError: a file is missing or damaged, the sha256 differs, the weights do not fit the card, or it is an
+            ensemble: of these :func:`deepscan.models.ensemble.load_network` loads all members.
     """
     card = load_card(folder)
+    if isinstance(card, EnsembleCard):
+        names = ", ".join(str(folder / member.folder) for member in card.members)
+        raise ModelError(f"{folder} is an ensemble", "one network is needed here", f"Give one of its members: {names}.")
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
@@ -195,8 +273,13 @@ def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *,
     with temporary_beside(folder / WEIGHTS_FILE) as temporary:
         save_file(state, temporary)
         card = card.model_copy(update={"weights_sha256": file_sha256(temporary)})
-    write_atomically(folder / CARD_FILE, (json.dumps(card.model_dump(mode="json"), indent=1) + "\n").encode())
+    write_atomically(folder / CARD_FILE, card_bytes(card))
     return card
+
+
+def card_bytes(card: Card) -> bytes:
+    """A card as it is written."""
+    return (json.dumps(card.model_dump(mode="json"), indent=1) + "\n").encode()
 
 
 def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, DetectorCard]:
@@ -245,6 +328,14 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
     wanted = net.state_dict().keys()
     state = {k: v for k, v in state.items() if k in wanted or not k.startswith(classifier)}
     _load_state(net, state, file)
+
+
+def _is_ensemble(card: bytes) -> bool:
+    try:
+        content = json.loads(card)
+    except ValueError:
+        return False
+    return isinstance(content, dict) and str(content.get("schema_id", "")).startswith("deepscan.ensemble/")
 
 
 def _load_state(network: nn.Module, state: dict[str, Tensor], file: Path) -> None:

@@ -26,12 +26,22 @@ _TIMM_PREFIX = "timm:"
 
 
 class Backbone(nn.Module):
-    """Base of all backbones: ``forward`` maps normalised RGB ``float32 [N, 3, H, W]`` to ``[N, feature_dim]``."""
+    """Base of all backbones: ``forward`` maps normalised RGB ``float32 [N, 3, H, W]`` to ``[N, feature_dim]``.
+
+    Attributes:
+        feature_dim: length of the vector.
+        map_channels: channels of the maps that :meth:`features_and_maps` gives, none where it gives no maps.
+    """
 
     feature_dim: int
+    map_channels: tuple[int, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define forward")
+
+    def features_and_maps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The features and the maps ``[N, C, h, w]`` that they were made from, finest first; for training."""
+        return self(x), ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from deepscan.models.registry import Backbone, register_backbone
@@ -19,10 +20,20 @@ class ResNet(Backbone):
         self.net = getattr(models, name)(weights=None)
         self.feature_dim = int(self.net.fc.in_features)
         self.net.fc = nn.Identity()
+        expansion = self.feature_dim // 512
+        self.map_channels = (128 * expansion, 256 * expansion, 512 * expansion)
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.net(x)
         return features
+
+    def features_and_maps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        net = self.net
+        x = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))
+        fine = net.layer2(x)
+        middle = net.layer3(fine)
+        coarse = net.layer4(middle)
+        return torch.flatten(net.avgpool(coarse), 1), (fine, middle, coarse)
 
 
 @register_backbone("resnet18", input_size_px=224, source=_SOURCE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -36,6 +37,14 @@ def pick_device(wanted: str) -> str:
             reason="no_device",
         )
     return wanted
+
+
+class Scorer(Protocol):
+    """What scores the people of a video: one network, or an ensemble."""
+
+    def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
+        """One score for each sequence of crops, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
+        ...
 
 
 class TorchScorer:

@@ -6,12 +6,16 @@ where a camera would keep them (:meth:`AugmentParameters.next_frame` moves only 
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.records import RgbImage
+from deepscan.train.recipe import AugmentSettings
 
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
 
@@ -34,42 +38,49 @@ class AugmentParameters:
     interpolation: int
     noise: float  # sigma in grey levels
     jpeg_quality: int  # 0 for none
+    h264_crf: int  # of a round trip of the whole sequence, 0 for none
     cutout: tuple[float, float, float, float] | None  # x, y, width, height as shares of the side
     seed: int  # of the noise
 
     def next_frame(self, rng: np.random.Generator) -> AugmentParameters:
-        """The next frame of the same clip: the face moves a little, the light drifts, codec noise is new."""
+        """The next frame of the same clip, made from a still: the face moves a little, the light drifts."""
         return replace(
-            self,
+            self.next_coding(rng),
             scale=self.scale * (1 + float(rng.normal(0, 0.012))),
             angle=self.angle + float(rng.normal(0, 1.0)),
             shift=(self.shift[0] + float(rng.normal(0, 0.008)), self.shift[1] + float(rng.normal(0, 0.008))),
             gain=self.gain * (1 + float(rng.normal(0, 0.01))),
-            jpeg_quality=int(np.clip(self.jpeg_quality + rng.integers(-4, 5), 20, 98)) if self.jpeg_quality else 0,
-            seed=int(rng.integers(2**31)),
         )
 
+    def next_coding(self, rng: np.random.Generator) -> AugmentParameters:
+        """The next frame of a real clip, which moves by itself: only what a codec does differs."""
+        quality = int(np.clip(self.jpeg_quality + rng.integers(-4, 5), 20, 98)) if self.jpeg_quality else 0
+        return replace(self, jpeg_quality=quality, seed=int(rng.integers(2**31)))
 
-def draw_augmentation(rng: np.random.Generator) -> AugmentParameters:
+
+def draw_augmentation(rng: np.random.Generator, settings: AugmentSettings | None = None) -> AugmentParameters:
     """Draw the parameters of one augmentation."""
+    s = settings or AugmentSettings()
+    k = s.strength
     chance = rng.random
     return AugmentParameters(
-        flip=bool(chance() < 0.5),
-        scale=float(rng.uniform(0.92, 1.15)),
-        angle=float(rng.normal(0, 4)),
-        shift=(float(rng.uniform(-0.06, 0.06)), float(rng.uniform(-0.06, 0.06))),
-        gain=float(np.exp(rng.normal(0, 0.2))),
-        gamma=float(np.exp(rng.normal(0, 0.1))),
-        saturation=float(rng.uniform(0.7, 1.3)),
-        warmth=float(rng.normal(0, 5)),
-        grey=bool(chance() < 0.04),
-        blur=float(rng.uniform(0.4, 1.6)) if chance() < 0.1 else 0.0,
-        reduction=float(rng.uniform(1.2, 3.0)) if chance() < 0.15 else 1.0,
+        flip=bool(chance() < s.flip),
+        scale=float(rng.uniform(1 - 0.08 * k, 1 + 0.15 * k)),
+        angle=float(rng.normal(0, 4 * k)),
+        shift=(float(rng.uniform(-0.06 * k, 0.06 * k)), float(rng.uniform(-0.06 * k, 0.06 * k))),
+        gain=float(np.exp(rng.normal(0, 0.2 * k))),
+        gamma=float(np.exp(rng.normal(0, 0.1 * k))),
+        saturation=float(rng.uniform(1 - 0.3 * k, 1 + 0.3 * k)),
+        warmth=float(rng.normal(0, 5 * k)),
+        grey=bool(chance() < s.grey),
+        blur=float(rng.uniform(0.4, 1.6)) if chance() < s.blur else 0.0,
+        reduction=float(rng.uniform(1.2, 3.0)) if chance() < s.reduction else 1.0,
         interpolation=int(rng.choice(_INTERPOLATIONS)),
-        noise=float(rng.uniform(1, 6)) if chance() < 0.1 else 0.0,
-        jpeg_quality=int(rng.integers(40, 96)) if chance() < 0.4 else 0,
+        noise=float(rng.uniform(1, 6)) if chance() < s.noise else 0.0,
+        jpeg_quality=int(rng.integers(40, 96)) if chance() < s.jpeg else 0,
+        h264_crf=int(rng.integers(20, 39)) if chance() < s.h264 else 0,
         cutout=tuple(float(v) for v in rng.uniform([0, 0, 0.1, 0.1], [0.8, 0.8, 0.4, 0.4]))  # type: ignore[arg-type]
-        if chance() < 0.05
+        if chance() < s.cutout
         else None,
         seed=int(rng.integers(2**31)),
     )
@@ -86,12 +97,7 @@ def augment(crop: RgbImage, p: AugmentParameters, size_px: int) -> RgbImage:
     Returns:
         RGB ``uint8 [size_px, size_px, 3]``.
     """
-    side = crop.shape[0]
-    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), p.angle, p.scale * size_px / side)
-    matrix[:, 2] += (size_px - side) / 2 + np.asarray(p.shift) * size_px
-    if p.flip:
-        crop = cv2.flip(crop, 1)
-    out = cv2.warpAffine(crop, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    out = _moved(crop, p, size_px)
     ramp = np.clip(np.arange(256, dtype=np.float32) / 255 * p.gain, 0, 1) ** p.gamma * 255
     table = np.stack([ramp + p.warmth, ramp, ramp - p.warmth], axis=-1)
     out = cv2.LUT(out, np.clip(np.rint(table), 0, 255).astype(np.uint8)[None])
@@ -117,3 +123,40 @@ def augment(crop: RgbImage, p: AugmentParameters, size_px: int) -> RgbImage:
         out = out.copy()
         out[y : y + h, x : x + w] = out.reshape(-1, 3).mean(axis=0).astype(np.uint8)
     return out
+
+
+def augment_region(region: NDArray[np.float32], p: AugmentParameters, size_px: int) -> NDArray[np.float32]:
+    """Move a map ``float32 [H, W]`` over a crop as :func:`augment` moves the crop: ``[size_px, size_px]``."""
+    moved: NDArray[np.float32] = _moved(region, p, size_px)
+    return moved
+
+
+def h264_round_trip(crops: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
+    """A sequence RGB ``uint8 [T, S, S, 3]``, S even, as H.264 (4:2:0) leaves it at this quality (0 best, 51 worst)."""
+    import av
+
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
+        stream.height, stream.width = crops.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.thread_count = 1
+        for crop in crops:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
+        container.mux(stream.encode(None))
+    buffer.seek(0)
+    with av.open(buffer, "r") as container:
+        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    if len(decoded) != len(crops):
+        raise ValueError(f"{len(crops)} frames were encoded, {len(decoded)} came back.")
+    return np.stack(decoded)
+
+
+def _moved(image: NDArray[Any], p: AugmentParameters, size_px: int) -> NDArray[Any]:
+    """Flip, turn, scale and shift."""
+    side = image.shape[0]
+    matrix = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), p.angle, p.scale * size_px / side)
+    matrix[:, 2] += (size_px - side) / 2 + np.asarray(p.shift) * size_px
+    if p.flip:
+        image = cv2.flip(image, 1)
+    return cv2.warpAffine(image, matrix, (size_px, size_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

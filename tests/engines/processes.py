@@ -65,3 +65,9 @@ def _links(folder: Path) -> list[str]:
         return [str(path.readlink()) for path in folder.iterdir()]
     except OSError:
         return []
+
+
+def pids_of_tasks(folder: Path, name: str = "") -> list[int]:
+    """Of the workers that noted the start of such tasks there."""
+    texts = [path.read_text() for path in folder.glob(f"{name}*.started")]
+    return [int(text) for text in texts if text]

@@ -13,18 +13,12 @@ from pathlib import Path
 
 import engine_tasks
 import pytest
-from processes import is_running, session_pids, wait_until
+from processes import is_running, pids_of_tasks, session_pids, wait_until
 
 from deepscan.engines import Engine, Lost
 from deepscan.errors import OutputError
 
 LEADER = Path(__file__).parent / "leader.py"
-
-
-def pids_of_tasks(folder: Path, name: str = "") -> list[int]:
-    """Of the workers that noted the start of such tasks there."""
-    texts = [path.read_text() for path in folder.glob(f"{name}*.started")]
-    return [int(text) for text in texts if text]
 
 
 def lost(engine: Engine, what: str) -> Lost:

@@ -1,0 +1,92 @@
+"""``deepscan train``: a recipe and data become a detector."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepscan.commands.terminal import EXIT_INTERRUPTED, fail, fail_with, shows_progress
+
+if TYPE_CHECKING:
+    from deepscan.train.recipe import Recipe
+    from deepscan.train.samples import SampleSet
+
+
+class AcceleratorName(StrEnum):
+    """What the network is trained on."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    GPU = "gpu"
+    MPS = "mps"
+
+
+def train(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The recipe; see configs/.", show_default=False)],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", "-d", help="A store of deepscan preprocess, or a corpus; may be repeated."),
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: stages.0.epochs=3. May be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine; with GPUs, how many.")] = 1,
+    num_nodes: Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; start the command on each.")] = 1,
+    accelerator: Annotated[AcceleratorName, typer.Option(help="What to train on.")] = AcceleratorName.AUTO,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(file_okay=False, help="For stores of what is none.", show_default=".deepscan-cache")
+    ] = None,
+) -> None:
+    """Train a detector: the folder of the run is one, `deepscan predict --model runs/NAME`.
+
+    Example: deepscan train --config configs/default.yaml --data data/dfdc-faces
+    """
+    from deepscan.errors import DeepscanError
+
+    try:
+        from deepscan.train.recipe import load_recipe
+
+        recipe = load_recipe(config, tuple(changes or ()))
+        run = out or Path("runs") / recipe.name
+        try:
+            from deepscan.train.fit import Machine, is_leading_process
+            from deepscan.train.run import train as train_run
+        except ModuleNotFoundError as error:
+            fail(f"Training needs {error.name}. Install it with pip install 'deepscan[train]'.", 2)
+        samples = _samples(data, recipe, cache, jobs)
+        machine = Machine(devices, num_nodes, accelerator.value, progress=shows_progress())
+        card = train_run(recipe, samples, run, machine, resume=resume)
+    except DeepscanError as error:
+        fail_with(error)
+    except KeyboardInterrupt:
+        fail("Interrupted; the same command with --resume goes on.", EXIT_INTERRUPTED)
+    if card is not None and is_leading_process():
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        for name, metric in card.metrics.items():
+            interval = "" if metric.low is None else f" ({metric.low:.3f} to {metric.high:.3f})"
+            console.print(f"{name}: {metric.value:.3f}{interval}, n = {metric.n}")
+        console.print(f"deepscan predict --model {run} VIDEO")
+
+
+def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | None) -> SampleSet:
+    """The samples of the stores; what is no store is preprocessed first, with the splits that preprocess gives."""
+    from dataclasses import replace
+
+    from deepscan.commands.evaluate import preparation_of, progress_of
+    from deepscan.config import PredictSettings
+    from deepscan.train.prepared import open_data
+
+    with progress_of() as report:
+        how = replace(preparation_of(cache, jobs, report), divide=True)
+        return open_data(data, recipe.crop, PredictSettings(), preparation=how)

@@ -1,0 +1,335 @@
+"""Batches, as a function of the seed, the stage, the step and the rank alone.
+
+A run that resumes at step s sees the batches it would have seen, two processes see different ones, and nothing has to
+be stored for it. A real and the fake made from it come together, cut and augmented alike, so that person, light and
+compression tell nothing about the label.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deepscan.errors import ConfigError
+from deepscan.extract.datasets.base import FAKE, REAL
+from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
+from deepscan.train.recipe import Recipe, StageSettings
+from deepscan.train.samples import Sample, SampleSet
+from deepscan.train.selfblend import blend_mask, draw_blend, self_blend
+
+REGION_CELL_PX = 8
+UNKNOWN = -1.0
+# Grey levels by which a smoothed difference counts as recompression, and from which it is surely a change.
+_SAME_LEVELS, _CHANGED_LEVELS = 4.0, 12.0
+# A pair whose edges differ as well does not show the same square of the same moment.
+_MISALIGNED_LEVELS = 9.0
+_AHEAD = 4
+
+Crops = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """Samples of one step.
+
+    Attributes:
+        crops: RGB ``uint8 [B, T, S, S, 3]``.
+        labels: ``float32 [B]`` in [0, 1]; between the two where a pair was mixed.
+        mask: bool ``[B, T]``, false where a sequence is shorter.
+        regions: ``float32 [B, T, S/8, S/8]`` in [0, 1], where a crop was manipulated; -1 where that is not known.
+        partners: ``int64 [B]``, index of a fake's real in the batch, -1 for reals and for fakes without one.
+    """
+
+    crops: Tensor
+    labels: Tensor
+    mask: Tensor
+    regions: Tensor
+    partners: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What is drawn at once: a sequence, or a real with its fake."""
+
+    crops: Crops
+    label: float
+    region: Map
+
+
+class BatchMaker:
+    """Makes the batches of a stage.
+
+    Args:
+        samples: of the training split.
+        recipe: data and augmentation.
+        stage: index of the stage.
+
+    Raises:
+        ConfigError: there are no reals, or neither fakes nor self-blending.
+    """
+
+    def __init__(self, samples: SampleSet, recipe: Recipe, stage: int) -> None:
+        self._recipe, self._index = recipe, stage
+        self.stage: StageSettings = recipe.stages[stage]
+        self.size_px = self.stage.size_px or recipe.crop.size_px
+        self._by_id = {sample.id: sample for sample in samples.samples}
+        self._reals = _by_dataset(s for s in samples.samples if s.label == REAL)
+        self._fakes = _by_dataset(s for s in samples.samples if s.label == FAKE)
+        if not self._reals:
+            raise ConfigError("There is no real face to train on", hint="Check the labels in the manifest.")
+        if not self._fakes and not recipe.data.self_blend:
+            raise ConfigError(
+                "There is no fake to train on",
+                "the training split has only reals",
+                "Set data.self_blend=1 to train on self-blended images.",
+            )
+        self._datasets = sorted({*self._reals, *(self._fakes if recipe.data.self_blend < 1 else ())})
+        self._shares = self._dataset_shares()
+
+    def make(self, step: int, rank: int = 0) -> Batch:
+        """The batch of a step."""
+        rng = np.random.default_rng([self._recipe.seed, self._index, step, rank])
+        units: list[_Unit] = []
+        partners: list[int] = []
+        while len(units) + 1 < self.stage.batch_size or not units:
+            if self._recipe.data.pairs:
+                real, fake = self._pair(rng)
+                partners += [-1, len(units)]
+                units += [real, fake]
+            else:
+                units.append(self._single(rng, FAKE if len(units) % 2 else REAL))
+                partners.append(-1)
+        if len(units) < self.stage.batch_size:
+            units.append(self._single(rng, int(rng.integers(2))))
+            partners.append(-1)
+        return self._stacked(units, partners)
+
+    def batches(self, first: int, last: int, rank: int = 0) -> Iterator[Batch]:
+        """The batches of the steps from ``first`` up to ``last``, made ahead in a thread."""
+        ready: queue.Queue[Batch | BaseException] = queue.Queue(_AHEAD)
+        stop = threading.Event()
+
+        def put(made: Batch | BaseException) -> None:
+            while not stop.is_set():
+                try:
+                    ready.put(made, timeout=0.2)
+                except queue.Full:
+                    continue
+                return
+
+        def fill() -> None:
+            try:
+                for step in range(first, last):
+                    if stop.is_set():
+                        return
+                    put(self.make(step, rank))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the batch is taken
+                put(error)
+
+        thread = threading.Thread(target=fill, daemon=True, name="batches")
+        thread.start()
+        try:
+            for _ in range(first, last):
+                made = ready.get()
+                if isinstance(made, BaseException):
+                    raise made
+                yield made
+        finally:
+            stop.set()
+            thread.join()
+
+    # Drawing
+
+    def _dataset_shares(self) -> NDArray[np.float64]:
+        """How often each dataset is drawn."""
+        sizes = np.array([len(self._reals.get(d, ())) + len(self._fakes.get(d, ())) for d in self._datasets], float)
+        wanted = self._recipe.data.source_shares
+        unknown = sorted(set(wanted) - set(self._datasets))
+        if unknown:
+            raise ConfigError(
+                f"data.source_shares names {unknown[0]!r}", "there is no such dataset", f"Known: {self._datasets}."
+            )
+        named = np.array([d in wanted for d in self._datasets])
+        shares = np.array([wanted.get(d, 0.0) for d in self._datasets])
+        left = max(0.0, 1 - float(shares.sum()))
+        if (~named).any() and sizes[~named].sum():
+            shares[~named] = left * sizes[~named] / sizes[~named].sum()
+        if self._recipe.data.balance == "source" and not wanted:
+            shares = np.ones(len(self._datasets))
+        if not shares.sum():
+            raise ConfigError("data.source_shares leaves nothing to draw", hint="Give shares above 0.")
+        normed: NDArray[np.float64] = shares / shares.sum()
+        return normed
+
+    def _pair(self, rng: np.random.Generator) -> tuple[_Unit, _Unit]:
+        """A real and a fake, cut and augmented alike."""
+        dataset = str(rng.choice(self._datasets, p=self._shares))
+        fakes = self._fakes.get(dataset)
+        blend = not fakes or rng.random() < self._recipe.data.self_blend
+        if blend and dataset in self._reals:
+            real = _any(rng, self._reals[dataset])
+            return self._drawn(rng, real, None)
+        fake = self._fake(rng, dataset)
+        partner = self._by_id.get(fake.pair) if fake.pair else None
+        return self._drawn(rng, partner or self._real_near(rng, dataset), fake)
+
+    def _single(self, rng: np.random.Generator, label: int) -> _Unit:
+        dataset = str(rng.choice(self._datasets, p=self._shares))
+        if label == REAL:
+            if self._recipe.data.balance == "none" and dataset not in self._reals:
+                dataset = next(iter(self._reals))
+            return self._drawn(rng, self._real_near(rng, dataset), None, only=REAL)[0]
+        if dataset in self._fakes and rng.random() >= self._recipe.data.self_blend:
+            fake = self._fake(rng, dataset)
+            return self._drawn(rng, self._real_near(rng, dataset), fake, only=FAKE)[1]
+        return self._drawn(rng, self._real_near(rng, dataset), None, only=FAKE)[1]
+
+    def _fake(self, rng: np.random.Generator, dataset: str) -> Sample:
+        """A fake of a dataset; of its methods each as often as the others, unless the settings say otherwise."""
+        fakes = self._fakes[dataset]
+        if self._recipe.data.balance == "method":
+            methods = sorted({fake.method for fake in fakes})
+            method = str(rng.choice(methods))
+            fakes = [fake for fake in fakes if fake.method == method] if len(methods) > 1 else fakes
+        return _any(rng, fakes)
+
+    def _real_near(self, rng: np.random.Generator, dataset: str) -> Sample:
+        """A real of the dataset, or of any where it has none."""
+        return _any(rng, self._reals.get(dataset) or [s for reals in self._reals.values() for s in reals])
+
+    # Making
+
+    def _drawn(
+        self, rng: np.random.Generator, real: Sample, fake: Sample | None, only: int | None = None
+    ) -> tuple[_Unit, _Unit]:
+        """The two sequences of a pair; without a fake the real is blended into itself. ``only`` saves the other."""
+        length = self.stage.sequence_length
+        shared = fake is not None and (fake.pair == real.id)
+        places = _window(rng, len(real), length)
+        parameters = self._parameters(rng, length, still=len(real) == 1)
+        source = real.crops(places, self._source_px(real)) if only != FAKE or fake is None or shared else None
+        if fake is None:
+            assert source is not None  # noqa: S101 - it is what is blended
+            made, region = self._blended(rng, source, real.landmarks(places, source.shape[1]))
+        else:
+            theirs = places if shared and len(fake) == len(real) else _window(rng, len(fake), length)
+            made = fake.crops(theirs, self._source_px(fake))
+            aligned = shared and fake.aligned and source is not None and len(source) == len(made)
+            region = _difference(source, made) if aligned and source is not None else _unknown(made)
+        label = 1.0
+        if self._recipe.data.mixup and source is not None and source.shape == made.shape:
+            label = float(rng.beta(self._recipe.data.mixup, self._recipe.data.mixup))
+            made = cv2.addWeighted(made.ravel(), label, source.ravel(), 1 - label, 0).reshape(made.shape)
+            region = np.where(region < 0, region, region * np.float32(label))
+        fake_unit = self._finished(made, region, label, parameters)
+        if source is None or only == FAKE:
+            return fake_unit, fake_unit
+        return self._finished(source, np.zeros(source.shape[:3], np.float32), 0.0, parameters), fake_unit
+
+    def _source_px(self, sample: Sample) -> int:
+        """Crops larger than needed are first brought near the size, as prediction does when it cuts them."""
+        kept = sample.crop.size_px
+        return self.size_px if kept > 2 * self.size_px else kept
+
+    def _parameters(self, rng: np.random.Generator, length: int, *, still: bool) -> list[AugmentParameters]:
+        """Of each frame: a still is moved as a camera would, a clip moves by itself."""
+        parameters = [draw_augmentation(rng, self._recipe.augment)]
+        moving = still and self._recipe.data.simulate_motion
+        while len(parameters) < length:
+            before = parameters[-1]
+            parameters.append(before.next_frame(rng) if moving else before.next_coding(rng))
+        return parameters
+
+    def _blended(self, rng: np.random.Generator, source: Crops, landmarks: Map) -> tuple[Crops, Map]:
+        blend = draw_blend(rng)
+        crops, regions = [], []
+        for crop, points in zip(source, landmarks, strict=True):
+            crops.append(self_blend(crop, points, blend))
+            regions.append(blend_mask(points, (crop.shape[0], crop.shape[1]), blend) * min(1.0, blend.ratio + 0.25))
+            if self._recipe.data.motion_jitter:
+                blend = blend.jittered(rng)
+        return np.stack(crops), np.stack(regions).astype(np.float32)
+
+    def _finished(self, crops: Crops, regions: Map, label: float, parameters: Sequence[AugmentParameters]) -> _Unit:
+        """Augment; a still becomes a sequence if motion is simulated."""
+        length = len(parameters)
+        if len(crops) == 1 and length > 1 and self._recipe.data.simulate_motion:
+            crops, regions = crops.repeat(length, axis=0), regions.repeat(length, axis=0)
+        size, grid = self.size_px, max(1, self.size_px // REGION_CELL_PX)
+        out = np.stack([augment(crop, p, size) for crop, p in zip(crops, parameters, strict=False)])
+        crf = parameters[0].h264_crf
+        if crf and size % 2 == 0:
+            out = h264_round_trip(out, crf)
+        cells = [
+            cv2.resize(augment_region(region, p, size), (grid, grid), interpolation=cv2.INTER_AREA)
+            for region, p in zip(regions, parameters, strict=False)
+        ]
+        return _Unit(out, label, np.stack(cells))
+
+    def _stacked(self, units: list[_Unit], partners: list[int]) -> Batch:
+        length = self.stage.sequence_length
+        grid = units[0].region.shape[1]
+        crops = np.zeros((len(units), length, self.size_px, self.size_px, 3), np.uint8)
+        mask = np.zeros((len(units), length), bool)
+        regions = np.full((len(units), length, grid, grid), UNKNOWN, np.float32)
+        for row, unit in enumerate(units):
+            n = len(unit.crops)
+            crops[row, :n], mask[row, :n], regions[row, :n] = unit.crops, True, unit.region
+        labels = np.array([unit.label for unit in units], np.float32)
+        return Batch(
+            torch.from_numpy(crops),
+            torch.from_numpy(labels),
+            torch.from_numpy(mask),
+            torch.from_numpy(regions),
+            torch.tensor(partners),
+        )
+
+
+def _by_dataset(samples: Iterator[Sample]) -> dict[str, list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.dataset, []).append(sample)
+    return found
+
+
+def _any(rng: np.random.Generator, samples: Sequence[Sample]) -> Sample:
+    return samples[int(rng.integers(len(samples)))]
+
+
+def _window(rng: np.random.Generator, available: int, length: int) -> list[int]:
+    """Consecutive sightings, as many as there are."""
+    if available <= length:
+        return list(range(available))
+    start = int(rng.integers(available - length + 1))
+    return list(range(start, start + length))
+
+
+def _unknown(crops: Crops) -> Map:
+    return np.full(crops.shape[:3], UNKNOWN, np.float32)
+
+
+def _difference(real: Crops, fake: Crops) -> Map:
+    """Where a fake differs from its aligned real, ``[T, S, S]`` in [0, 1]; unknown where they do not show the same."""
+    maps = []
+    for one, other in zip(real, fake, strict=True):
+        levels = cv2.absdiff(one, other).mean(axis=-1, dtype=np.float32)
+        window = max(3, one.shape[0] // 20) | 1
+        smooth = cv2.blur(levels, (window, window))
+        edge = max(2, one.shape[0] // 28)
+        border = np.concatenate(
+            [smooth[:edge].ravel(), smooth[-edge:].ravel(), smooth[:, :edge].ravel(), smooth[:, -edge:].ravel()]
+        )
+        if float(np.median(border)) >= _MISALIGNED_LEVELS:
+            maps.append(np.full(smooth.shape, UNKNOWN, np.float32))
+        else:
+            maps.append(np.clip((smooth - _SAME_LEVELS) / (_CHANGED_LEVELS - _SAME_LEVELS), 0, 1))
+    return np.stack(maps)

@@ -1,0 +1,165 @@
+"""The end of a run: calibration on the validation split, figures of it, and the detector.
+
+The validation split is halved by group: one half decides calibration and thresholds, the other is measured. Where there
+are too few groups for that, one half serves both, and the card says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepscan.config import PredictSettings
+from deepscan.files import write_atomically
+from deepscan.models.checkpoint import Calibration, DetectorCard, Metric, save_detector
+from deepscan.models.network import DetectorNetwork
+from deepscan.models.registry import backbone_spec
+from deepscan.models.scorer import TorchScorer
+from deepscan.pipeline import Detector
+from deepscan.train.calibrate import fit_calibration
+from deepscan.train.evaluate import evaluate
+from deepscan.train.metrics import card_metrics
+from deepscan.train.recipe import Recipe
+from deepscan.train.samples import SampleSet
+from deepscan.train.scoring import score_samples
+
+log = logging.getLogger(__name__)
+
+EVALUATION_FILE = "evaluation-{split}.json"
+# Groups of the validation split from which it is halved.
+_ENOUGH_GROUPS = 40
+_TOLD = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The validation split: what calibration is fitted on, and what is measured."""
+
+    fit: SampleSet
+    measure: SampleSet
+    same: bool
+
+
+def finish_detector(
+    recipe: Recipe, network: DetectorNetwork, samples: SampleSet, folder: Path, training: dict[str, Any] | None = None
+) -> DetectorCard:
+    """Calibrate a trained network, write it as a detector, measure it.
+
+    Args:
+        recipe: that it was trained by.
+        network: in evaluation mode.
+        samples: with the splits ``train`` and ``val``; ``test``, if there is one, is measured.
+        folder: of the detector.
+        training: more for the card.
+
+    Returns:
+        The card as written, with the figures.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    spec = backbone_spec(recipe.model.backbone)
+    train = samples.where(lambda sample: sample.split == "train")
+    val = samples.where(lambda sample: sample.split == "val")
+    card = DetectorCard(
+        name=recipe.name,
+        created=time.strftime("%Y-%m-%d"),
+        network=recipe.model,
+        crop=recipe.crop,
+        mean=spec.mean,
+        std=spec.std,
+        weights_sha256="",
+        training={"recipe": recipe.model_dump(mode="json"), "samples": len(train), **(training or {})},
+        data=_data(train),
+        limits=["Figures hold for data like that which it was measured on; other makers of fakes may pass unseen."],
+    )
+    halves = _halved(val)
+    if len({sample.label for sample in halves.fit.samples}) == 2:
+        fitted, notes = _fit(recipe, network, card, halves.fit)
+    else:
+        # Without both classes nothing is known of the error rates: every answer is "uncertain".
+        fitted = Calibration(uncertain_low=0.0, uncertain_high=1.0)
+        notes = ["The validation split lacks reals or fakes: there is no calibration, every answer is uncertain."]
+    if halves.same and val.samples:
+        notes.append("Few validation groups: the figures are of the data that calibration was fitted on.")
+    for note in notes:
+        log.warning("%s", note)
+    card = card.model_copy(update={"calibration": fitted, "training": {**card.training, "calibration_notes": notes}})
+    card = save_detector(folder, network, card)
+    metrics: dict[str, Metric] = {}
+    for name, part in (("val", halves.measure), ("test", samples.where(lambda sample: sample.split == "test"))):
+        if part.samples:
+            metrics |= _measured(network, card, part, name, folder)
+    return save_detector(folder, network, card.model_copy(update={"metrics": metrics}))
+
+
+def _fit(
+    recipe: Recipe, network: DetectorNetwork, card: DetectorCard, samples: SampleSet
+) -> tuple[Calibration, list[str]]:
+    scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+    videos: list[tuple[float, int, str, str]] = []
+    frames: list[tuple[float, int, str, str]] = []
+    for people in score_samples(scorer.score, card.crop.size_px, samples):
+        for sample, score in zip(people.judged, people.scores, strict=True):
+            facts = sample.label, f"{sample.dataset}/{sample.group}", sample.dataset
+            videos.append((score.video_logit, *facts))
+            frames += [(float(logit), *facts) for logit in score.frame_logits]
+    logits, labels, groups, sources = zip(*videos, strict=True)
+    frame_logits, frame_labels, frame_groups, frame_sources = zip(*frames, strict=True)
+    fitted = fit_calibration(
+        logits,
+        labels,
+        np.array(sources),
+        groups=np.array(groups),
+        frame_logits=frame_logits,
+        frame_labels=frame_labels,
+        frame_groups=np.array(frame_groups),
+        frame_sources=np.array(frame_sources),
+        alpha=recipe.calibration.error_rate,
+        target_fpr=recipe.calibration.threshold_fpr,
+    )
+    return fitted.calibration, list(fitted.warnings)
+
+
+def _measured(
+    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path
+) -> dict[str, Metric]:
+    """Figures of a split for the card; all of them are beside it as JSON."""
+    names = sorted({sample.dataset for sample in samples.samples})
+    evaluation = evaluate(Detector(network, card), samples, data=names, split=split, resamples=_RESAMPLES)
+    text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
+    write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
+    return card_metrics(evaluation.video, f"{', '.join(names)} {split}", _TOLD)
+
+
+def _halved(val: SampleSet) -> Halves:
+    groups = {f"{sample.dataset}\0{sample.group}" for sample in val.samples}
+    if len(groups) < _ENOUGH_GROUPS:
+        return Halves(val, val, same=True)
+
+    def first(name: str) -> bool:
+        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
+
+    return Halves(
+        val.where(lambda sample: first(f"{sample.dataset}\0{sample.group}")),
+        val.where(lambda sample: not first(f"{sample.dataset}\0{sample.group}")),
+        same=False,
+    )
+
+
+def _data(train: SampleSet) -> list[dict[str, str]]:
+    """For the card: what it was trained on."""
+    counts = Counter((sample.dataset, sample.label) for sample in train.samples)
+    return [
+        {"name": name, "use": f"training: {counts[name, 0]} real and {counts[name, 1]} fake people"}
+        for name in sorted({name for name, _ in counts})
+    ]

@@ -1,0 +1,304 @@
+"""A training run: its folder, its stages, and how it goes on after it was stopped.
+
+    runs/NAME/
+      recipe.yaml         the resolved recipe
+      groups.txt          hashed names of the groups that it trained on
+      STAGE/last.ckpt     to resume from; best.ckpt: of the best epoch
+      STAGE/final.safetensors          what the next stage begins with
+      STAGE/metrics.csv   one row an epoch; STAGE/tensorboard/: the same for TensorBoard
+      curves.png          loss, AUC and accuracy over the epochs of all stages
+      model.safetensors, card.json     the detector: ``deepscan predict --model runs/NAME``
+
+Batches depend on the seed and the step alone, and so does dropout: a run that is killed and resumed ends with the
+weights it would have had (same machine, same number of processes).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from safetensors.torch import load_file, save_file
+
+from deepscan.errors import ConfigError, ModelError
+from deepscan.files import temporary_beside, write_atomically
+from deepscan.models.checkpoint import load_backbone_weights, load_detector_network, resolve_detector
+from deepscan.models.network import DetectorNetwork
+from deepscan.train.batches import BatchMaker
+from deepscan.train.curves import EPOCHS_FILE, EpochTable
+from deepscan.train.groups import write_groups
+from deepscan.train.loader import TrainLoader, ValidationLoader
+from deepscan.train.module import DetectorModule
+from deepscan.train.recipe import Recipe, StageSettings, dump_recipe
+from deepscan.train.samples import SampleSet
+
+log = logging.getLogger(__name__)
+
+RECIPE_FILE, FINAL_FILE = "recipe.yaml", "final.safetensors"
+LAST, BEST = "last", "best"
+_VALIDATION_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run may use.
+
+    Attributes:
+        devices: processes on this node; on a GPU machine GPUs.
+        num_nodes: machines; each starts the same command, through torchrun or Lightning's own environment.
+        accelerator: ``auto`` takes a GPU when there is one.
+        progress: show a bar on stderr.
+    """
+
+    devices: int = 1
+    num_nodes: int = 1
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
+    progress: bool = False
+
+
+def train_network(
+    recipe: Recipe, samples: SampleSet, run: Path, machine: Machine | None = None, *, resume: bool = False
+) -> DetectorNetwork:
+    """Train all the stages of a recipe.
+
+    Args:
+        recipe: what to do.
+        samples: with ``train`` and, to choose the best epoch, ``val`` splits.
+        run: folder of the run.
+        machine: what may be used.
+        resume: go on from the run's last checkpoint; without it the folder must not hold a run.
+
+    Returns:
+        The trained network, in evaluation mode.
+
+    Raises:
+        ConfigError: the folder holds a run already, or one of another recipe; or the data does not fit.
+    """
+    machine = machine or Machine()
+    if is_leading_process():
+        _claim(run, recipe, resume)
+    train = samples.split("train")
+    val = samples.where(lambda sample: sample.split == "val")
+    if is_leading_process():
+        write_groups(run, {(sample.dataset, sample.group) for sample in train.samples})
+    torch.manual_seed(recipe.seed)
+    network = initial_network(recipe)
+    for index, stage in enumerate(recipe.stages):
+        folder = run / stage.name
+        final = folder / FINAL_FILE
+        if not final.exists():
+            _run_stage(recipe, index, network, train, val, final, machine)
+        network.load_state_dict(load_file(final))
+    return network.eval()
+
+
+def initial_network(recipe: Recipe) -> DetectorNetwork:
+    """The network that training starts from: random weights, a detector's, or a backbone's published ones.
+
+    Raises:
+        ModelError: ``init`` names no such weights, or they do not fit.
+    """
+    network = DetectorNetwork(recipe.model)
+    if recipe.init is None:
+        return network
+    file = Path(recipe.init)
+    if file.suffix in (".safetensors", ".pt", ".pth") and file.is_file() and file.name != "model.safetensors":
+        load_backbone_weights(network.backbone, file)
+        return network
+    other, _ = load_detector_network(resolve_detector(recipe.init))
+    if other.settings.backbone != recipe.model.backbone:
+        raise ModelError(
+            f"{recipe.init} cannot be trained further as {recipe.model.backbone}",
+            f"its backbone is {other.settings.backbone}",
+        )
+    same_head = other.settings.head == recipe.model.head
+    wanted = other.state_dict() if same_head else {f"backbone.{k}": v for k, v in other.backbone.state_dict().items()}
+    network.load_state_dict(wanted, strict=same_head)
+    return network
+
+
+def is_leading_process() -> bool:
+    """Whether this is the process that writes: of several that train together, the first."""
+    return not getattr(rank_zero_only, "rank", 0)
+
+
+def pick_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """Lightning's name of the precision; ``auto`` is bf16 where the hardware has it and does not imitate it."""
+    if recipe.precision == "bf16":
+        return "bf16-mixed"
+    if recipe.precision == "16":
+        return "16-mixed"
+    if (
+        recipe.precision == "auto"
+        and torch.cuda.is_available()
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
+        return "bf16-mixed"
+    if recipe.precision == "auto" and not torch.cuda.is_available() and _cpu_has_bf16():
+        return "bf16-mixed"
+    return "32-true"
+
+
+def batches_per_epoch(stage: StageSettings, n_samples: int, n_processes: int) -> int:
+    """Batches that pass over as many samples as there are, or what the stage says."""
+    return stage.steps_per_epoch or max(1, -(-n_samples // (stage.batch_size * n_processes)))
+
+
+def _run_stage(
+    recipe: Recipe,
+    index: int,
+    network: DetectorNetwork,
+    train: SampleSet,
+    val: SampleSet,
+    final: Path,
+    machine: Machine,
+) -> None:
+    """Train a stage and write its best weights to ``final``."""
+    stage, folder = recipe.stages[index], final.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    maker = BatchMaker(train, recipe, index)
+    per_epoch = batches_per_epoch(stage, len(train), machine.devices * machine.num_nodes)
+    n_updates = stage.epochs * -(-per_epoch // stage.accumulate)
+    module = DetectorModule(recipe, index, network, n_updates)
+    with _quiet():
+        trainer = _fit(recipe, stage, module, maker, per_epoch, val, folder, machine)
+    if trainer.is_global_zero:
+        best = folder / f"{BEST}.ckpt"
+        if best.exists():
+            _load_network(network, best)
+        _save_state(network, final)
+    trainer.strategy.barrier(stage.name)
+
+
+def _fit(
+    recipe: Recipe,
+    stage: StageSettings,
+    module: DetectorModule,
+    maker: BatchMaker,
+    per_epoch: int,
+    val: SampleSet,
+    folder: Path,
+    machine: Machine,
+) -> L.Trainer:
+    """Lightning's part; afterwards the module has its last weights and ``best.ckpt`` the best, if any were measured."""
+    judged = len({sample.label for sample in val.samples}) == 2
+    trainer = L.Trainer(
+        accelerator=machine.accelerator,
+        devices=machine.devices,
+        num_nodes=machine.num_nodes,
+        strategy="ddp_find_unused_parameters_true" if machine.devices * machine.num_nodes > 1 else "auto",
+        precision=pick_precision(recipe),
+        max_epochs=stage.epochs,
+        accumulate_grad_batches=stage.accumulate,
+        gradient_clip_val=stage.clip_norm or None,
+        callbacks=_callbacks(recipe, stage, folder, judged=judged),
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        enable_progress_bar=machine.progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=10,
+        use_distributed_sampler=False,
+        default_root_dir=folder,
+    )
+    last = folder / f"{LAST}.ckpt"
+    loader = TrainLoader(maker, per_epoch, trainer)
+    checked = ValidationLoader(val, maker.size_px, _VALIDATION_BATCH, trainer) if judged else None
+    trainer.fit(module, loader, checked, ckpt_path=last if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return trainer
+
+
+def _callbacks(recipe: Recipe, stage: StageSettings, folder: Path, *, judged: bool) -> list[Callback]:
+    """Checkpoints, the table of epochs, the moving average, early stopping."""
+    mode = "min" if stage.monitor == "log_loss" else "max"
+    callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE)]
+    if stage.ema:
+        callbacks.append(EMAWeightAveraging(decay=stage.ema))
+    if judged:
+        watched = f"val_{stage.monitor}"
+        callbacks.append(ModelCheckpoint(folder, BEST, monitor=watched, mode=mode, enable_version_counter=False))
+        if stage.patience:
+            callbacks.append(EarlyStopping(watched, mode=mode, patience=stage.patience, check_on_train_epoch_end=False))
+    # What is resumed from: written every so many updates, and when an epoch and its validation are over.
+    callbacks.append(
+        _WithinEpochs(folder, LAST, every_n_train_steps=recipe.checkpoint_steps, enable_version_counter=False)
+    )
+    callbacks.append(ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False))
+    return callbacks
+
+
+class _WithinEpochs(ModelCheckpoint):
+    """Not after an epoch's last batch: its validation would be lost by a resume."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def _load_network(network: DetectorNetwork, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+
+def _save_state(network: DetectorNetwork, path: Path) -> None:
+    with temporary_beside(path) as temporary:
+        save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, temporary)
+
+
+def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
+    """Make the run's folder, or make sure that the run in it is this one."""
+    file, text = run / RECIPE_FILE, dump_recipe(recipe)
+    if file.exists():
+        if not resume:
+            raise ConfigError(
+                f"{run} holds a run already", hint="Add --resume to go on with it, or give another --out."
+            )
+        if file.read_text(encoding="utf-8") != text:
+            raise ConfigError(
+                f"{run} holds a run of another recipe",
+                "its recipe.yaml differs from what is asked now",
+                "Resume with the same --config and --set, or give another --out.",
+            )
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, text.encode())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning tells what it found and what it would do otherwise; here that is decided, and errors still come."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"lightning\..*")
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.*")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the processor multiplies bf16 itself; imitating it is ten times slower than 32 bits."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -1,0 +1,162 @@
+"""The Lightning module: one stage of a recipe."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+
+from deepscan.errors import ConfigError
+from deepscan.models.network import DetectorNetwork
+from deepscan.models.registry import BackboneSpec, backbone_spec
+from deepscan.models.transform import normalise
+from deepscan.train.batches import Batch
+from deepscan.train.losses import RegionHeads, masked_frame_mean, total_loss
+from deepscan.train.recipe import Recipe, StageSettings
+
+# Plain SGD needs no more than this from the step schedule: a tenth of the rate after each third of the stage.
+_STEP_PARTS = 3
+
+
+class DetectorModule(L.LightningModule):
+    """Trains a detector's network on :class:`~deepscan.train.batches.Batch`.
+
+    Validation takes the same kind of batch, not augmented; it logs ``val_auc``, ``val_log_loss`` and ``val_accuracy``
+    of the sequences, and of frames with the suffix ``_frame``.
+
+    Args:
+        recipe: the whole run.
+        stage: index of the stage.
+        network: is trained in place.
+        n_updates: optimiser updates in the whole stage, for the schedule.
+
+    Raises:
+        ConfigError: the recipe asks for the region loss, and the backbone has no maps.
+    """
+
+    def __init__(self, recipe: Recipe, stage: int, network: DetectorNetwork, n_updates: int) -> None:
+        super().__init__()
+        from torchmetrics.classification import BinaryAUROC
+
+        self.recipe, self.stage, self.network = recipe, recipe.stages[stage], network
+        self.stage_index, self.n_updates = stage, n_updates
+        self.spec: BackboneSpec = backbone_spec(recipe.model.backbone)
+        self.regions: RegionHeads | None = None
+        if self.stage.loss.region:
+            channels: tuple[int, ...] = network.backbone.map_channels
+            if not channels:
+                raise ConfigError(
+                    f"{recipe.model.backbone} cannot be trained with loss.region",
+                    "it gives no maps of features",
+                    "Set the stage's loss.region to 0, or take a ResNet.",
+                )
+            self.regions = RegionHeads(channels)
+        for parameter in network.backbone.parameters():
+            parameter.requires_grad_(not self.stage.freeze_backbone)
+        self._auc, self._frame_auc = BinaryAUROC(), BinaryAUROC()
+
+    def forward(self, batch: Batch) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+        """Video logits ``[B]`` (None where only frames are trained), frame logits ``[B, T]``, region logits."""
+        n, length = batch.crops.shape[:2]
+        flat = batch.crops.flatten(0, 1)[batch.mask.flatten()].movedim(-1, 1).float().div_(255)
+        x = normalise(flat, self.spec.mean, self.spec.std).contiguous(memory_format=torch.channels_last)
+        maps: tuple[Tensor, ...] = ()
+        if self.regions is not None and self.training:
+            found, maps = self.network.backbone.features_and_maps(x)
+        else:
+            found = self.network.backbone(x)
+        if self.stage.freeze_backbone:
+            found = found.detach()
+        # Padding goes through no backbone: it would spoil the batch statistics.
+        features = found.new_zeros(n * length, found.shape[-1])
+        features[batch.mask.flatten()] = found
+        features = features.view(n, length, -1)
+        cells = self.regions(maps) if self.regions is not None and maps else []
+        if self.training and not self.stage.loss.video:
+            return None, self.network.frame_classifier(features).squeeze(-1), cells
+        output = self.network.from_features(features, batch.mask)
+        return output.video_logit, output.frame_logits, cells
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Dropout draws from the seed and the step, so that a resumed run draws the same."""
+        step = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        torch.manual_seed(hash((self.recipe.seed, self.stage_index, step, self.global_rank)) & 0x7FFFFFFF)
+
+    def on_train_epoch_start(self) -> None:
+        """A frozen backbone keeps its batch statistics too."""
+        if self.stage.freeze_backbone:
+            self.network.backbone.eval()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The loss and its parts."""
+        video, frames, cells = self(batch)
+        parts = total_loss(self.stage.loss, video, frames, cells, batch)
+        self.log("train_loss_step", parts["loss"].detach(), prog_bar=True, batch_size=len(batch.labels))
+        return {name: value if name == "loss" else value.detach() for name, value in parts.items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect scores."""
+        video, frames, _ = self(batch)
+        labels = batch.labels.long()
+        frame = masked_frame_mean(frames.float(), batch.mask)
+        # A stage that trains frames alone has a head that knows nothing yet.
+        told = {"": frame if video is None or not self.stage.loss.video else video.float(), "_frame": frame}
+        for suffix, logits in told.items():
+            self._auc_of(suffix).update(torch.sigmoid(logits), labels)
+            loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none")
+            right = ((logits > 0).long() == labels).float()
+            self.log(f"val_log_loss{suffix}", loss.mean(), batch_size=len(labels), sync_dist=True)
+            self.log(f"val_accuracy{suffix}", right.mean(), batch_size=len(labels), sync_dist=True)
+
+    def on_validation_epoch_end(self) -> None:
+        """AUC over all of the split; without one of the labels there is none."""
+        for suffix in ("", "_frame"):
+            metric = self._auc_of(suffix)
+            labels = torch.cat([t.flatten() for t in metric.target]) if metric.target else torch.zeros(0)
+            if 0 < int(labels.sum()) < len(labels):
+                self.log(f"val_auc{suffix}", metric.compute(), prog_bar=not suffix, sync_dist=True)
+            metric.reset()
+
+    def _auc_of(self, suffix: str) -> Any:
+        return self._frame_auc if suffix else self._auc
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser and schedule of the stage; biases and norms are not decayed."""
+        stage = self.stage
+        decayed = [p for p in self.parameters() if p.requires_grad and p.ndim > 1]
+        rest = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        rate = stage.learning_rate
+        optimizer: torch.optim.Optimizer
+        if stage.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups, lr=rate)
+        elif stage.optimizer == "adam":
+            optimizer = torch.optim.Adam(groups, lr=rate)
+        elif stage.optimizer == "rmsprop":
+            optimizer = torch.optim.RMSprop(groups, lr=rate, momentum=stage.momentum)
+        else:
+            optimizer = torch.optim.SGD(groups, lr=rate, momentum=stage.momentum, nesterov=stage.momentum > 0)
+        if stage.schedule == "plateau":
+            better = "min" if stage.monitor == "log_loss" else "max"
+            plateau = ReduceLROnPlateau(optimizer, mode=better, factor=0.3, patience=max(1, stage.patience // 2))  # type: ignore[arg-type]
+            watched = {"scheduler": plateau, "monitor": f"val_{stage.monitor}", "strict": False}
+            return {"optimizer": optimizer, "lr_scheduler": watched}
+        schedule = LambdaLR(optimizer, lambda update: rate_factor(stage, update, self.n_updates))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def rate_factor(stage: StageSettings, update: int, n_updates: int) -> float:
+    """Share of the learning rate at an update: warm-up, then the stage's schedule."""
+    warmup = min(stage.warmup_steps, max(0, n_updates - 1))
+    if update < warmup:
+        return (update + 1) / (warmup + 1)
+    progress = min(1.0, (update - warmup) / max(1, n_updates - warmup))
+    if stage.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    if stage.schedule == "step":
+        return float(0.1 ** min(_STEP_PARTS - 1, int(progress * _STEP_PARTS)))
+    return 1.0

@@ -1,0 +1,150 @@
+"""The data of an evaluation in whatever form it is given: stores as they are, anything else preprocessed into a cache.
+
+Below the cache folder is one folder for each set of extraction settings, and in it one store for each corpus. They are
+kept: a second evaluation decodes nothing, and one that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepscan.config import CropSettings, PredictSettings
+from deepscan.errors import ConfigError
+from deepscan.extract.store import StoreSettings, recipe
+from deepscan.models.ensemble import rule_text
+from deepscan.train.samples import SampleSet, read_samples
+
+if TYPE_CHECKING:
+    from deepscan.extract.datasets import Split
+    from deepscan.extract.preprocess import Progress
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CACHE = Path(".deepscan-cache")
+
+_TIME_LIMIT_S = 600.0  # for one video, as deepscan preprocess has it
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How data that is no store is made one.
+
+    Attributes:
+        cache: folder that the stores are kept in.
+        jobs: processes; the cores of the machine when None.
+        divide: give what has no splits of its own those of ``deepscan preprocess``, as training needs.
+        on_start: called with a corpus and the folder of its store, before it is preprocessed.
+        on_progress: called after every video.
+    """
+
+    cache: Path = DEFAULT_CACHE
+    jobs: int | None = None
+    divide: bool = False
+    on_start: Callable[[Path, Path], None] | None = None
+    on_progress: Callable[[Progress], None] | None = None
+
+
+def open_data(
+    paths: Sequence[Path],
+    crop: CropSettings,
+    predict: PredictSettings,
+    *,
+    split: Split | None = None,
+    preparation: Preparation | None = None,
+    check: bool = True,
+) -> SampleSet:
+    """The samples of stores and corpora, all in one set.
+
+    Args:
+        paths: stores, their manifests, or anything that ``deepscan preprocess`` reads.
+        crop: the crop rule that is needed; what is no store is cut by it.
+        predict: frames a video, and how faces are found and followed, for what is no store.
+        split: only this one; of what is no store nothing else is preprocessed.
+        preparation: of what is no store.
+        check: refuse stores that were cut by another rule; without it whoever uses the samples must look.
+
+    Raises:
+        ConfigError: a store was cut by another rule, or there is no sample (in this split).
+        DeepscanError: a corpus or store cannot be read, or the cache not be written.
+        KeyboardInterrupt: preprocessing was interrupted; what is done stays done.
+    """
+    how = preparation or Preparation()
+    settings = StoreSettings(frames=predict.frames, face=predict.face, track=predict.track, crop=crop)
+    cache = how.cache / f"{settings.frames}x{crop.size_px}px-{recipe(settings)[:8]}"
+    found = []
+    for path in dict.fromkeys(paths):
+        samples = read_samples(
+            path, cache=cache, prepare=lambda corpus, folder: prepare(corpus, folder, settings, split, how)
+        )
+        if check:
+            check_rule(samples.crop, crop, str(path))
+        found.append(samples)
+    pooled = pool(found)
+    return pooled.split(split) if split else pooled
+
+
+def prepare(corpus: Path, folder: Path, settings: StoreSettings, split: Split | None, how: Preparation) -> None:
+    """Preprocess a corpus, or one split of it, into a store, as ``deepscan preprocess`` does.
+
+    Splits are the corpus' own, else those that ``deepscan preprocess`` would give; without ``split`` it gets none.
+
+    Raises:
+        As :func:`open_data`.
+    """
+    from deepscan.engines import create_engine
+    from deepscan.extract.datasets import read_corpus
+    from deepscan.extract.preprocess import preprocess
+    from deepscan.extract.splits import assign_splits, check_groups
+
+    found = read_corpus(corpus)
+    items = list(found.items)
+    if split or how.divide:
+        check_groups(items)
+        if any(item.split is None for item in items):
+            items = assign_splits(items)
+        items = [item for item in items if split in (None, item.split)]
+        if not items:
+            raise ConfigError(f"{corpus} has nothing in split {split!r}", hint="Leave --split out to take everything.")
+    for reason, count in Counter(problem.reason for problem in found.problems).most_common():
+        first = next(problem for problem in found.problems if problem.reason == reason)
+        log.warning("%s: %d x %s, first: %s", corpus, count, reason, first.message)
+    if how.on_start is not None:
+        how.on_start(corpus, folder)
+    with create_engine("local", jobs=how.jobs, time_limit_s=_TIME_LIMIT_S) as engine:
+        summary = preprocess(items, folder, settings, engine, problems=found.problems, on_progress=how.on_progress)
+    if summary.n_open:
+        # Figures of a part would be taken for those of the whole.
+        raise KeyboardInterrupt
+
+
+def pool(sets: Sequence[SampleSet]) -> SampleSet:
+    """Several sets as one, with the crop rule of the first; the sizes that crops are kept in may differ."""
+    without = sum((samples.without for samples in sets), Counter())
+    joined = sorted((sample for samples in sets for sample in samples.samples), key=lambda sample: sample.id)
+    return SampleSet(tuple(joined), sets[0].crop, without)
+
+
+def check_rule(kept: CropSettings, needed: CropSettings, name: str) -> None:
+    """Refuse crops that a detector was not made for; larger ones will do, they are resized.
+
+    Args:
+        kept: the rule that the crops were cut by.
+        needed: that of the detector.
+        name: of the data, for the message.
+
+    Raises:
+        ConfigError: margin, shift or alignment differ, or the crops are too small.
+    """
+    same = (kept.margin, kept.shift_y, kept.align) == (needed.margin, needed.shift_y, needed.align)
+    if same and kept.size_px >= needed.size_px:
+        return
+    raise ConfigError(
+        f"{name} has crops that are too small" if same else f"{name} was cut by another rule than the model needs",
+        f"it has {rule_text(kept)}; the model needs {rule_text(needed)}",
+        "Give the videos themselves, or preprocess them with the model's settings.",
+    )

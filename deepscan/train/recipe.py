@@ -1,0 +1,269 @@
+"""What a training run does: the settings of ``configs/*.yaml``, one source of defaults for YAML, ``--set`` and docs.
+
+A recipe names a network and one or more stages. A stage trains for a number of epochs on single crops or on sequences;
+the next goes on with its weights. Unknown keys are refused with the nearest known one named.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from deepscan.config import CropSettings, ModelSettings, Settings
+from deepscan.errors import ConfigError
+
+Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
+Schedule = Literal["cosine", "constant", "step", "plateau"]
+Precision = Literal["auto", "32", "bf16", "16"]
+
+
+class DataSettings(Settings):
+    """What batches are made of.
+
+    Attributes:
+        pairs: a real and a fake made from it in one batch, cut and augmented alike, where there are such.
+        self_blend: share of the fakes that are blended from a real of the batch instead of taken from the data; 1
+            trains on reals alone.
+        simulate_motion: turn a still into a sequence by moving and re-coding it.
+        mixup: strength of the mixup of a real with its aligned fake (parameter of the Beta distribution); 0 for none.
+        balance: what is drawn equally often: labels, and within a label methods or sources.
+        source_shares: how often samples of a dataset are drawn, by its name; those not named share the rest by size.
+        workers: processes that make batches; 0 makes them in the training process.
+        motion_jitter: whether self-blended sequences vary from frame to frame, as a frame-wise swap does.
+    """
+
+    pairs: bool = True
+    self_blend: float = Field(0.0, ge=0, le=1)
+    simulate_motion: bool = True
+    mixup: float = Field(0.0, ge=0)
+    balance: Literal["none", "label", "method", "source"] = "method"
+    source_shares: dict[str, float] = Field(default_factory=dict)
+    workers: int = Field(0, ge=0, le=64)
+    motion_jitter: bool = True
+
+
+class AugmentSettings(Settings):
+    """How often each change is made to a crop, and how far it goes; ``deepscan.train.augment`` says what they do.
+
+    Attributes:
+        strength: scales the range of every change; 0 gives the plain crop, resized.
+        flip, blur, reduction, noise, jpeg, h264, grey, cutout: chances.
+    """
+
+    strength: float = Field(1.0, ge=0, le=2)
+    flip: float = Field(0.5, ge=0, le=1)
+    blur: float = Field(0.1, ge=0, le=1)
+    reduction: float = Field(0.15, ge=0, le=1)
+    noise: float = Field(0.1, ge=0, le=1)
+    jpeg: float = Field(0.4, ge=0, le=1)
+    h264: float = Field(0.0, ge=0, le=1)
+    grey: float = Field(0.04, ge=0, le=1)
+    cutout: float = Field(0.05, ge=0, le=1)
+
+
+class LossSettings(Settings):
+    """Weights of the parts of the loss; all act on logits.
+
+    Attributes:
+        video: cross-entropy of the sequence's logit.
+        frame: cross-entropy of the frames' logits.
+        ranking: within a pair, the fake above its real (person and light cancel out).
+        region: where a fake differs from its aligned real, the backbone's cells are fake too; for backbones that give a
+            map of features.
+        label_smoothing: of the cross-entropies.
+    """
+
+    video: float = Field(1.0, ge=0)
+    frame: float = Field(0.5, ge=0)
+    ranking: float = Field(0.0, ge=0)
+    region: float = Field(0.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+
+
+class StageSettings(Settings):
+    """One stage of training.
+
+    Attributes:
+        name: of its files.
+        epochs: passes over as many samples as the training split has.
+        steps_per_epoch: batches an epoch; None takes the number that passes over the training samples once.
+        sequence_length: crops of one sample; 1 trains on single crops.
+        batch_size: samples a batch; with pairs half of them are reals and half their fakes.
+        accumulate: batches an update.
+        size_px: side of the crops; None takes the recipe's.
+        freeze_backbone: train the head alone.
+        optimizer, learning_rate, weight_decay, momentum: momentum is for ``sgd`` and ``rmsprop``.
+        schedule: after the warm-up.
+        warmup_steps: updates over which the rate rises from zero.
+        clip_norm: of the gradient; 0 leaves it.
+        ema: decay of the moving average of the weights that is kept in the end; 0 keeps the last weights.
+        patience: epochs without a better ``monitor`` after which the stage ends; 0 never.
+        monitor: what "best" means, measured on the validation split.
+        loss: of this stage.
+    """
+
+    name: str = Field("train", pattern=r"[a-z0-9_]+")
+    epochs: int = Field(10, ge=1)
+    steps_per_epoch: int | None = Field(None, ge=1)
+    sequence_length: int = Field(1, ge=1, le=512)
+    batch_size: int = Field(32, ge=2)
+    accumulate: int = Field(1, ge=1)
+    size_px: int | None = Field(None, ge=16, le=1024)
+    freeze_backbone: bool = False
+    optimizer: Optimizer = "adamw"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.05, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Schedule = "cosine"
+    warmup_steps: int = Field(100, ge=0)
+    clip_norm: float = Field(5.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    patience: int = Field(0, ge=0)
+    monitor: Literal["auc", "log_loss", "accuracy"] = "auc"
+    loss: LossSettings = LossSettings()
+
+
+class CalibrationSettings(Settings):
+    """How scores become answers, fitted on the validation split.
+
+    Attributes:
+        error_rate: most of the reals that may be called fake, and of the fakes that may be called real.
+        threshold_fpr: the threshold is put where this share of validation reals lies above it; None puts it at 0.5.
+    """
+
+    error_rate: float = Field(0.05, gt=0, lt=0.5)
+    threshold_fpr: float | None = Field(None, gt=0, lt=1)
+
+
+class Recipe(Settings):
+    """A whole training run.
+
+    Attributes:
+        name: of the detector.
+        seed: of everything that is drawn.
+        model: the network.
+        init: detector folder or weight file that training starts from; None starts from random weights.
+        crop: the crop rule that the trained detector will ask of prediction; it must agree with the store's.
+        data, augment: how batches are made.
+        stages: one after the other.
+        folds: cross-validation by group; from 2 on, one detector a fold and their ensemble.
+        precision: ``auto`` is bf16 where the processor or GPU has it, else 32.
+        tta: test-time augmentation while validating.
+        checkpoint_steps: updates between checkpoints within an epoch.
+        calibration: at the end.
+    """
+
+    name: str = Field("detector", pattern=r"[A-Za-z0-9_.-]+")
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    init: str | None = None
+    crop: CropSettings = CropSettings()
+    data: DataSettings = DataSettings()
+    augment: AugmentSettings = AugmentSettings()
+    stages: tuple[StageSettings, ...] = Field((StageSettings(),), min_length=1)
+    folds: int = Field(1, ge=1, le=20)
+    precision: Precision = "auto"
+    tta: bool = False
+    checkpoint_steps: int = Field(200, ge=1)
+    calibration: CalibrationSettings = CalibrationSettings()
+
+    @model_validator(mode="after")
+    def _stages_differ(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"stages need different names, not {', '.join(names)}")
+        return self
+
+
+def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
+    """Read a recipe.
+
+    Args:
+        path: a YAML file.
+        changes: of single settings, as ``--set`` takes them: ``stages.0.epochs=3``, ``model.backbone=resnet50``; the
+            value is YAML.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown (the nearest known one is named) or a value impossible.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read", error.strerror or str(error), "Check --config.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML", " ".join(str(error).split()), "Mend the line that it names.") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is no recipe", "it is not a list of settings", "See configs/ for examples.")
+    for change in changes:
+        _apply(content, change)
+    return parse_recipe(content, str(path))
+
+
+def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
+    """A recipe from plain values; raises ConfigError as :func:`load_recipe`."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise ConfigError(f"{name}: {_told(error)}", hint="See docs/training.md for the settings.") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The resolved recipe as YAML that :func:`load_recipe` reads."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    if not separator or not key.strip():
+        raise ConfigError(f"--set {change!r} is no setting", "it must be KEY=VALUE", "For example stages.0.epochs=3.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change!r}: the value is no YAML", " ".join(str(error).split())) from error
+    parts = key.strip().split(".")
+    place: Any = content
+    for depth, part in enumerate(parts):
+        last = depth == len(parts) - 1
+        if isinstance(place, list):
+            if not (part.isdigit() and int(part) < len(place)):
+                raise ConfigError(f"--set {change!r}: there is no number {part}", f"there are {len(place)}, from 0")
+            if last:
+                place[int(part)] = value
+            else:
+                place = place[int(part)]
+        elif isinstance(place, dict):
+            if last:
+                place[part] = value
+            else:
+                place = place.setdefault(part, {})
+        else:
+            raise ConfigError(f"--set {change!r}: {'.'.join(parts[:depth])} has no settings of its own")
+
+
+def _told(error: ValidationError) -> str:
+    """The first thing that is wrong, with the nearest known key where one is unknown."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg']}"
+    known = _keys_at(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+    hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f"unknown setting {where}{hint}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The settings that can stand at a place of the recipe."""
+    model: type[BaseModel] = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        annotation = model.model_fields[part].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

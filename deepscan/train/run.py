@@ -1,0 +1,93 @@
+"""The whole of ``deepscan train``: one detector, or one for each fold and their ensemble."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from deepscan.errors import ConfigError
+from deepscan.models.checkpoint import CARD_FILE, DetectorCard, EnsembleCard, load_card
+from deepscan.models.ensemble import save_ensemble
+from deepscan.train.curves import EPOCHS_FILE, read_epochs
+from deepscan.train.finish import finish_detector
+from deepscan.train.fit import Machine, is_leading_process, train_network
+from deepscan.train.plots import plot_training
+from deepscan.train.prepared import check_rule
+from deepscan.train.recipe import Recipe
+from deepscan.train.samples import Sample, SampleSet
+
+log = logging.getLogger(__name__)
+
+CURVES_FILE = "curves.png"
+
+
+def train(
+    recipe: Recipe, samples: SampleSet, run: Path, machine: Machine | None = None, *, resume: bool = False
+) -> DetectorCard | EnsembleCard | None:
+    """Train by a recipe; the folder of the run is then a detector.
+
+    With several processes each calls this; all but the leading one return None when their part is done.
+
+    Args:
+        recipe: what to do. With folds, each validates on groups that the others train on.
+        samples: of the splits ``train`` and ``val``; ``test`` is only measured at the end.
+        run: folder of the run.
+        machine: what may be used.
+        resume: go on where an earlier call was stopped.
+
+    Raises:
+        ConfigError, ModelError, OutputError: see :func:`deepscan.train.fit.train_network`.
+    """
+    check_rule(samples.crop, recipe.crop, "The data")
+    if recipe.folds == 1:
+        return _train_one(recipe, samples, run, machine, resume=resume)
+    parts = []
+    for fold in range(recipe.folds):
+        folder = run.with_name(f"{run.name}-folds") / f"fold-{fold}"
+        log.info("fold %d of %d", fold + 1, recipe.folds)
+        one = recipe.model_copy(update={"folds": 1, "name": f"{recipe.name}-fold-{fold}"})
+        _train_one(one, folded(samples, fold, recipe.folds, recipe.seed), folder, machine, resume=resume)
+        parts.append(folder)
+    if not is_leading_process():
+        return None
+    return save_ensemble(run, parts, name=recipe.name, training={"folds": recipe.folds})
+
+
+def folded(samples: SampleSet, fold: int, folds: int, seed: int) -> SampleSet:
+    """The same samples with ``train`` and ``val`` divided anew: a group is validated on in exactly one fold.
+
+    Raises:
+        ConfigError: the fold would have nothing to train or validate on.
+    """
+
+    def split(sample: Sample) -> Sample:
+        if sample.split == "test":
+            return sample
+        name = f"{seed}\0{sample.dataset}\0{sample.group}".encode("utf-8", "surrogatepass")
+        own = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % folds
+        return replace(sample, split="val" if own == fold else "train")
+
+    divided = replace(samples, samples=tuple(map(split, samples.samples)))
+    if {"train", "val"} - {sample.split for sample in divided.samples}:
+        why = "there are too few groups for one of them"
+        raise ConfigError(f"{folds} folds cannot be made", why, "Give fewer folds or more data.")
+    return divided
+
+
+def _train_one(
+    recipe: Recipe, samples: SampleSet, run: Path, machine: Machine | None, *, resume: bool
+) -> DetectorCard | None:
+    if resume and (run / CARD_FILE).exists():
+        card = load_card(run)
+        if isinstance(card, DetectorCard):
+            return card
+    network = train_network(recipe, samples, run, machine, resume=resume)
+    if not is_leading_process():
+        return None
+    rows = [
+        {**row, "stage": stage.name} for stage in recipe.stages for row in read_epochs(run / stage.name / EPOCHS_FILE)
+    ]
+    plot_training(run / CURVES_FILE, rows)
+    return finish_detector(recipe, network, samples, run, {"epochs": len(rows)})

@@ -1,0 +1,150 @@
+"""Scoring samples video by video, with memory that does not grow with the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.extract.archive import StoreError
+from deepscan.extract.people import is_too_dark
+from deepscan.records import Score, Track
+from deepscan.train.samples import Sample, SampleSet
+
+log = logging.getLogger(__name__)
+
+ScoreFunction = Callable[[Sequence[NDArray[np.uint8]]], list[Score]]
+
+# Crops that are decoded and scored together; two such batches are in memory at once.
+_CROPS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPeople:
+    """The people of one video.
+
+    Attributes:
+        samples: everybody who is in the store of this video.
+        judged: those who were scored, of these; nobody when there is a reason.
+        tracks: one for each who was judged, with the sightings that were scored.
+        scores: as many, before calibration.
+        reason: why nobody was judged: ``too_dark``, or what is wrong with the store's file.
+    """
+
+    samples: tuple[Sample, ...]
+    judged: tuple[Sample, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    scores: tuple[Score, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """A video that is ready to be scored: crops ``uint8 [T, S, S, 3]`` of each who can be judged."""
+
+    samples: tuple[Sample, ...]
+    judged: tuple[Sample, ...] = ()
+    tracks: tuple[Track, ...] = ()
+    crops: tuple[NDArray[np.uint8], ...] = ()
+    reason: str | None = None
+
+
+def score_samples(
+    score: ScoreFunction,
+    size_px: int,
+    samples: SampleSet,
+    *,
+    frames: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[ScoredPeople]:
+    """Score all videos of a set; in the order of their files, all people of a video together.
+
+    Who is too dark is left out, as in a prediction. A file that cannot be read costs only its own video.
+
+    Args:
+        score: scores sequences of crops: ``Detector.score``, or that of a scorer.
+        size_px: of the crops that it takes.
+        samples: to be scored.
+        frames: at most so many of each video, evenly spaced; None takes all that are kept.
+        on_progress: called with the videos done and their number.
+    """
+    videos = by_video(samples)
+    batches = _batches(videos, frames)
+    done = 0
+
+    def load(batch: Sequence[tuple[Sample, ...]]) -> list[_Video]:
+        return [_loaded(people, size_px, frames) for people in batch]
+
+    # The next batch is decoded while this one is scored.
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        ahead = decoder.submit(load, batches[0]) if batches else None
+        for number in range(len(batches)):
+            assert ahead is not None  # noqa: S101 - there is one for every batch
+            loaded = ahead.result()
+            if number + 1 < len(batches):
+                ahead = decoder.submit(load, batches[number + 1])
+            scores = iter(score([crops for video in loaded for crops in video.crops]))
+            for video in loaded:
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(videos))
+                own = tuple(next(scores) for _ in video.crops)
+                yield ScoredPeople(video.samples, video.judged, video.tracks, own, video.reason)
+
+
+def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
+    """Samples that are of one video, together. It is known by its file: names may recur in another corpus."""
+    found: dict[Path, list[Sample]] = {}
+    for sample in samples.samples:
+        found.setdefault(sample.track.path, []).append(sample)
+    return [tuple(people) for people in found.values()]
+
+
+def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[list[tuple[Sample, ...]]]:
+    """Whole videos, as many as give about ``_CROPS_AT_ONCE`` crops."""
+    batches: list[list[tuple[Sample, ...]]] = []
+    room = 0
+    for people in videos:
+        n = sum(len(person) if frames is None else min(len(person), frames) for person in people)
+        if not batches or n > room:
+            batches.append([])
+            room = _CROPS_AT_ONCE
+        batches[-1].append(people)
+        room -= n
+    return batches
+
+
+def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None) -> _Video:
+    judged, tracks, crops = [], [], []
+    wanted = _wanted(people, frames)
+    for person in people:
+        sightings = person.track.track.sightings
+        places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
+        track = Track(person.track.track.id, tuple(sightings[place] for place in places))
+        if not places or is_too_dark(track):
+            continue
+        try:
+            crops.append(person.crops(places, size_px))
+        except StoreError as error:
+            log.warning("%s; its video is not scored", error)
+            return _Video(people, reason=error.reason)
+        judged.append(person)
+        tracks.append(track)
+    if not judged:
+        return _Video(people, reason="too_dark")
+    return _Video(people, tuple(judged), tuple(tracks), tuple(crops))
+
+
+def _wanted(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:
+    """Sampled frames of a video that are to be scored, evenly spaced among those with a face."""
+    if frames is None:
+        return None
+    seen = sorted({sighting.frame_index for person in people for sighting in person.track.track.sightings})
+    if len(seen) <= frames:
+        return None
+    return {seen[int((number + 0.5) * len(seen) / frames)] for number in range(frames)}

@@ -1,0 +1,207 @@
+"""Training runs: they learn, they resume exactly, and their folder says what was done."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from madestores import order_store, pairs_store
+from safetensors.torch import load_file
+from sklearn.metrics import roc_auc_score
+
+from deepscan.errors import ConfigError
+from deepscan.models.network import DetectorNetwork
+from deepscan.train import batches
+from deepscan.train.curves import read_epochs
+from deepscan.train.fit import train_network
+from deepscan.train.loader import evenly
+from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
+from deepscan.train.samples import read_samples
+
+STAGE = {"batch_size": 8, "warmup_steps": 4, "learning_rate": 1e-3, "loss": {"ranking": 1.0}}
+SMALL = {"model": {"backbone": "custom_cnn", "head": {"name": "mean"}}, "crop": {"size_px": 32}, "checkpoint_steps": 3}
+
+
+def recipe(*stages, **changes):
+    return parse_recipe({**SMALL, "stages": [{**STAGE, **stage} for stage in stages or ({},)], **changes})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return read_samples(pairs_store(tmp_path_factory.mktemp("made"), n=40))
+
+
+def scores(network, samples):
+    network.eval()
+    labels, logits = [], []
+    with torch.inference_mode():
+        for sample in samples.samples:
+            crops = sample.crops(evenly(len(sample), 8), 32)
+            x = torch.from_numpy(crops).movedim(-1, 1).float().div(255).sub(0.45).div(0.225).unsqueeze(0)
+            logits.append(float(network(x).video_logit))
+            labels.append(sample.label)
+    return np.array(labels), np.array(logits)
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_at(monkeypatch, step):
+    """The batch of this step is never made."""
+    make = batches.BatchMaker.make
+
+    def stopping(self, at, rank=0):
+        if at == step:
+            raise KilledError
+        return make(self, at, rank)
+
+    monkeypatch.setattr(batches.BatchMaker, "make", stopping)
+
+
+@pytest.mark.parametrize("step", [4, 6, 8])
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_run, monkeypatch, step):
+    """Six batches an epoch, checkpoints every three updates: within, at the end and at the beginning of an epoch."""
+    plan, whole = whole_run
+    with monkeypatch.context() as patch:
+        killed_at(patch, step)
+        with pytest.raises(KilledError):
+            train_network(plan, made, tmp_path / "run")
+    resumed = train_network(plan, made, tmp_path / "run", resume=True)
+    same_weights(resumed, whole)
+    one, other = (read_epochs(run / "second" / "metrics.csv") for run in (whole, tmp_path / "run"))
+    assert one == other
+    one, other = (read_epochs(run / "train" / "metrics.csv") for run in (whole, tmp_path / "run"))
+    assert one == other
+    assert [row["step"] for row in one] == [6, 12]
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, made):
+    """Two stages, uninterrupted."""
+    plan = recipe({"epochs": 2, "ema": 0.9}, {"name": "second", "epochs": 1, "sequence_length": 2})
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train_network(plan, made, run)
+    return plan, run
+
+
+def same_weights(network, run):
+    expected = load_file(run / "second" / "final.safetensors")
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_finished_stage_is_not_trained_again(made, whole_run, monkeypatch):
+    plan, run = whole_run
+    killed_at(monkeypatch, 0)
+    same_weights(train_network(plan, made, run, resume=True), run)
+
+
+def test_a_folder_holds_one_run(made, whole_run):
+    plan, run = whole_run
+    with pytest.raises(ConfigError, match="holds a run already"):
+        train_network(plan, made, run)
+    with pytest.raises(ConfigError, match="another recipe"):
+        train_network(plan.model_copy(update={"seed": 5}), made, run, resume=True)
+    assert load_recipe(run / "recipe.yaml") == plan
+    assert len((run / "groups.txt").read_text().split()) == len({s.group for s in made.split("train").samples})
+
+
+def learned(samples, tmp_path, **changes):
+    """AUC on the test split."""
+    plan = recipe({"epochs": 6, "loss": {"ranking": 0.5}, "warmup_steps": 10, "ema": 0.8}, **changes)
+    network = train_network(plan, samples, tmp_path / "run")
+    labels, logits = scores(network, samples.split("test"))
+    return roc_auc_score(labels, logits)
+
+
+def test_a_visible_artefact_is_learned(tmp_path):
+    samples = read_samples(pairs_store(tmp_path / "store", n=80))
+    assert learned(samples, tmp_path) > 0.95
+
+
+def test_shuffled_labels_teach_nothing(tmp_path):
+    """What is measured on held-out groups is not what was seen in training."""
+    labels = np.random.default_rng(3).integers(0, 2, 160).astype(bool)
+    samples = read_samples(pairs_store(tmp_path / "store", n=160, labels=labels))
+    assert abs(learned(samples, tmp_path) - 0.5) <= 0.1
+
+
+def test_time_matters(tmp_path):
+    """Frames that are each uninformative, in an order that is not: an LSTM learns it, a mean cannot."""
+    samples = read_samples(order_store(tmp_path / "store"))
+    stage = {"epochs": 6, "sequence_length": 4, "learning_rate": 2e-3, "loss": {"frame": 0.0, "ranking": 0.0}}
+    plain = {"strength": 0.0, **dict.fromkeys(("flip", "blur", "reduction", "noise", "jpeg", "grey", "cutout"), 0.0)}
+    found = {}
+    for head in ("lstm", "mean"):
+        model = {"backbone": "custom_cnn", "head": {"name": head, "hidden": 16}}
+        plan = recipe(stage, model=model, augment=plain)
+        network = train_network(plan, samples, tmp_path / head)
+        labels, logits = scores(network, samples.split("val"))
+        found[head] = roc_auc_score(labels, logits)
+    assert found["lstm"] > 0.95
+    assert found["mean"] < 0.75
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [({"loss": {"region": 1.0}}, "no maps of features"), ({"batch_size": 1}, "batch_size")],
+)
+def test_what_cannot_be_trained_is_told(tmp_path, made, stage, message):
+    with pytest.raises(ConfigError, match=message):
+        train_network(recipe(stage), made, tmp_path / "run")
+
+
+def test_regions_train_a_resnet(tmp_path, made):
+    plan = recipe(
+        {"epochs": 1, "steps_per_epoch": 2, "loss": {"region": 1.0, "frame": 0.5, "video": 0.0}},
+        model={"backbone": "resnet18", "head": {"name": "lstm", "hidden": 8}},
+    )
+    train_network(plan, made, tmp_path / "run")
+    (row,) = read_epochs(tmp_path / "run" / "train" / "metrics.csv")
+    assert row["train_region"] > 0
+    assert row["train_loss"] == pytest.approx(row["train_region"] + row["train_frame"], abs=1e-4)
+
+
+def test_a_frozen_backbone_keeps_its_weights_and_statistics(tmp_path, made):
+    plan = recipe({"epochs": 1, "freeze_backbone": True, "sequence_length": 2})
+    torch.manual_seed(plan.seed)
+    before = DetectorNetwork(plan.model).backbone.state_dict()
+    after = train_network(plan, made, tmp_path / "run").backbone.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(tmp_path, made):
+    """DDP on two CPU processes through Lightning's own launcher."""
+    store = made.samples[0].track.path.parent.parent.parent
+    config = tmp_path / "plan.yaml"
+    config.write_text(dump_recipe(recipe({"epochs": 2})))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "deepscan.cli",
+            "train",
+            "-c",
+            config,
+            "-d",
+            store,
+            "--out",
+            tmp_path / "run",
+            "--devices",
+            "2",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    rows = read_epochs(tmp_path / "run" / "train" / "metrics.csv")
+    assert [row["step"] for row in rows] == [3, 6]  # each process took half of the batches
+    assert (tmp_path / "run" / "card.json").exists()

@@ -1,0 +1,125 @@
+"""Every recipe of configs/: trains, is resumed, is measured, and predicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from madestores import pairs_store
+
+from deepscan import load_detector
+from deepscan.config import PredictSettings
+from deepscan.errors import ConfigError
+from deepscan.models.checkpoint import load_card
+from deepscan.train import batches
+from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
+from deepscan.train.run import train
+from deepscan.train.samples import read_samples
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+QUICK = {"custom_cnn", "default", "mesoinception_kfold"}
+# Of widths and sizes alone, so that it fits into a test; the structure is the recipe's.
+SMALLER = {
+    "resnet50_lstm": ("model.head.hidden=32", "model.head.dense=32"),
+    "inception_resnet_v1_lstm": ("crop.size_px=80",),
+    "xception": ("crop.size_px=72",),
+    "vit": ("model.backbone=timm:vit_tiny_patch16_224", "crop.size_px=224"),
+    "mesoinception_kfold": ("folds=2",),
+}
+
+
+def small(path):
+    """The recipe with two steps an epoch and small pictures."""
+    whole = load_recipe(path)
+    changes = ["crop.size_px=64", "checkpoint_steps=1", *SMALLER.get(path.stem, ())]
+    for number, stage in enumerate(whole.stages):
+        key = f"stages.{number}"
+        changes += [f"{key}.epochs=1", f"{key}.steps_per_epoch=2", f"{key}.batch_size=4", f"{key}.accumulate=1"]
+        changes += [f"{key}.sequence_length={min(2, stage.sequence_length)}"]
+        changes += [f"{key}.size_px=48"] if stage.size_px else []
+    return load_recipe(path, tuple(changes))
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=() if p.stem in QUICK else pytest.mark.slow, id=p.stem) for p in CONFIGS]
+)
+def test_recipe(path, tmp_path, monkeypatch, face_clip):
+    plan = small(path)
+    samples = read_samples(pairs_store(tmp_path / "store", n=20, length=2, **plan.crop.model_dump()))
+    make = batches.BatchMaker.make
+
+    def stopping(self, step, rank=0):
+        if step == 1:
+            raise KilledError
+        return make(self, step, rank)
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.BatchMaker, "make", stopping)
+        with pytest.raises(KilledError):
+            train(plan, samples, run)
+    train(plan, samples, run, resume=True)
+    if plan.folds == 1:
+        assert load_recipe(run / "recipe.yaml") == plan
+        assert (run / "curves.png").read_bytes().startswith(b"\x89PNG")
+        for split in ("val", "test"):
+            figures = json.loads((run / f"evaluation-{split}.json").read_text())
+            assert 0 <= figures["video"]["auc"]["value"] <= 1
+            assert figures["video"]["auc"]["n"] == 8
+    detector = load_detector(run, PredictSettings(frames=2, tta=False))
+    result = detector.predict(face_clip)
+    assert result.verdict in ("fake", "real", "uncertain")
+    assert 0 <= result.probability <= 1
+    assert load_card(run).trained
+
+
+def test_the_recipes_are_those_of_the_docs():
+    told = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert [path.stem for path in CONFIGS if f"`{path.stem}`" not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("stages.0.epoch=3", r"unknown setting stages.0.epoch, did you mean epochs\?"),
+        ("model.bacbone=resnet50", r"did you mean backbone\?"),
+        ("modle.backbone=resnet50", r"did you mean model\?"),
+        ("stages.0.epochs=many", "stages.0.epochs"),
+        ("stages.7.epochs=1", "there is no number 7"),
+        ("stages", "must be KEY=VALUE"),
+        ("name.first=x", "has no settings of its own"),
+        ("stages.0.loss.video=-1", "stages.0.loss.video"),
+        ("seed=[", "no YAML"),
+    ],
+)
+def test_wrong_settings_are_told(change, message):
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(CONFIGS[0], (change,))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [", "no YAML"), ("- 1", "no recipe"), ("!!python/object:os.system x", "no YAML")]
+)
+def test_files_that_are_no_recipe(tmp_path, text, message):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(tmp_path / "x.yaml")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_recipe(tmp_path / "missing.yaml")
+
+
+def test_a_recipe_survives_being_written(tmp_path):
+    plan = load_recipe(CONFIGS[0], ("stages.0.epochs=3", "data.source_shares={made: 0.5}"))
+    (tmp_path / "x.yaml").write_text(dump_recipe(plan))
+    assert load_recipe(tmp_path / "x.yaml") == plan
+    assert plan.stages[0].epochs == 3
+
+
+def test_stages_need_names_of_their_own():
+    with pytest.raises(ConfigError, match="different names"):
+        parse_recipe({"stages": [{"name": "a"}, {"name": "a"}]})
