@@ -88,7 +88,9 @@ def decide(
 
 
 def _label(probability: float, calibration: Calibration) -> VerdictLabel:
-    if calibration.uncertain_low < probability < calibration.uncertain_high:
+    low, high = calibration.uncertain_low, calibration.uncertain_high
+    # A band over everything means that no answer is sure, not even one that rounds to 0 or 1.
+    if low < probability < high or (low <= 0 and high >= 1):
         return VerdictLabel.UNCERTAIN
     return VerdictLabel.FAKE if probability >= calibration.threshold else VerdictLabel.REAL
 

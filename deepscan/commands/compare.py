@@ -13,8 +13,9 @@ from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 
 if TYPE_CHECKING:
-    from deepscan.config import PredictSettings
+    from deepscan.config import CropSettings, PredictSettings
     from deepscan.errors import DeepscanError
+    from deepscan.pipeline import Detector
     from deepscan.train.compare import Row
     from deepscan.train.prepared import Preparation
 
@@ -105,23 +106,35 @@ def _rows(
 ) -> tuple[list[Row], list[DeepscanError]]:
     """A row for each detector; one that cannot be loaded or measured costs only itself."""
     from deepscan.errors import DeepscanError
+    from deepscan.pipeline import load_detector
 
     rows: list[Row] = []
     errors: list[DeepscanError] = []
     names = _names(models)
-    for model in dict.fromkeys(models):
+    loaded: dict[str, Detector] = {}
+    for model in names:
         try:
-            rows.append(_row(model, names[model], settings, data, preparation, measuring, report))
+            loaded[model] = load_detector(model, settings)
         except DeepscanError as error:
             log.warning("%s: %s", model, error)
             errors.append(error)
+    crops = [detector.card.crop for detector in loaded.values()]
+    for model, detector in loaded.items():
+        try:
+            row = _row(names[model], _folder(model, settings), detector, crops, data, preparation, measuring, report)
+        except DeepscanError as error:
+            log.warning("%s: %s", model, error)
+            errors.append(error)
+        else:
+            rows.append(row)
     return rows, errors
 
 
 def _row(
-    model: str,
     name: str,
-    settings: PredictSettings,
+    folder: Path | None,
+    detector: Detector,
+    crops: list[CropSettings],
     data: list[Path],
     preparation: Preparation,
     measuring: dict[str, Any],
@@ -129,16 +142,17 @@ def _row(
 ) -> Row:
     from dataclasses import replace
 
-    from deepscan.pipeline import load_detector
     from deepscan.train.compare import describe, measure
     from deepscan.train.cross import short_names
-    from deepscan.train.prepared import open_data
+    from deepscan.train.prepared import open_data, widest_like
 
-    detector = load_detector(model, settings)
-    row = describe(name, _folder(model, settings), detector)
+    row = describe(name, folder, detector)
     if not data:
         return row
-    samples = open_data(data, detector.card.crop, settings, split=measuring["split"], preparation=preparation)
+    # Videos are preprocessed once for all detectors of a rule; a store is checked for each.
+    crop = widest_like(detector.card.crop, crops)
+    split = measuring["split"]
+    samples = open_data(data, crop, detector.settings, split=split, preparation=preparation, check=False)
     source = ", ".join(short_names(data))
     measured = measure(
         detector, samples, source, on_progress=lambda done, total: report(name[:30], done, total), **measuring

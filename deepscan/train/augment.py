@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from deepscan.records import RgbImage
 from deepscan.train.recipe import AugmentSettings
 
+# Where an upright crop of the crop rule has eyes, nose and mouth, and the cheeks between them, as shares of the side.
+_FACE_PARTS = ((0.3, 0.36), (0.7, 0.36), (0.5, 0.36), (0.5, 0.58), (0.5, 0.8), (0.25, 0.62), (0.75, 0.62))
 _INTERPOLATIONS = (cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_NEAREST)
 
 
@@ -79,11 +81,17 @@ def draw_augmentation(rng: np.random.Generator, settings: AugmentSettings | None
         noise=float(rng.uniform(1, 6)) if chance() < s.noise else 0.0,
         jpeg_quality=int(rng.integers(40, 96)) if chance() < s.jpeg else 0,
         h264_crf=int(rng.integers(20, 39)) if chance() < s.h264 else 0,
-        cutout=tuple(float(v) for v in rng.uniform([0, 0, 0.1, 0.1], [0.8, 0.8, 0.4, 0.4]))  # type: ignore[arg-type]
-        if chance() < s.cutout
-        else None,
+        cutout=_draw_cutout(rng) if chance() < s.cutout else None,
         seed=int(rng.integers(2**31)),
     )
+
+
+def _draw_cutout(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A rectangle over a part of the face: what is learned must not hang on one part alone."""
+    x, y = _FACE_PARTS[int(rng.integers(len(_FACE_PARTS)))] + rng.normal(0, 0.04, 2)
+    width, height = rng.uniform(0.12, 0.42), rng.uniform(0.1, 0.28)
+    left, top = max(0.0, x - width / 2), max(0.0, y - height / 2)
+    return float(left), float(top), float(width), float(height)
 
 
 def augment(crop: RgbImage, p: AugmentParameters, size_px: int) -> RgbImage:

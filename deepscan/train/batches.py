@@ -100,17 +100,15 @@ class BatchMaker:
         rng = np.random.default_rng([self._recipe.seed, self._index, step, rank])
         units: list[_Unit] = []
         partners: list[int] = []
-        while len(units) + 1 < self.stage.batch_size or not units:
-            if self._recipe.data.pairs:
+        size, pairs = self.stage.batch_size, self._recipe.data.pairs
+        while len(units) < size:
+            if pairs and len(units) + 2 <= size:
                 real, fake = self._pair(rng)
                 partners += [-1, len(units)]
                 units += [real, fake]
             else:
-                units.append(self._single(rng, FAKE if len(units) % 2 else REAL))
+                units.append(self._single(rng, self._label(rng, len(units))))
                 partners.append(-1)
-        if len(units) < self.stage.batch_size:
-            units.append(self._single(rng, int(rng.integers(2))))
-            partners.append(-1)
         return self._stacked(units, partners)
 
     def batches(self, first: int, last: int, rank: int = 0) -> Iterator[Batch]:
@@ -181,6 +179,13 @@ class BatchMaker:
         fake = self._fake(rng, dataset)
         partner = self._by_id.get(fake.pair) if fake.pair else None
         return self._drawn(rng, partner or self._real_near(rng, dataset), fake)
+
+    def _label(self, rng: np.random.Generator, place: int) -> int:
+        """Labels in turn, or as often as the data has them."""
+        if self._recipe.data.balance != "none" or self._recipe.data.self_blend:
+            return FAKE if place % 2 else REAL
+        n_fakes, n_reals = (sum(map(len, kind.values())) for kind in (self._fakes, self._reals))
+        return FAKE if rng.random() < n_fakes / (n_fakes + n_reals) else REAL
 
     def _single(self, rng: np.random.Generator, label: int) -> _Unit:
         dataset = str(rng.choice(self._datasets, p=self._shares))

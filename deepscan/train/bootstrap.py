@@ -124,7 +124,8 @@ def decisions(probabilities: ArrayLike, threshold: float, band: Band | None = No
     scores = np.asarray(probabilities, np.float64)
     answer = (scores >= threshold).astype(np.int8)
     if band is not None:
-        answer[(scores > band[0]) & (scores < band[1])] = -1
+        everything = band[0] <= 0 and band[1] >= 1
+        answer[((scores > band[0]) & (scores < band[1])) | everything] = -1
     return answer
 
 

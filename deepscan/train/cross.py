@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from deepscan import __version__
 from deepscan.config import CropSettings
 from deepscan.errors import DeepscanError
+from deepscan.extract.datasets.base import printable
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import Evaluation, evaluate, model_to_dict
-from deepscan.train.prepared import Preparation, open_data
+from deepscan.train.prepared import Preparation, open_data, widest_like
 from deepscan.train.samples import SampleSet
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def cross_evaluate(
     for path, name in zip(data, names, strict=True):
         opened: dict[CropSettings, SampleSet | DeepscanError] = {}
         for contender in contenders:
-            crop = _widest_like(contender.detector, contenders)
+            crop = widest_like(contender.detector.card.crop, [other.detector.card.crop for other in contenders])
             if crop not in opened:
                 opened[crop] = _opened(path, crop, contender.detector, split, preparation)
             yield _cell(contender, name, opened[crop], split, frames, resamples, seed, on_progress)
@@ -99,7 +100,10 @@ def to_dict(cells: Sequence[Cell], contenders: Sequence[Contender], data: Sequen
         "version": __version__,
         "split": split,
         "models": [{"label": c.name, **model_to_dict(c.detector.info)} for c in contenders],
-        "data": [{"label": name, "path": path.as_posix()} for name, path in zip(short_names(data), data, strict=True)],
+        "data": [
+            {"label": name, "path": printable(path.as_posix())}
+            for name, path in zip(short_names(data), data, strict=True)
+        ],
         "results": [cell.to_dict() for cell in cells],
     }
 
@@ -107,23 +111,14 @@ def to_dict(cells: Sequence[Cell], contenders: Sequence[Contender], data: Sequen
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Names for tables: the last part of a path, and the whole where that is not enough to tell them apart."""
     short = [_name(path) for path in paths]
-    return [name if short.count(name) == 1 else path.as_posix() for name, path in zip(short, paths, strict=True)]
+    return [
+        name if short.count(name) == 1 else printable(path.as_posix()) for name, path in zip(short, paths, strict=True)
+    ]
 
 
 def _name(path: Path) -> str:
     place = path.parent if path.suffix.lower() == ".csv" else path
-    return place.name or place.resolve().name
-
-
-def _widest_like(detector: Detector, contenders: Sequence[Contender]) -> CropSettings:
-    """The crop rule of a detector, in the largest size that any with this rule needs."""
-    crop = detector.card.crop
-    alike = [
-        other
-        for contender in contenders
-        if (other := contender.detector.card.crop).model_copy(update={"size_px": crop.size_px}) == crop
-    ]
-    return max(alike, key=lambda other: other.size_px)
+    return printable(place.name or place.resolve().name)
 
 
 def _opened(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan import __version__
+from deepscan.extract.datasets.base import printable
 from deepscan.pipeline import Detector
 from deepscan.records import ModelInfo, VerdictLabel
 from deepscan.train.groups import group_hash
@@ -119,7 +120,7 @@ class Evaluation:
         data: names of the data as they were given.
         split: which was asked for; None took everything.
         frames_limit: at most so many frames of each video; None took all that were kept.
-        videos: every video of a store, judged or not.
+        videos: every video of a store, judged or not, sorted by dataset and name.
         without: videos that gave no face at all, by split, label and reason.
         frame, video: figures by name.
         slices: figures at video level for parts of the data; of videos in a store alone, as nothing is known of others.
@@ -232,7 +233,7 @@ class Evaluation:
                     f"{video.face_px:.0f}", f"{video.luma:.0f}", video.height_px, video.compression or "",
                 ]
             )  # fmt: skip
-        return out.getvalue().encode("utf-8", "backslashreplace").decode()
+        return printable(out.getvalue())
 
 
 def evaluate(
@@ -267,8 +268,10 @@ def evaluate(
         check_rule(crop, detector.card.crop, ", ".join(data) or "The data")
     size_px = detector.card.crop.size_px
     scored = score_samples(detector.score, size_px, samples, frames=frames, on_progress=on_progress)
-    videos = tuple(_judged(detector, people) for people in scored)
-    blank = Evaluation(detector.info, tuple(data), split, frames, videos, samples.without, {}, {}, (), ())
+    videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
+    blank = Evaluation(
+        detector.info, tuple(map(printable, data)), split, frames, videos, samples.without, {}, {}, (), ()
+    )
     return _measured(blank, train_groups, resamples, seed)
 
 
@@ -349,8 +352,8 @@ def _columns(blank: Evaluation) -> ScoredInputs:
         probabilities=probabilities,
         groups=_numbers(video.group_name for video in videos),
         not_applicable=np.isnan(probabilities),
-        dataset=[video.dataset for video in videos],
-        method=[video.method for video in videos],
+        dataset=[printable(video.dataset) for video in videos],
+        method=[printable(video.method) for video in videos],
         face_px=[video.face_px for video in videos],
         quality=[video.quality for video in videos],
         luma=[video.luma for video in videos],
@@ -383,7 +386,7 @@ def _warnings(blank: Evaluation, level: Levels, train_groups: frozenset[str]) ->
         found.append(
             f"Only {coverage['scored']} of {coverage['videos']} videos have a score: the figures are of these alone."
         )
-    return found
+    return [printable(warning) for warning in found]
 
 
 def _numbers(names: Iterable[str]) -> NDArray[np.int64]:

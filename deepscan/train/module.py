@@ -83,13 +83,10 @@ class DetectorModule(L.LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout draws from the seed and the step, so that a resumed run draws the same."""
+        if self.stage.freeze_backbone:  # its batch statistics too
+            self.network.backbone.eval()
         step = self.trainer.fit_loop.epoch_loop.total_batch_idx
         torch.manual_seed(hash((self.recipe.seed, self.stage_index, step, self.global_rank)) & 0x7FFFFFFF)
-
-    def on_train_epoch_start(self) -> None:
-        """A frozen backbone keeps its batch statistics too."""
-        if self.stage.freeze_backbone:
-            self.network.backbone.eval()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss and its parts."""

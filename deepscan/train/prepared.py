@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,6 +127,14 @@ def pool(sets: Sequence[SampleSet]) -> SampleSet:
     without = sum((samples.without for samples in sets), Counter())
     joined = sorted((sample for samples in sets for sample in samples.samples), key=lambda sample: sample.id)
     return SampleSet(tuple(joined), sets[0].crop, without)
+
+
+def widest_like(crop: CropSettings, crops: Iterable[CropSettings]) -> CropSettings:
+    """The largest of the crop rules that are ``crop`` apart from their size: one store then serves all of them."""
+    return max(
+        (crop, *(other for other in crops if other.model_copy(update={"size_px": crop.size_px}) == crop)),
+        key=lambda other: other.size_px,
+    )
 
 
 def check_rule(kept: CropSettings, needed: CropSettings, name: str) -> None:

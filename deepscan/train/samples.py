@@ -61,7 +61,7 @@ class Sample:
     """One person of a video, or of a picture.
 
     Attributes:
-        id: unique: dataset, video and track.
+        id: unique: address of the video in its store, and track. (Names may recur in another corpus.)
         video: as the store has it, without its tracks.
         track: the person; crops are decoded when they are asked for.
         crop: the crop rule of the store.
@@ -231,7 +231,7 @@ def _sample(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> Sample
         n_tracks=stored.video.n_tracks,
     )
     return Sample(
-        id=f"{row.dataset}/{row.video_id}#{track.track.id}",
+        id=f"{stored.key}#{track.track.id}",
         video_id=row.video_id,
         dataset=row.dataset,
         label=row.label,

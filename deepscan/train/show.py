@@ -29,6 +29,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if evaluation.slices:
         console.print()
         console.print(slices_table(evaluation.slices))
+        if evaluation.without:
+            console.print(Text("Videos in which nobody was found are in no part of this table.", style="dim"))
     console.print()
     missing = ", ".join(f"{row['n']} {row['label']} {row['reason']}" for row in coverage["not_scored"])
     if missing:

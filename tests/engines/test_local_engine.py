@@ -104,10 +104,13 @@ def test_workers_log_as_the_leader_does(monkeypatch, capfd):
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("<%(levelname)s> %(message)s"))
     monkeypatch.setattr(logger, "handlers", [handler])
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    logger.manager._clear_cache()
-    with create_engine(jobs=1) as engine:
-        list(engine.map(engine_tasks.log_two, [1]))
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with create_engine(jobs=1) as engine:
+            list(engine.map(engine_tasks.log_two, [1]))
+    finally:
+        logger.setLevel(before)
     captured = capfd.readouterr()
     assert captured.err == "<INFO> said by a worker\n"
     assert captured.out == ""

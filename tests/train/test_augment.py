@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.train.augment import AugmentParameters, augment, draw_augmentation
+from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
+from deepscan.train.recipe import AugmentSettings
 
 seeds = st.integers(0, 10_000)
 NOTHING = AugmentParameters(
@@ -28,6 +29,7 @@ NOTHING = AugmentParameters(
     interpolation=cv2.INTER_AREA,
     noise=0.0,
     jpeg_quality=0,
+    h264_crf=0,
     cutout=None,
     seed=0,
 )
@@ -209,3 +211,43 @@ def test_every_augmentation_is_drawn_now_and_then():
         cv2.INTER_CUBIC,
         cv2.INTER_NEAREST,
     }
+
+
+def test_h264_loses_detail_and_keeps_time():
+    """Each frame comes back at its place; a stronger compression loses more."""
+    rng = np.random.default_rng(0)
+    smooth = cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
+    crops = np.stack([np.roll(smooth, 6 * step, axis=1) for step in range(5)])
+    errors = []
+    for crf in (18, 38):
+        back = h264_round_trip(crops, crf)
+        assert back.shape == crops.shape
+        difference = np.abs(back.astype(int)[:, None] - crops.astype(int)[None]).mean(axis=(2, 3, 4))
+        assert difference.argmin(axis=1).tolist() == list(range(5))
+        errors.append(difference.diagonal().mean())
+    assert 0 < errors[0] < errors[1]
+
+
+def test_a_map_moves_with_its_crop():
+    spot = np.zeros((64, 64), np.float32)
+    spot[10:20, 30:44] = 1
+    crop = np.repeat((spot * 255).astype(np.uint8)[..., None], 3, axis=2)
+    p = replace(NOTHING, flip=True, scale=1.1, angle=8.0, shift=(0.05, -0.02))
+    moved = augment(crop, p, 48)[..., 0] / 255
+    assert np.abs(moved - augment_region(spot, p, 48)).max() < 0.02
+
+
+def test_cutouts_lie_on_the_face():
+    """Over a part of it, never over all of it."""
+    drawn = [draw_augmentation(np.random.default_rng(seed), AugmentSettings(cutout=1.0)).cutout for seed in range(200)]
+    for x, y, width, height in drawn:
+        assert width * height < 0.15
+        assert 0.1 < x + width / 2 < 0.95
+        assert 0.15 < y + height / 2 < 0.98
+
+
+def test_no_strength_leaves_the_crop():
+    chances = dict.fromkeys(("flip", "blur", "reduction", "noise", "jpeg", "h264", "grey", "cutout"), 0.0)
+    crop = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    p = draw_augmentation(np.random.default_rng(1), AugmentSettings(strength=0.0, **chances))
+    assert np.array_equal(augment(crop, p, 32), crop)

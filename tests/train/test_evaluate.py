@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from madedetectors import CALIBRATION, NO_TTA, StripeDetector, card, network, save, stripe_logits
 from madestores import pairs_store
+from rich.console import Console
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepscan.config import CropSettings, PredictSettings
@@ -22,7 +23,9 @@ from deepscan.records import VerdictLabel
 from deepscan.train.evaluate import CSV_COLUMNS, evaluate
 from deepscan.train.groups import group_hash, read_groups, write_groups
 from deepscan.train.metrics import TITLES
+from deepscan.train.pictures import draw_evaluation
 from deepscan.train.samples import read_samples
+from deepscan.train.show import print_evaluation
 
 ANSWERS = {
     "scored", "coverage", "real_called_fake", "fake_called_real", "error_answered_real", "error_answered_fake",
@@ -42,6 +45,12 @@ def detector():
 @pytest.fixture(scope="module")
 def measured(detector, samples):
     return evaluate(detector, samples, data=["made"], resamples=50)
+
+
+def shown(evaluation):
+    console = Console(file=io.StringIO(), width=120)
+    print_evaluation(evaluation, console)
+    return console.file.getvalue()
 
 
 def sigmoid(x):
@@ -123,13 +132,16 @@ def test_videos_without_a_face_are_coverage(detector, samples, measured):
     assert (verdicts["real"]["not_applicable"], verdicts["real"]["error"]) == (3, 0)
     assert (verdicts["fake"]["not_applicable"], verdicts["fake"]["error"]) == (2, 1)
     assert found.to_dict()["counts"]["video"]["fake_not_applicable"] == 3
+    text = shown(found)
+    assert "Not scored: 3 real no_face, 2 fake too_dark, 1 fake unreadable" in text
+    assert "are in no part of this table" in text
     few = evaluate(detector, replace(samples, without=Counter({("test", 0, "no_face"): 9})), resamples=0)
     assert any("Only 60 of 69 videos have a score" in warning for warning in few.warnings)
 
 
 def test_a_video_that_cannot_be_read_from_the_store(tmp_path, detector, caplog):
     given = read_samples(pairs_store(tmp_path, n=3, length=2))
-    given.samples[0].track.path.unlink()
+    next(s for s in given.samples if s.video_id == "p000/fake").track.path.unlink()
     found = evaluate(detector, given, resamples=0)
     assert (found.videos[0].verdict, found.videos[0].reason) == (VerdictLabel.ERROR, "store")
     assert found.videos[0].probability is None
@@ -163,9 +175,10 @@ def test_larger_crops_are_resized(tmp_path, samples):
     assert {len(v.frames) for v in evaluate(small, samples, resamples=0).videos} == {3}
     shrunk = Detector(network(), card(crop=CropSettings(size_px=32).model_copy(update={"size_px": 16})), NO_TTA)
     found = evaluate(shrunk, samples, resamples=0)
-    crops = samples.samples[0].crops(range(3), 16)
+    first = next(s for s in samples.samples if s.video_id == found.videos[0].video_id)
+    crops = first.crops(range(3), 16)
     assert crops.shape == (3, 16, 16, 3)
-    verdict = shrunk.decide([samples.samples[0].track.track], shrunk.score([crops]))
+    verdict = shrunk.decide([first.track.track], shrunk.score([crops]))
     assert found.videos[0].probability == pytest.approx(verdict.probability, abs=1e-6)
 
 
@@ -279,6 +292,34 @@ def test_stripe_logits_tell_fakes_apart(samples):
     real = [s for s in samples.samples if s.label == 0]
     assert min(stripe_logits(s.crops(range(3), 32)).min() for s in fake) > 1
     assert max(stripe_logits(s.crops(range(3), 32)).max() for s in real) < -1
+
+
+def test_nothing_can_be_judged(tmp_path, detector, samples):
+    """Figures, tables and pictures are still there, and say that there is nothing."""
+    dark = tuple(
+        replace(s, track=replace(s.track, track=replace(s.track.track, sightings=tuple(
+            replace(seen, brightness=3.0) for seen in s.track.track.sightings
+        )))) for s in samples.samples if s.group in ("p000", "p001")
+    )  # fmt: skip
+    found = evaluate(detector, replace(samples, samples=dark), resamples=5)
+    assert found.coverage()["not_scored"] == [
+        {"label": "real", "reason": "too_dark", "n": 2},
+        {"label": "fake", "reason": "too_dark", "n": 2},
+    ]
+    assert found.video["auc"].value is None
+    assert found.video["scored"].value == 0
+    assert found.verdicts()["fake"]["not_applicable"] == 2
+    assert "there is no" in shown(found)
+    assert len(draw_evaluation(found, tmp_path)) == 6
+
+
+def test_names_that_are_no_utf_8(tmp_path, detector, samples):
+    odd = tuple(replace(s, group="caf\udce9", method="m\udce9thode") for s in samples.samples)
+    hashes = frozenset({group_hash("made", "caf\udce9")})
+    found = evaluate(detector, replace(samples, samples=odd), data=["d\udce9"], train_groups=hashes, resamples=0)
+    text = json.dumps(found.to_dict(), ensure_ascii=False) + found.to_csv()
+    text.encode()
+    assert warned(found, r"made/caf\udce9")
 
 
 # Groups

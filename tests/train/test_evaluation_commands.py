@@ -254,6 +254,16 @@ def test_compare_goes_on_after_one_that_cannot_be_loaded(deepscan, model, tmp_pa
     assert "folder without card.json" in result.stderr
 
 
+def test_compare_preprocesses_videos_once(deepscan, model, tmp_path, monkeypatch, face_clip):
+    engine = InProcess().install(monkeypatch)
+    large = save(tmp_path / "large", seed=4, crop=CropSettings(size_px=48))
+    root = labelled(tmp_path / "mine", face_clip)
+    result = deepscan("compare", model, large, "--data", root, "--frames", 2, "--json", "-", *options())
+    models = json.loads(result.stdout)["models"]
+    assert [row["figures"]["test"]["accuracy"]["n"] for row in models] == [2, 2]
+    assert len(engine.done) == 2
+
+
 def test_compare_backbones_by_size_and_speed(deepscan):
     result = deepscan("compare", "custom_cnn", "meso4", "--allow-untrained", "--json", "-")
     models = json.loads(result.stdout)["models"]

@@ -50,24 +50,24 @@ class KilledError(Exception):
     pass
 
 
-def killed_at(monkeypatch, step):
-    """The batch of this step is never made."""
+def killed_at(monkeypatch, step, stage="train"):
+    """The batch of this step of a stage is never made."""
     make = batches.BatchMaker.make
 
     def stopping(self, at, rank=0):
-        if at == step:
+        if at == step and self.stage.name == stage:
             raise KilledError
         return make(self, at, rank)
 
     monkeypatch.setattr(batches.BatchMaker, "make", stopping)
 
 
-@pytest.mark.parametrize("step", [4, 6, 8])
-def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_run, monkeypatch, step):
+@pytest.mark.parametrize(("stage", "step"), [("train", 4), ("train", 6), ("train", 8), ("second", 4)])
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_run, monkeypatch, stage, step):
     """Six batches an epoch, checkpoints every three updates: within, at the end and at the beginning of an epoch."""
     plan, whole = whole_run
     with monkeypatch.context() as patch:
-        killed_at(patch, step)
+        killed_at(patch, step, stage)
         with pytest.raises(KilledError):
             train_network(plan, made, tmp_path / "run")
     resumed = train_network(plan, made, tmp_path / "run", resume=True)
@@ -82,7 +82,9 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_r
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory, made):
     """Two stages, uninterrupted."""
-    plan = recipe({"epochs": 2, "ema": 0.9}, {"name": "second", "epochs": 1, "sequence_length": 2})
+    plan = recipe(
+        {"epochs": 2, "ema": 0.9}, {"name": "second", "epochs": 1, "sequence_length": 2, "freeze_backbone": True}
+    )
     run = tmp_path_factory.mktemp("whole") / "run"
     train_network(plan, made, run)
     return plan, run

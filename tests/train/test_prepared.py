@@ -17,7 +17,7 @@ from deepscan.extract.datasets import read_corpus
 from deepscan.extract.splits import assign_splits
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import evaluate
-from deepscan.train.prepared import Preparation, open_data, pool
+from deepscan.train.prepared import Preparation, open_data, pool, widest_like
 
 CROP = CropSettings(size_px=48, margin=0.1)
 QUICK = PredictSettings(frames=3, tta=False)
@@ -80,16 +80,23 @@ def test_only_the_asked_split_is_preprocessed(tmp_path, engine, face_clip):
     assert len(engine.done) == 4
 
 
-def test_videos_without_a_split_are_divided_as_preprocessing_does(tmp_path, engine, face_clip):
+def test_what_has_no_split_is_divided_as_preprocessing_does(tmp_path, engine, portrait_image):
     root = tmp_path / "mine" / "real"
     root.mkdir(parents=True)
     for number in range(12):
-        (root / f"{number}.mp4").write_bytes(face_clip.read_bytes())
+        (root / f"{number}.jpg").write_bytes(portrait_image.read_bytes())
     expected = {i.video_id for i in assign_splits(read_corpus(tmp_path / "mine").items) if i.split == "val"}
     assert 0 < len(expected) < 12
     samples = prepared(tmp_path, [tmp_path / "mine"], split="val")
     assert {sample.video_id for sample in samples.samples} == set(engine.done) == expected
     assert {s.split for s in prepared(tmp_path, [tmp_path / "mine"], divide=True).samples} >= {"train", "val"}
+
+
+def test_one_store_serves_all_sizes_of_a_rule():
+    sizes = [CROP, CropSettings(size_px=299, margin=0.1), CropSettings(size_px=512, margin=0.2)]
+    assert widest_like(CROP, sizes).size_px == 299
+    assert widest_like(sizes[2], sizes) == sizes[2]
+    assert widest_like(CROP, []) == CROP
 
 
 def test_face_tars_with_their_table(tmp_path, engine, portrait, caplog):
@@ -104,7 +111,7 @@ def test_face_tars_with_their_table(tmp_path, engine, portrait, caplog):
     rows = ["a.png,00.tar,real,a,train", "b.png,00.tar,fake,b,val", "c.png,00.tar,real,b,val"]
     (root / "metadata.csv").write_text("\n".join(["file,shard,label,group,split", *rows]) + "\n")
     samples = prepared(tmp_path, [root], split="val")
-    assert [(s.video_id, s.label, s.group, len(s)) for s in samples.samples] == [
+    assert sorted((s.video_id, s.label, s.group, len(s)) for s in samples.samples) == [
         ("00/b", 1, "b", 1),
         ("00/c", 0, "b", 1),
     ]

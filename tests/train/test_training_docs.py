@@ -47,9 +47,9 @@ def test_they_work_on_the_samples(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
     told = {}
-    for words in commands()[1:]:
-        words += SHORT if words[1] == "train" else []
-        words[0:1] = [sys.executable, "-m", "deepscan.cli"]
+    for _, command, *arguments in commands()[1:]:
+        short = SHORT if command == "train" else []
+        words = [sys.executable, "-m", "deepscan.cli", command, *arguments, *short]
         done = subprocess.run(
             words,
             cwd=tmp_path,
@@ -61,7 +61,7 @@ def test_they_work_on_the_samples(tmp_path):
         )
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
-        told[words[3]] = done.stdout
+        told[command] = done.stdout
     assert (tmp_path / "data" / "mine-faces" / "report.html").exists()
     card = json.loads((tmp_path / "runs" / "mine" / "card.json").read_text())
     assert card["trained"]

@@ -1,0 +1,77 @@
+"""`deepscan train` as users run it: killed in the middle, resumed, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from madestores import pairs_store
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from deepscan.cli import app
+
+DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+SHORT = ["crop.size_px=32", "checkpoint_steps=2", "stages.0.size_px=32"]
+SHORT += [f"stages.{n}.{key}" for n in range(3) for key in ("epochs=2", "steps_per_epoch=5", "batch_size=4")]
+
+
+def command(store, out, *more):
+    changes = [word for change in SHORT for word in ("--set", change)]
+    words = ["train", "--config", DEFAULT, "--data", store, "--out", out, *changes, *more]
+    return [sys.executable, "-m", "deepscan.cli", *map(str, words)]
+
+
+@pytest.mark.slow
+def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
+    """SIGKILL in the first and in the last stage; the weights of every stage are those of an uninterrupted run, to the last bit."""
+    store = pairs_store(tmp_path / "store", n=20, length=2)
+    subprocess.run(command(store, tmp_path / "whole"), check=True, capture_output=True, timeout=600)
+    run = tmp_path / "run"
+    for stage in ("small", "sequences"):
+        more = ["--resume"] if run.exists() else []
+        process = subprocess.Popen(command(store, run, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 300
+        while not (run / stage / "last.ckpt").exists() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert not (run / "card.json").exists()
+    done = subprocess.run(command(store, run, "--resume"), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    for stage in ("small", "full", "sequences"):
+        one, other = (load_file(folder / stage / "final.safetensors") for folder in (tmp_path / "whole", run))
+        assert all(one[name].equal(other[name]) for name in one), stage
+    assert "AUC" in done.stdout
+    assert "deepscan predict --model" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (["--config", "missing.yaml"], "cannot be read"),
+        (["--set", "stages.0.epoch=1"], "did you mean epochs?"),
+        (["--data", "nowhere"], "no such file or folder"),
+        (["--set", "crop.margin=0.3"], "cut by another rule"),
+        (["--set", "model.backbone=resnet19", "--set", "crop.size_px=32"], "resnet19"),
+        (["--set", "crop.size_px=64"], "too small"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(tmp_path, monkeypatch, change, told):
+    store = pairs_store(tmp_path / "store", n=5)
+    monkeypatch.chdir(tmp_path)
+    words = ["--config", str(DEFAULT), "--data", str(store), "--out", "run"]
+    for option, value in zip(change[::2], change[1::2], strict=True):
+        words = [
+            value if before == option and option != "--set" else word
+            for before, word in zip(["", *words], words, strict=False)
+        ]
+        words += [option, value] if option == "--set" else []
+    done = CliRunner().invoke(app, ["train", *words])
+    assert done.exit_code in (2, 3), done.output
+    assert told in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("deepscan:")]) == 1
