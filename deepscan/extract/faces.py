@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from deepscan.config import FaceSettings
 from deepscan.records import Face, RgbImage
@@ -24,6 +25,7 @@ _PYRAMID_FACTOR = 0.709
 # off at the edge, when the picture is first widened on each side by this share with its own edge.
 _CLOSE_UP_PAD = 0.27
 _CLOSE_UP_SHARE = 0.6
+_CANDIDATES_AT_ONCE = 256
 
 
 class FaceFinder:
@@ -38,6 +40,7 @@ class FaceFinder:
         from facenet_pytorch import MTCNN
 
         self.settings = settings or FaceSettings()
+        # Patterned frames give thousands of candidates: together they would take hundreds of megabytes.
         self._mtcnn = MTCNN(
             keep_all=True,
             min_face_size=self.settings.detector_min_px,
@@ -46,6 +49,7 @@ class FaceFinder:
             post_process=False,
             device=torch.device(device),
         ).eval()
+        self._mtcnn.rnet, self._mtcnn.onet = _InPieces(self._mtcnn.rnet), _InPieces(self._mtcnn.onet)
 
     def detect(self, images: Sequence[RgbImage], *, close_up: bool = False) -> list[list[Face]]:
         """Detect the faces of every image.
@@ -147,6 +151,19 @@ class FaceFinder:
                 continue
             faces.append(Face((x1, y1, x2, y2), min(1.0, float(confidence)), points * np.float32(scale)))
         return sorted(faces, key=lambda f: f.size_px, reverse=True)
+
+
+class _InPieces(nn.Module):
+    """A network that sees its batch a piece at a time; what it gives is the same."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The outputs of all pieces of ``[N, 3, S, S]``, put together."""
+        parts = [self.net(piece) for piece in x.split(_CANDIDATES_AT_ONCE)]
+        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
 
 def _sides(face: Face) -> tuple[float, float]:

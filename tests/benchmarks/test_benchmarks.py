@@ -327,12 +327,33 @@ def test_a_clip_that_cannot_be_read_ends_the_run_in_one_line(quick, tmp_path, ca
     assert capsys.readouterr().err == "none.mp4: not found. Check the path.\n"
 
 
-@pytest.mark.parametrize("wrong", [["--json", "no/such/folder/a.json"], ["--repeats", "0"], ["--long-size", "big"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--json", "no/such/folder/a.json"],
+        ["--repeats", "0"],
+        ["--long-size", "big"],
+        ["--long-size", "321x180"],
+        ["--long-s", "0"],
+        ["--only", "speed", "--frames", "many"],
+    ],
+    ids=" ".join,
+)
 def test_wrong_usage(wrong, capsys):
     with pytest.raises(SystemExit) as ended:
         preprocess.main(wrong)
     assert ended.value.code == 2
-    assert wrong[1] in capsys.readouterr().err or wrong == ["--repeats", "0"]
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert wrong[-2].removeprefix("--") in told or "no/such/folder" in told
+
+
+def test_ctrl_c_ends_a_run_without_a_traceback(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(preprocess, "measure", interrupted)
+    assert preprocess.main(["--short"]) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
 
 
 @pytest.mark.slow

@@ -1,0 +1,199 @@
+"""What the benchmarks share: timed runs in processes of their own, peak memory, facts of the machine, tables."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from deepscan import __version__
+from deepscan.errors import DeepscanError
+
+Function = Callable[[Any], Any]
+_PACKAGES = ("torch", "facenet-pytorch", "opencv-python-headless", "av")
+_STATUS = Path("/proc/self/status")
+_STOP_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One call of a function.
+
+    Attributes:
+        value: what it returned.
+        wall_s: seconds that went by.
+        cpu_s: seconds of processor time, summed over all threads of the process.
+    """
+
+    value: Any
+    wall_s: float
+    cpu_s: float
+
+
+def timed(function: Function, argument: Any) -> Run:
+    """Call a function and time it."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    value = function(argument)
+    return Run(value, time.perf_counter() - wall, time.process_time() - cpu)
+
+
+class Worker:
+    """A fresh process that loads a function once and runs it when asked; a context manager that ends it.
+
+    Args:
+        make: gives the function; importable by name. Called in the process, with ``options``.
+        options: for ``make``; can be pickled.
+        core: run on this core only, as on a machine that has no other; None for all. Ignored where the system cannot.
+        threads: of PyTorch and OpenCV; None for their own choice.
+    """
+
+    def __init__(
+        self, make: Callable[..., Function], *options: Any, core: int | None = None, threads: int | None = None
+    ) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, make, options, core, threads), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join(_STOP_S)
+
+    def run(self, argument: Any) -> Run:
+        """Run the function on an argument.
+
+        Raises:
+            DeepscanError: the function raised it, or the process died.
+        """
+        try:
+            self._pipe.send(argument)
+            answer = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            why = "the cause stands above, if it is known"
+            raise DeepscanError("A process of the benchmark died", why, "Try again.") from error
+        if isinstance(answer, DeepscanError):
+            raise answer
+        run: Run = answer
+        return run
+
+
+def _serve(
+    pipe: Connection[Any, Any],
+    make: Callable[..., Function],
+    options: Sequence[Any],
+    core: int | None,
+    threads: int | None,
+) -> None:
+    # Ctrl-C reaches the leader too, which ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # First of all: libraries choose their number of threads by the cores they see when they are loaded.
+    if core is not None and can_pin():
+        os.sched_setaffinity(0, {core})
+    if threads is not None:
+        import cv2
+        import torch
+
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+    function = make(*options)
+    while True:
+        try:
+            argument = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            pipe.send(timed(function, argument))
+        except DeepscanError as error:
+            pipe.send(error)
+
+
+def can_pin() -> bool:
+    """Whether a process can be kept on one core here."""
+    return hasattr(os, "sched_setaffinity")
+
+
+def last_core() -> int | None:
+    """The last core that this process may use: the first ones serve more interrupts."""
+    return max(os.sched_getaffinity(0)) if can_pin() else None
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory (resident set) that this process ever held; None where the system does not tell.
+
+    From Linux' own account of this very program: ``getrusage`` there also counts what the process that started it
+    held.
+    """
+    if _STATUS.exists():
+        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return None
+
+
+def machine() -> dict[str, Any]:
+    """What figures depend on: processor, cores, memory, versions, threads and how busy the machine is."""
+    import torch
+
+    from deepscan.engines.guard import available_cores
+
+    return {
+        "cpu": _cpu_name(),
+        "cores": available_cores(),
+        "memory_gib": _memory_gib(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "deepscan": __version__,
+        **{package: version(package) for package in _PACKAGES},
+        "torch_threads": torch.get_num_threads(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+    }
+
+
+def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown that can be read as it is: first column to the left, the others to the right."""
+    widths = [max(3, *(len(row[i]) for row in [headers, *rows])) for i in range(len(headers))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
+        return f"| {' | '.join(padded)} |"
+
+    rule = [f":{'-' * (w - 1)}" if i == 0 else f"{'-' * (w - 1)}:" for i, w in enumerate(widths)]
+    return "\n".join([line(headers), line(rule), *(line(row) for row in rows)])
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None

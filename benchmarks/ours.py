@@ -1,0 +1,87 @@
+"""deepscan's side of the benchmarks: what runs in a worker process. Imports nothing heavy before it is asked to."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from measure import peak_memory_bytes, timed
+
+from deepscan.errors import DeepscanError
+
+if TYPE_CHECKING:
+    from reference import ReferenceResult
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One video to be preprocessed.
+
+    Attributes:
+        clip: the video.
+        n_frames: sampled from it.
+    """
+
+    clip: Path
+    n_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One video preprocessed.
+
+    Attributes:
+        people: tracks in the store; 0 where there was nobody.
+        loaded_bytes: peak memory of the process before the video: Python, libraries, networks.
+        peak_bytes: after it.
+        wall_s: seconds from the file to its place in the store.
+    """
+
+    people: int
+    loaded_bytes: int | None
+    peak_bytes: int | None
+    wall_s: float
+
+
+def preprocess_clip(job: Job) -> Done:
+    """What a worker of ``deepscan preprocess`` does for one video, into a folder that is thrown away.
+
+    Raises:
+        DeepscanError: the video cannot be read.
+    """
+    from deepscan.config import FaceSettings
+    from deepscan.extract.datasets.base import CorpusItem
+    from deepscan.extract.faces import FaceFinder
+    from deepscan.extract.preprocess import Task, process
+    from deepscan.extract.store import StoreSettings
+
+    if not _loaded:
+        FaceFinder(FaceSettings())
+        _loaded.append(peak_memory_bytes())
+    name = job.clip.stem
+    item = CorpusItem(name, job.clip, 0, "benchmark", "real", name, None)
+    with tempfile.TemporaryDirectory(prefix="deepscan-") as folder:
+        run = timed(process, Task(item, Path(folder), StoreSettings(frames=job.n_frames)))
+    entry = run.value
+    if entry.failure is not None:
+        raise DeepscanError(entry.message)
+    return Done(entry.row.n_tracks, _loaded[0], peak_memory_bytes(), run.wall_s)
+
+
+# Peak memory of this process once everything was loaded.
+_loaded: list[int | None] = []
+
+
+def make_ours() -> Callable[[Job], Done]:
+    """For :class:`measure.Worker`."""
+    return preprocess_clip
+
+
+def make_reference(n_frames: int) -> Callable[[Path], ReferenceResult]:
+    """The reference pipeline, for :class:`measure.Worker`."""
+    from reference import ReferencePipeline
+
+    return ReferencePipeline(n_frames).run
