@@ -43,8 +43,11 @@ class LineFile:
                 self._handle = os.open(path, access | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o644)
         except OSError as error:
             raise self._failed(error) from error
-        if self.regular:
-            self._lock()
+        if self.regular and not lock_file(self._handle):
+            self.close()
+            raise OutputError(
+                f"{self.name} cannot be written", "another run is writing to it", "Wait for it, or give another name."
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -143,25 +146,26 @@ class LineFile:
             raise
         return before
 
-    def _lock(self) -> None:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            return
-        try:
-            # A lock of the process, not of the handle: workers that outlive a killed run do not keep it.
-            fcntl.lockf(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
-                return  # a file system without locks
-            self.close()
-            raise OutputError(
-                f"{self.name} cannot be written", "another run is writing to it", "Wait for it, or give another name."
-            ) from error
-
     def _failed(self, error: OSError, what: str = "written") -> OutputError:
         why = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}.get(error.errno or 0)
         if why is None:
             return OutputError(f"{self.name} cannot be {what}", error.strerror or str(error))
         hint = "Make room and run the same command again: what is done stays done."
         return OutputError(f"{self.name} cannot be {what}", why, hint if self.regular else "")
+
+
+def lock_file(handle: int) -> bool:
+    """Lock an open file for this process until it closes any handle of it; False if another process has it locked.
+
+    Where the system or the file system knows no locks it counts as locked.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        # A lock of the process, not of the handle: workers that outlive a killed run do not keep it.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EACCES, errno.EAGAIN)
+    return True

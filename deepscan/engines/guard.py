@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 R = TypeVar("R")
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-# glibc keeps what large arrays leave behind; given back at once, a worker's peak is some 60 MB lower. OpenMP threads that
-# wait without spinning leave the core to the other workers. What the user has set counts.
+# glibc keeps what large arrays leave behind; given back at once, a worker's peak is some 60 MB lower. OpenMP threads
+# that wait without spinning leave the core to the other workers. What the user has set counts.
 _MEMORY_VARIABLES = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288", "MALLOC_TRIM_THRESHOLD_": "524288"}
 _WAIT_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 _WATCH_S = 0.2  # between two looks at a worker that runs a task
@@ -135,6 +135,13 @@ class _Context:
     def get_start_method(self) -> str:
         return "spawn"
 
+    def has_ended(self) -> bool:
+        """Whether a worker ended. Told by its pipe: its exit code may just be on its way to another thread."""
+        try:
+            return bool(connection.wait([process.sentinel for process in tuple(self.started)], 0))
+        except (OSError, ValueError):  # it ended, and was cleared up
+            return True
+
     def exit_code(self, wait_s: float = 0.0) -> int | None:
         """Of the first worker that ended, None while all live; waits for one to end."""
         until = time.monotonic() + wait_s
@@ -210,7 +217,7 @@ class Guard:
                 if not isinstance(up, Lost):
                     return pool, context
                 reason = up.message
-            elif kept[1].exit_code() is None:
+            elif not kept[1].has_ended():
                 return kept
             self._discard()
         raise DeepscanError(

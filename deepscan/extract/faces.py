@@ -162,7 +162,7 @@ class _InPieces(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The outputs of all pieces of ``[N, 3, S, S]``, put together."""
-        parts = [self.net(piece) for piece in x.split(_CANDIDATES_AT_ONCE)]
+        parts = [self.net(piece) for piece in torch.split(x, _CANDIDATES_AT_ONCE)]
         return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
 
 

@@ -33,13 +33,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from deepscan.config import Settings
-from deepscan.errors import MediaError
+from deepscan.errors import MediaError, OutputError
 from deepscan.extract.archive import escape_text, output_error, unescape_text
 from deepscan.extract.datasets.base import CorpusItem
 from deepscan.extract.manifest import Failure, ManifestRow, Status
 from deepscan.extract.members import file_stamp, member_sha256
 from deepscan.extract.store import StoredVideo, StoreSettings, recipe
 from deepscan.files import file_sha256
+from deepscan.lines import lock_file
 
 if TYPE_CHECKING:
     from deepscan.extract.container import MediaLimits
@@ -130,7 +131,7 @@ class Journal:
         suffix: of this job's files, see :class:`deepscan.extract.shards.Share`.
 
     Raises:
-        OutputError: it cannot be opened for writing.
+        OutputError: it cannot be opened for writing, or another run writes to it.
     """
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
@@ -144,6 +145,9 @@ class Journal:
             self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
             raise output_error(self.path, error) from error
+        if not lock_file(self._handle):
+            self.close()
+            raise OutputError(f"{folder} cannot be written", "another run is writing to it", "Wait for it to end.")
         self._drop_cut_line()
 
     def __enter__(self) -> Self:

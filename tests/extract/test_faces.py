@@ -67,7 +67,8 @@ def test_mixed_sizes_keep_their_order(finder, scene):
     assert contains(results[0][0], CENTRE)
     assert contains(results[2][0], (400 - CENTRE[0], CENTRE[1]))
     assert contains(results[3][0], (CENTRE[0] - 120, CENTRE[1]))
-    assert results[4][0].box == results[0][0].box
+    # The same face in another batch: sums of floats come in another order.
+    assert results[4][0].box == pytest.approx(results[0][0].box, abs=0.01)
 
 
 def test_a_batch_equals_one_by_one(scene):

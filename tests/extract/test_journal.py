@@ -6,6 +6,8 @@ import hashlib
 import io
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 import warnings
 from contextlib import contextmanager
@@ -418,3 +420,19 @@ def test_killed_and_run_again(tmp_path, monkeypatch, where, after, expected):
     assert run(cut) == expected
     assert tree(cut) == tree(whole)
     assert run(cut) == ["recalled"] * 4
+
+
+@posix
+def test_two_runs_do_not_write_into_one_folder(tmp_path):
+    """Another process is refused while the journal is open, another job of the array is not."""
+    ask = "import sys, pathlib; import deepscan.extract.journal as j; j.Journal(pathlib.Path(sys.argv[1]), sys.argv[2])"
+
+    def other(suffix=""):
+        return subprocess.run(
+            [sys.executable, "-c", ask, tmp_path, suffix], capture_output=True, text=True, check=False
+        )
+
+    with Journal(tmp_path):
+        assert "another run is writing to it" in other().stderr
+        assert other("-2-of-2").returncode == 0
+    assert other().returncode == 0

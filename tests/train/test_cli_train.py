@@ -28,7 +28,7 @@ def command(store, out, *more):
 
 @pytest.mark.slow
 def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
-    """SIGKILL in the first and in the last stage; all stages end with the weights of an uninterrupted run, to the bit."""
+    """SIGKILL in the first and in the last stage; all stages end with the weights of an uninterrupted run."""
     store = pairs_store(tmp_path / "store", n=20, length=2)
     subprocess.run(command(store, tmp_path / "whole"), check=True, capture_output=True, timeout=600)
     run = tmp_path / "run"
