@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import connection, get_context
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import ModuleType
@@ -135,13 +135,6 @@ class _Context:
     def get_start_method(self) -> str:
         return "spawn"
 
-    def has_ended(self) -> bool:
-        """Whether a worker ended. Told by its pipe: its exit code may just be on its way to another thread."""
-        try:
-            return bool(connection.wait([process.sentinel for process in tuple(self.started)], 0))
-        except (OSError, ValueError):  # it ended, and was cleared up
-            return True
-
     def exit_code(self, wait_s: float = 0.0) -> int | None:
         """Of the first worker that ended, None while all live; waits for one to end."""
         until = time.monotonic() + wait_s
@@ -177,17 +170,18 @@ class Guard:
             DeepscanError: no worker can be started.
             GuardStopped: another thread stopped the guard.
         """
-        while True:
+        for _ in range(_MAX_STARTS):
             pool, context = self._started_pool()
             try:
                 future = pool.schedule(execute, args=(function, task, self.settings.threads), timeout=time_limit_s)
-            except RuntimeError:  # its idle worker died at this moment
+                result = self._wait(future, context, time_limit_s)
+            except (BrokenProcessPool, RuntimeError):  # its idle worker died at this moment, before the task was begun
                 self._discard()
                 continue
-            result = self._wait(future, context, time_limit_s)
             if isinstance(result, Lost):
                 self._discard()
             return result
+        return Lost("worker_died", "its worker processes died before they could begin it")
 
     def stop(self) -> threading.Thread | None:
         """End the worker at once, for good; gives the thread that clears up, if there is something to."""
@@ -217,7 +211,7 @@ class Guard:
                 if not isinstance(up, Lost):
                     return pool, context
                 reason = up.message
-            elif not kept[1].has_ended():
+            elif kept[1].exit_code() is None:
                 return kept
             self._discard()
         raise DeepscanError(
@@ -243,7 +237,9 @@ class Guard:
             raise GuardStopped
         if isinstance(error, TimeoutError):
             return Lost("timeout", f"not done within the time limit of {time_limit_s:g} s")
-        if isinstance(error, ProcessExpired | BrokenProcessPool):
+        if isinstance(error, BrokenProcessPool):
+            raise error
+        if isinstance(error, ProcessExpired):
             return Lost("worker_died", _death(context.exit_code(_GRACE_S)))
         return Lost("internal", unexpected(error))
 
