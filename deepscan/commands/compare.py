@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of, settings_of
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples
 from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 
@@ -47,28 +48,17 @@ def compare(
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON; '-' is stdout.")
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"
-        ),
-    ] = None,
+    frames: FramesOfData = None,
     tta: Annotated[
         bool | None,
         typer.Option(
             "--tta/--no-tta", help="Measure with several views of every face; times are without.", show_default="tta"
         ),
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.", show_default="cores"),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Folder for the stores of what is none.", show_default=".deepscan-cache"),
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap behind the intervals.")] = 1000,
+    device: Device = DeviceName.AUTO,
+    jobs: PrepareJobs = None,
+    cache: Cache = None,
+    resamples: Resamples = 1000,
     allow_untrained: Annotated[
         bool,
         typer.Option("--allow-untrained", help="Allow names of backbones, with random weights, for size and speed."),

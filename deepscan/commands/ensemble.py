@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of, settings_of
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs
 from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
@@ -54,25 +55,14 @@ def ensemble(
             show_default="threshold 0.5",
         ),
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"
-        ),
-    ] = None,
+    frames: FramesOfData = None,
     tta: Annotated[
         bool | None,
         typer.Option("--tta/--no-tta", help="Fit with several views of every face.", show_default="tta"),
     ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.", show_default="cores"),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="Folder for the stores of what is none.", show_default=".deepscan-cache"),
-    ] = None,
+    device: Device = DeviceName.AUTO,
+    jobs: PrepareJobs = None,
+    cache: Cache = None,
 ) -> None:
     """Combine detectors into one that answers with the weighted mean of their calibrated logits.
 

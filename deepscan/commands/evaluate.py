@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, Threshold, Tta
 from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import (
     EXIT_FAILED,
@@ -80,39 +81,13 @@ def evaluate(
             help="Draw confusion matrix, ROC, precision and recall, reliability and scores; with --cross a heat map.",
         ),
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"
-        ),
-    ] = None,
-    tta: Annotated[
-        bool | None,
-        typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
-    ] = None,
-    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=0.999,
-            help="Call fake from this probability on; replaces the model's threshold and its uncertain band.",
-            show_default="the model's",
-        ),
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.", show_default="cores"),
-    ] = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            file_okay=False,
-            help="Folder for the stores of what is none; kept and used again.",
-            show_default=".deepscan-cache",
-        ),
-    ] = None,
-    resamples: Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap behind the intervals.")] = 1000,
+    frames: FramesOfData = None,
+    tta: Tta = None,
+    device: Device = DeviceName.AUTO,
+    threshold: Threshold = None,
+    jobs: PrepareJobs = None,
+    cache: Cache = None,
+    resamples: Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
     allow_untrained: Annotated[
         bool,

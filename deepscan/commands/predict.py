@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan import __version__
+from deepscan.commands.options import Address, Device, Threshold, Tta, WorkEngine
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -82,21 +83,10 @@ def predict(
         int | None,
         typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
     ] = None,
-    tta: Annotated[
-        bool | None,
-        typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
-    ] = None,
+    tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
-    device: Annotated[DeviceName, typer.Option(help="Where the networks run.")] = DeviceName.AUTO,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=0.999,
-            help="Call fake from this probability on; replaces the model's threshold and its uncertain band.",
-            show_default="the model's",
-        ),
-    ] = None,
+    device: Device = DeviceName.AUTO,
+    threshold: Threshold = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -107,12 +97,8 @@ def predict(
             show_default="1; all cores with ray",
         ),
     ] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="This machine's processes, or a Ray cluster.")] = (
-        EngineChoice.LOCAL
-    ),
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one is started")
-    ] = None,
+    engine: WorkEngine = EngineChoice.LOCAL,
+    address: Address = None,
     time_limit: Annotated[
         float | None,
         typer.Option(

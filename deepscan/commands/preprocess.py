@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepscan.commands.options import Address, WorkEngine
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -58,6 +59,9 @@ def preprocess(
     ] = None,
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames sampled evenly from every video.")] = 32,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the crops in pixels.")] = 224,
+    margin: Annotated[
+        float, typer.Option(min=-0.5, max=2, help="Of the crops: side = the face box's longer side x (1 + margin).")
+    ] = -0.15,
     image: Annotated[ImageName, typer.Option(help="How crops are kept: JPEG at quality 95, or without loss.")] = (
         ImageName.JPEG
     ),
@@ -68,12 +72,8 @@ def preprocess(
         bool, typer.Option("--reuse-boxes", help="Cut fakes at the boxes of their originals: no second detection.")
     ] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="cores")] = None,
-    engine: Annotated[EngineChoice, typer.Option(help="This machine's processes, or a Ray cluster.")] = (
-        EngineChoice.LOCAL
-    ),
-    address: Annotated[
-        str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one is started")
-    ] = None,
+    engine: WorkEngine = EngineChoice.LOCAL,
+    address: Address = None,
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds after which a video is given up as a failure.")
     ] = 600.0,
@@ -119,7 +119,7 @@ def preprocess(
         elif root is not None:
             settings = StoreSettings(
                 frames=frames,
-                crop=CropSettings(size_px=size),
+                crop=CropSettings(size_px=size, margin=margin),
                 image=image.value,
                 boxes="original" if reuse_boxes else "own",
             )

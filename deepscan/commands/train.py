@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deepscan.commands.options import Cache, PrepareJobs
 from deepscan.commands.terminal import EXIT_INTERRUPTED, fail, fail_with, shows_progress
 
 if TYPE_CHECKING:
@@ -39,12 +40,8 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Processes on this machine; with GPUs, how many.")] = 1,
     num_nodes: Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; start the command on each.")] = 1,
     accelerator: Annotated[AcceleratorName, typer.Option(help="What to train on.")] = AcceleratorName.AUTO,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", "-j", min=1, help="Processes that preprocess what is no store.")
-    ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(file_okay=False, help="For stores of what is none.", show_default=".deepscan-cache")
-    ] = None,
+    jobs: PrepareJobs = None,
+    cache: Cache = None,
 ) -> None:
     """Train a detector: the folder of the run is one, `deepscan predict --model runs/NAME`.
 
