@@ -169,8 +169,8 @@ def test_the_originals_content_is_in_the_address_of_its_fakes():
 
 
 def test_ones_own_boxes_go_without_saying():
-    """The address of files from before there was a choice."""
-    settings = PNG.model_dump(mode="json", exclude={"boxes"})
+    """Switching the reuse of boxes on does not redo the reals."""
+    settings = PNG.model_dump(mode="json", exclude={"boxes": True, "face": {"batch_frames"}})
     facts = {"schema": "deepscan.store/1", "revision": 1, "settings": settings}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     assert recipe(PNG) == hashlib.sha256(text.encode()).hexdigest()
@@ -385,3 +385,10 @@ def test_a_disk_that_fills_up(tmp_path):
     assert ran.stderr.startswith("full: "), ran.stderr
     assert "the disk is full. Make room" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
+
+
+def test_what_only_decides_memory_is_not_in_the_address():
+    more = JPEG.model_copy(update={"face": JPEG.face.model_copy(update={"batch_frames": 7})})
+    other = JPEG.model_copy(update={"face": JPEG.face.model_copy(update={"detector_min_px": 31})})
+    assert store_key(ITEM, SHA, more) == store_key(ITEM, SHA, JPEG)
+    assert store_key(ITEM, SHA, other) != store_key(ITEM, SHA, JPEG)
