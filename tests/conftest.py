@@ -29,12 +29,16 @@ class _Collector(logging.Handler):
 
 @pytest.fixture(autouse=True)
 def no_error_logged() -> Iterator[None]:
-    """Fails a test during which `deepscan` logs at ERROR: what it says on purpose, it raises."""
+    """Fails a test during which `deepscan` logs at ERROR: what it says on purpose, it raises.
+
+    A command sets the logger up for its own stderr; the next test must not write into that.
+    """
     logger = logging.getLogger("deepscan")
+    before = list(logger.handlers), logger.level, logger.propagate
     collector = _Collector()
     logger.addHandler(collector)
     yield
-    logger.removeHandler(collector)
+    logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
     assert not collector.messages, f"logged at ERROR: {collector.messages}"
 
 

@@ -125,6 +125,7 @@ def test_a_visible_artefact_is_learned(tmp_path):
     assert learned(samples, tmp_path) > 0.95
 
 
+@pytest.mark.slow
 def test_shuffled_labels_teach_nothing(tmp_path):
     """What is measured on held-out groups is not what was seen in training."""
     labels = np.random.default_rng(3).integers(0, 2, 160).astype(bool)
@@ -132,6 +133,7 @@ def test_shuffled_labels_teach_nothing(tmp_path):
     assert abs(learned(samples, tmp_path) - 0.5) <= 0.1
 
 
+@pytest.mark.slow
 def test_time_matters(tmp_path):
     """Frames that are each uninformative, in an order that is not: an LSTM learns it, a mean cannot."""
     samples = read_samples(order_store(tmp_path / "store"))
