@@ -1,4 +1,4 @@
-"""What only the engine of Ray does. One test without the mark slow starts a cluster and does what matters most."""
+"""What only the engine of Ray does. Whatever starts a cluster is slow."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def test_a_function_that_nodes_cannot_import_is_refused(monkeypatch):
 
 
 @needs_ray
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_gives_the_results_of_local_workers():
     tasks = [1, "exception", "kill", "exit 0", "hang", "unpicklable", *range(2, 6)]
     with create_engine("local", jobs=2, time_limit_s=1.0) as engine:
