@@ -36,7 +36,7 @@ class FaceSettings(Settings):
     detector_min_px: int = Field(20, ge=12)
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     min_confidence: float = Field(0.90, ge=0, le=1)
-    batch_frames: int = Field(2, ge=1)
+    batch_frames: int = Field(1, ge=1)
 
 
 class TrackSettings(Settings):

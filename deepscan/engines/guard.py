@@ -36,7 +36,7 @@ R = TypeVar("R")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 # glibc keeps what large arrays leave behind; given back at once, a worker's peak is some 60 MB lower. OpenMP threads
 # that wait without spinning leave the core to the other workers. What the user has set counts.
-_MEMORY_VARIABLES = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "524288", "MALLOC_TRIM_THRESHOLD_": "524288"}
+_MEMORY_VARIABLES = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _WAIT_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 _WATCH_S = 0.2  # between two looks at a worker that runs a task
 _GRACE_S = 1.0  # in which pebble is to report a death; it misses some
