@@ -112,6 +112,14 @@ def crop_square(image: RgbImage, square: Square, size_px: int) -> RgbImage:
     return crop
 
 
+def resized(crops: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
+    """Crops ``uint8 [T, S, S, 3]`` as ``[T, size_px, size_px, 3]``: averaged down, or interpolated up."""
+    if crops.shape[1] == size_px:
+        return crops
+    how = cv2.INTER_AREA if crops.shape[1] > size_px else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=how) for crop in crops])
+
+
 def brightness(crop: RgbImage) -> float:
     """Mean luma (BT.601) of an RGB image, in [0, 255]."""
     red, green, blue, _ = cv2.mean(crop)

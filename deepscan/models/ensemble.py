@@ -25,12 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, DeepscanError, ModelError, OutputError
+from deepscan.extract.crops import resized
 from deepscan.files import write_atomically
 from deepscan.models.checkpoint import (
     CARD_FILE,
@@ -268,14 +268,6 @@ def count_parameters(network: DetectorNetwork | Ensemble) -> int:
     if isinstance(network, Ensemble):
         return sum(count_parameters(member.network) for member in network.members)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def resized(crops: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Crops ``uint8 [T, S, S, 3]`` as ``[T, size_px, size_px, 3]``: averaged down, or interpolated up."""
-    if crops.shape[1] == size_px:
-        return crops
-    how = cv2.INTER_AREA if crops.shape[1] > size_px else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=how) for crop in crops])
 
 
 def rule_text(crop: CropSettings) -> str:

@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError
-from deepscan.extract.crops import face_square
+from deepscan.extract.crops import face_square, resized
 from deepscan.extract.datasets.base import FAKE, REAL
 from deepscan.extract.manifest import ManifestRow, read_manifest
 from deepscan.extract.store import STORE_FOLDER, StoredTrack, StoredVideo, read_store
@@ -95,11 +94,7 @@ class Sample:
         Raises:
             StoreError: the store's file has changed or is damaged.
         """
-        crops = self.track.crops(indices)
-        if crops.shape[1] == size_px:
-            return crops
-        how = cv2.INTER_AREA if crops.shape[1] > size_px else cv2.INTER_LINEAR
-        return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=how) for crop in crops])
+        return resized(self.track.crops(indices), size_px)
 
     def landmarks(self, indices: Sequence[int], size_px: int) -> NDArray[np.float32]:
         """Landmarks ``float32 [k, 5, 2]`` in pixels of crops of ``size_px``."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
 from deepscan.errors import ConfigError, ModelError, OutputError
+from deepscan.extract.crops import resized
 from deepscan.models import ensemble
 from deepscan.models.checkpoint import (
     CARD_FILE,
@@ -29,7 +30,6 @@ from deepscan.models.ensemble import (
     create_scorer,
     load_network,
     members_sha256,
-    resized,
     save_ensemble,
 )
 from deepscan.models.network import DetectorNetwork
