@@ -29,7 +29,7 @@ def two_node_cluster() -> Iterator[str]:
 
     Tasks can import whatever the test can. On a node, ``NODE_VARIABLE`` is one of ``NODES`` in the environment.
     """
-    with importable_on_nodes(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         # Loopback only; read when Ray is imported.
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -37,10 +37,13 @@ def two_node_cluster() -> Iterator[str]:
 
         cluster = Cluster()
         try:
-            for name in NODES:
-                cluster.add_node(
-                    num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False, env_vars={NODE_VARIABLE: name}
-                )
+            # Only while they start: the cluster lasts as long as the test session, and a variable that is
+            # set as long reaches every program another test starts (pip then finds deepscan "installed").
+            with importable_on_nodes():
+                for name in NODES:
+                    cluster.add_node(
+                        num_cpus=1, node_ip_address="127.0.0.1", include_dashboard=False, env_vars={NODE_VARIABLE: name}
+                    )
             yield cluster.address
         finally:
             cluster.shutdown()

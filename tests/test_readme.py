@@ -81,24 +81,27 @@ def test_predict_command_from_a_fresh_copy(tmp_path: Path) -> None:
         timeout=300,
     )
     (wheel,) = tmp_path.glob("deepscan-*.whl")
+    # As in a user's shell: a search path set for this process would show pip another deepscan.
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     venv.create(tmp_path / "venv", with_pip=True)
     binaries = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin")
     python = binaries / ("python.exe" if os.name == "nt" else "python")
-    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], check=True, timeout=300)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", "--no-deps", wheel], env=clean, check=True, timeout=300)
     site = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
         capture_output=True,
         text=True,
+        env=clean,
         check=True,
         timeout=60,
     ).stdout.strip()
     # Dependencies only: this environment's own deepscan, if any, comes after the one under test.
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     command = [binaries / "deepscan", "predict", "data/samples/"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     for sample in ("real.mp4", "self_blended.mp4", "no_face.mp4"):
         assert sample in done.stdout
     where = [python, "-P", "-c", "import deepscan; print(deepscan.__file__)"]
-    loaded = subprocess.run(where, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    loaded = subprocess.run(where, cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=60).stdout
     assert Path(loaded.strip()).is_relative_to(tmp_path)
