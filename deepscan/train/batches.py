@@ -7,10 +7,11 @@ compression tell nothing about the label.
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import cv2
@@ -32,6 +33,9 @@ UNKNOWN = -1.0
 _SAME_LEVELS, _CHANGED_LEVELS = 4.0, 12.0
 # A pair whose edges differ as well does not show the same square of the same moment.
 _MISALIGNED_LEVELS = 9.0
+# Crops are first brought this near to the size that is needed, by area as prediction cuts them; the rest is for zoom.
+_ROOM = 1.15
+_TRIES = 20
 _AHEAD = 4
 
 Crops = NDArray[np.uint8]
@@ -63,6 +67,7 @@ class _Unit:
     crops: Crops
     label: float
     region: Map
+    change: float = math.inf  # grey levels by which a fake differs from its aligned real where it does most
 
 
 class BatchMaker:
@@ -82,8 +87,9 @@ class BatchMaker:
         self.stage: StageSettings = recipe.stages[stage]
         self.size_px = self.stage.size_px or recipe.crop.size_px
         self._by_id = {sample.id: sample for sample in samples.samples}
-        self._reals = _by_dataset(s for s in samples.samples if s.label == REAL)
-        self._fakes = _by_dataset(s for s in samples.samples if s.label == FAKE)
+        self._reals = _by_source(s for s in samples.samples if s.label == REAL)
+        self._fakes = _by_source(s for s in samples.samples if s.label == FAKE)
+        self._methods = {source: _by_method(fakes) for source, fakes in self._fakes.items()}
         if not self._reals:
             raise ConfigError("There is no real face to train on", hint="Check the labels in the manifest.")
         if not self._fakes and not recipe.data.self_blend:
@@ -150,7 +156,7 @@ class BatchMaker:
     def _dataset_shares(self) -> NDArray[np.float64]:
         """How often each dataset is drawn."""
         sizes = np.array([len(self._reals.get(d, ())) + len(self._fakes.get(d, ())) for d in self._datasets], float)
-        wanted = self._recipe.data.source_shares
+        wanted = self._recipe.data.shares
         unknown = sorted(set(wanted) - set(self._datasets))
         if unknown:
             raise ConfigError(
@@ -176,9 +182,13 @@ class BatchMaker:
         if blend and dataset in self._reals:
             real = _any(rng, self._reals[dataset])
             return self._drawn(rng, real, None)
-        fake = self._fake(rng, dataset)
-        partner = self._by_id.get(fake.pair) if fake.pair else None
-        return self._drawn(rng, partner or self._real_near(rng, dataset), fake)
+        for _ in range(_TRIES):
+            fake = self._fake(rng, dataset)
+            partner = self._by_id.get(fake.pair) if fake.pair else None
+            real_unit, fake_unit = self._drawn(rng, partner or self._real_near(rng, dataset), fake)
+            if fake_unit.change >= self._recipe.data.least_change:
+                break
+        return real_unit, fake_unit
 
     def _label(self, rng: np.random.Generator, place: int) -> int:
         """Labels in turn, or as often as the data has them."""
@@ -200,12 +210,10 @@ class BatchMaker:
 
     def _fake(self, rng: np.random.Generator, dataset: str) -> Sample:
         """A fake of a dataset; of its methods each as often as the others, unless the settings say otherwise."""
-        fakes = self._fakes[dataset]
-        if self._recipe.data.balance == "method":
-            methods = sorted({fake.method for fake in fakes})
-            method = str(rng.choice(methods))
-            fakes = [fake for fake in fakes if fake.method == method] if len(methods) > 1 else fakes
-        return _any(rng, fakes)
+        if self._recipe.data.balance != "method":
+            return _any(rng, self._fakes[dataset])
+        methods = self._methods[dataset]
+        return _any(rng, methods[int(rng.integers(len(methods)))])
 
     def _real_near(self, rng: np.random.Generator, dataset: str) -> Sample:
         """A real of the dataset, or of any where it has none."""
@@ -221,6 +229,7 @@ class BatchMaker:
         shared = fake is not None and (fake.pair == real.id)
         places = _window(rng, len(real), length)
         parameters = self._parameters(rng, length, still=len(real) == 1)
+        change = math.inf
         source = real.crops(places, self._source_px(real)) if only != FAKE or fake is None or shared else None
         if fake is None:
             assert source is not None  # noqa: S101 - it is what is blended
@@ -229,21 +238,22 @@ class BatchMaker:
             theirs = places if shared and len(fake) == len(real) else _window(rng, len(fake), length)
             made = fake.crops(theirs, self._source_px(fake))
             aligned = shared and fake.aligned and source is not None and len(source) == len(made)
-            region = _difference(source, made) if aligned and source is not None else _unknown(made)
+            region = _unknown(made)
+            if aligned and source is not None:
+                region, change = _difference(source, made)
         label = 1.0
         if self._recipe.data.mixup and source is not None and source.shape == made.shape:
             label = float(rng.beta(self._recipe.data.mixup, self._recipe.data.mixup))
             made = cv2.addWeighted(made.ravel(), label, source.ravel(), 1 - label, 0).reshape(made.shape)
             region = np.where(region < 0, region, region * np.float32(label))
-        fake_unit = self._finished(made, region, label, parameters)
+        fake_unit = replace(self._finished(made, region, label, parameters), change=change)
         if source is None or only == FAKE:
             return fake_unit, fake_unit
         return self._finished(source, np.zeros(source.shape[:3], np.float32), 0.0, parameters), fake_unit
 
     def _source_px(self, sample: Sample) -> int:
-        """Crops larger than needed are first brought near the size, as prediction does when it cuts them."""
-        kept = sample.crop.size_px
-        return self.size_px if kept > 2 * self.size_px else kept
+        """Side that a sample's crops are augmented at."""
+        return min(sample.crop.size_px, round(self.size_px * _ROOM))
 
     def _parameters(self, rng: np.random.Generator, length: int, *, still: bool) -> list[AugmentParameters]:
         """Of each frame: a still is moved as a camera would, a clip moves by itself."""
@@ -299,11 +309,18 @@ class BatchMaker:
         )
 
 
-def _by_dataset(samples: Iterator[Sample]) -> dict[str, list[Sample]]:
+def _by_source(samples: Iterator[Sample]) -> dict[str, list[Sample]]:
     found: dict[str, list[Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.dataset, []).append(sample)
+        found.setdefault(sample.source, []).append(sample)
     return found
+
+
+def _by_method(fakes: Sequence[Sample]) -> list[list[Sample]]:
+    found: dict[str, list[Sample]] = {}
+    for fake in fakes:
+        found.setdefault(fake.method, []).append(fake)
+    return [found[method] for method in sorted(found)]
 
 
 def _any(rng: np.random.Generator, samples: Sequence[Sample]) -> Sample:
@@ -322,9 +339,10 @@ def _unknown(crops: Crops) -> Map:
     return np.full(crops.shape[:3], UNKNOWN, np.float32)
 
 
-def _difference(real: Crops, fake: Crops) -> Map:
-    """Where a fake differs from its aligned real, ``[T, S, S]`` in [0, 1]; unknown where they do not show the same."""
-    maps = []
+def _difference(real: Crops, fake: Crops) -> tuple[Map, float]:
+    """Where a fake differs from its aligned real, ``[T, S, S]`` in [0, 1], unknown where they do not show the same; and
+    by how many grey levels it does at most, infinite where that is unknown."""
+    maps, largest = [], 0.0
     for one, other in zip(real, fake, strict=True):
         levels = cv2.absdiff(one, other).mean(axis=-1, dtype=np.float32)
         window = max(3, one.shape[0] // 20) | 1
@@ -335,6 +353,8 @@ def _difference(real: Crops, fake: Crops) -> Map:
         )
         if float(np.median(border)) >= _MISALIGNED_LEVELS:
             maps.append(np.full(smooth.shape, UNKNOWN, np.float32))
+            largest = math.inf
         else:
+            largest = max(largest, float(smooth.max()))
             maps.append(np.clip((smooth - _SAME_LEVELS) / (_CHANGED_LEVELS - _SAME_LEVELS), 0, 1))
-    return np.stack(maps)
+    return np.stack(maps), largest

@@ -110,7 +110,7 @@ def _fit(
     frames: list[tuple[float, int, str, str]] = []
     for people in score_samples(scorer.score, card.crop.size_px, samples):
         for sample, score in zip(people.judged, people.scores, strict=True):
-            facts = sample.label, f"{sample.dataset}/{sample.group}", sample.dataset
+            facts = sample.label, f"{sample.dataset}/{sample.group}", sample.source
             videos.append((score.video_logit, *facts))
             frames += [(float(logit), *facts) for logit in score.frame_logits]
     logits, labels, groups, sources = zip(*videos, strict=True)
@@ -158,7 +158,7 @@ def _halved(val: SampleSet) -> Halves:
 
 def _data(train: SampleSet) -> list[dict[str, str]]:
     """For the card: what it was trained on."""
-    counts = Counter((sample.dataset, sample.label) for sample in train.samples)
+    counts = Counter((sample.source, sample.label) for sample in train.samples)
     return [
         {"name": name, "use": f"training: {counts[name, 0]} real and {counts[name, 1]} fake people"}
         for name in sorted({name for name, _ in counts})

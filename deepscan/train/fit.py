@@ -169,7 +169,8 @@ def _run_stage(
     maker = BatchMaker(train, recipe, index)
     per_epoch = batches_per_epoch(stage, len(train), machine.devices * machine.num_nodes)
     n_updates = stage.epochs * -(-per_epoch // stage.accumulate)
-    module = DetectorModule(recipe, index, network, n_updates)
+    # As the crops come: on CPUs convolutions are otherwise reordered at every layer.
+    module = DetectorModule(recipe, index, network, n_updates).to(memory_format=torch.channels_last)
     with _quiet():
         trainer = _fit(recipe, stage, module, maker, per_epoch, val, folder, machine)
     if trainer.is_global_zero:

@@ -130,7 +130,9 @@ class DetectorModule(L.LightningModule):
         rate = stage.learning_rate
         optimizer: torch.optim.Optimizer
         if stage.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(groups, lr=rate)
+            # In one pass over the weights; on GPUs it would forbid clipping in half precision.
+            fused = all(parameter.device.type == "cpu" for parameter in rest)
+            optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
         elif stage.optimizer == "adam":
             optimizer = torch.optim.Adam(groups, lr=rate)
         elif stage.optimizer == "rmsprop":

@@ -6,10 +6,12 @@ kept: a second evaluation decodes nothing, and one that was interrupted goes on 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,11 @@ from deepscan.config import CropSettings, PredictSettings
 from deepscan.errors import ConfigError
 from deepscan.extract.store import StoreSettings, recipe
 from deepscan.models.ensemble import rule_text
+from deepscan.train.recipe import SourceSettings
 from deepscan.train.samples import SampleSet, read_samples
 
 if TYPE_CHECKING:
-    from deepscan.extract.datasets import Split
+    from deepscan.extract.datasets import Corpus, CorpusItem, Split
     from deepscan.extract.preprocess import Progress
 
 log = logging.getLogger(__name__)
@@ -96,9 +99,7 @@ def prepare(corpus: Path, folder: Path, settings: StoreSettings, split: Split | 
     Raises:
         As :func:`open_data`.
     """
-    from deepscan.engines import create_engine
     from deepscan.extract.datasets import read_corpus
-    from deepscan.extract.preprocess import preprocess
     from deepscan.extract.splits import assign_splits, check_groups
 
     found = read_corpus(corpus)
@@ -110,6 +111,71 @@ def prepare(corpus: Path, folder: Path, settings: StoreSettings, split: Split | 
         items = [item for item in items if split in (None, item.split)]
         if not items:
             raise ConfigError(f"{corpus} has nothing in split {split!r}", hint="Leave --split out to take everything.")
+    _preprocess(corpus, found, items, folder, settings, how)
+
+
+def open_sources(
+    root: Path,
+    sources: Sequence[SourceSettings],
+    crop: CropSettings,
+    predict: PredictSettings,
+    preparation: Preparation | None = None,
+) -> SampleSet:
+    """The samples of a recipe's own list of corpora, preprocessed into the cache where they are not there yet.
+
+    Args:
+        root: the folder that the paths of the list are in.
+        sources: the list.
+        crop: the crop rule that is needed; crops are kept as large as ``deepscan preprocess`` does, or larger.
+        predict: frames a video, and how faces are found and followed.
+        preparation: cache and processes.
+
+    Raises:
+        ConfigError: a path is not inside the folder, or there is no sample.
+        DeepscanError: a corpus cannot be read, or the cache not be written.
+        KeyboardInterrupt: preprocessing was interrupted; what is done stays done.
+    """
+    from deepscan.extract.datasets import read_corpus
+    from deepscan.extract.splits import assign_splits
+
+    how, usual = preparation or Preparation(), StoreSettings()
+    found = []
+    for source in sources:
+        corpus = root / source.path
+        if not corpus.resolve().is_relative_to(root.resolve()):
+            raise ConfigError(f"data.sources: {source.path} is not inside {root}", hint="Give paths below --data.")
+        settings = StoreSettings(
+            frames=predict.frames,
+            face=predict.face,
+            track=predict.track,
+            crop=crop.model_copy(update={"size_px": max(crop.size_px, usual.crop.size_px)}),
+            boxes="original" if source.reuse_boxes else "own",
+        )
+        content = read_corpus(corpus)
+        items = [_grouped(item, source.group) for item in content.items]
+        items = assign_splits(items, source.val, source.test)
+        told = hashlib.sha256(f"{corpus.resolve()}\0{source.group}".encode("utf-8", "surrogatepass"))
+        name = f"{settings.frames}x{settings.crop.size_px}px-{recipe(settings)[:8]}"
+        folder = how.cache / name / f"{source.name}-{told.hexdigest()[:12]}"
+        _preprocess(corpus, content, items, folder, settings, how)
+        samples = read_samples(folder)
+        named = tuple(replace(sample, source=source.name) for sample in samples.samples)
+        found.append(replace(samples, samples=named))
+    return pool(found)
+
+
+def _grouped(item: CorpusItem, pattern: str | None) -> CorpusItem:
+    """An item in the group that the pattern finds."""
+    match = re.search(pattern, item.video_id) if pattern else None
+    return replace(item, group=match.group()) if match else item
+
+
+def _preprocess(
+    corpus: Path, found: Corpus, items: Sequence[CorpusItem], folder: Path, settings: StoreSettings, how: Preparation
+) -> None:
+    from deepscan.engines import create_engine
+    from deepscan.extract.preprocess import preprocess
+
     for reason, count in Counter(problem.reason for problem in found.problems).most_common():
         first = next(problem for problem in found.problems if problem.reason == reason)
         log.warning("%s: %d x %s, first: %s", corpus, count, reason, first.message)

@@ -7,12 +7,13 @@ the next goes on with its weights. Unknown keys are refused with the nearest kno
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from deepscan.config import CropSettings, ModelSettings, Settings
 from deepscan.errors import ConfigError
@@ -22,21 +23,57 @@ Schedule = Literal["cosine", "constant", "step", "plateau"]
 Precision = Literal["auto", "32", "bf16", "16"]
 
 
+class SourceSettings(Settings):
+    """One corpus of several that a recipe is trained on.
+
+    Attributes:
+        name: that its samples are counted and drawn under.
+        path: of the corpus, below the folder that ``--data`` gives.
+        share: how often its samples are drawn; those without one share the rest by size.
+        group: regular expression; what it finds first in a video's id is its group (``speaker\\d+``), and a video that
+            it does not fit keeps its own. None leaves the corpus' groups.
+        val, test: shares of the groups for these splits where the corpus has none of its own.
+        reuse_boxes: cut fakes at the boxes of their originals.
+    """
+
+    name: str = Field(pattern=r"[A-Za-z0-9_-]+")
+    path: str
+    share: float | None = Field(None, ge=0, le=1)
+    group: str | None = None
+    val: float = Field(0.1, ge=0, lt=1)
+    test: float = Field(0.1, ge=0, lt=1)
+    reuse_boxes: bool = False
+
+    @field_validator("group")
+    @classmethod
+    def _is_pattern(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except re.error as error:
+            raise ValueError(f"{group!r} is no regular expression: {error}") from error
+        return group
+
+
 class DataSettings(Settings):
     """What batches are made of.
 
     Attributes:
+        sources: the corpora below the folder that ``--data`` gives; empty takes what ``--data`` names.
         pairs: a real and a fake made from it in one batch, cut and augmented alike, where there are such.
         self_blend: share of the fakes that are blended from a real of the batch instead of taken from the data; 1
             trains on reals alone.
         simulate_motion: turn a still into a sequence by moving and re-coding it.
         mixup: strength of the mixup of a real with its aligned fake (parameter of the Beta distribution); 0 for none.
         balance: what is drawn equally often: labels, and within a label methods or sources.
-        source_shares: how often samples of a dataset are drawn, by its name; those not named share the rest by size.
+        source_shares: how often samples of a source (a dataset, or one of ``sources``) are drawn, by its name; those
+            not named share the rest by size.
         workers: processes that make batches; 0 makes them in the training process.
         motion_jitter: whether self-blended sequences vary from frame to frame, as a frame-wise swap does.
+        least_change: an aligned fake that nowhere differs from its real by so many grey levels (smoothed) is no fake to
+            look at, whatever its label (its sound was changed, or another person); such pairs are drawn again.
     """
 
+    sources: tuple[SourceSettings, ...] = ()
     pairs: bool = True
     self_blend: float = Field(0.0, ge=0, le=1)
     simulate_motion: bool = True
@@ -45,6 +82,20 @@ class DataSettings(Settings):
     source_shares: dict[str, float] = Field(default_factory=dict)
     workers: int = Field(0, ge=0, le=64)
     motion_jitter: bool = True
+    least_change: float = Field(0.0, ge=0, le=255)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How often samples of a dataset are drawn, where that is given."""
+        named = {source.name: source.share for source in self.sources if source.share is not None}
+        return {**named, **self.source_shares}
+
+    @model_validator(mode="after")
+    def _sources_differ(self) -> Self:
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError(f"sources need different names, not {', '.join(names)}")
+        return self
 
 
 class AugmentSettings(Settings):

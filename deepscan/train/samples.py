@@ -69,6 +69,7 @@ class Sample:
         pair: id of the real that this fake was made from, seen at the same times; None if there is none.
         aligned: whether both were cut at the same boxes, so that their pixels can be compared.
         facts: for tables.
+        source: what it is counted and drawn under: the dataset, unless a recipe names its sources.
     """
 
     id: str
@@ -84,6 +85,7 @@ class Sample:
     facts: SampleFacts
     pair: str | None = None
     aligned: bool = False
+    source: str = ""
 
     def __len__(self) -> int:
         return len(self.track)
@@ -237,6 +239,7 @@ def _sample(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> Sample
         crop=stored.settings.crop,
         frame_shape=(stored.video.height_px, stored.video.width_px),
         facts=facts,
+        source=row.dataset,
     )
 
 

@@ -188,3 +188,27 @@ def test_no_thread_is_left(made):
     next(batches)
     batches.close()
     assert threading.active_count() == before
+
+
+def test_fakes_that_change_nothing_are_drawn_again(tmp_path):
+    """Half of the fakes equal their reals: with a least change they are not taken for fakes."""
+    unchanged = iter([True, False] * 20)
+    store = pairs_store(tmp_path, n=20, split="train", artefact=lambda crop: crop if next(unchanged) else stripes(crop))
+    samples = read_samples(store)
+
+    def changed(least):
+        made = [maker(samples, {"batch_size": 20}, {"least_change": least}).make(step) for step in range(3)]
+        return [bool((b.crops[i] != b.crops[i - 1]).any()) for b in made for i in range(1, 20, 2)]
+
+    assert 0 < sum(changed(0)) < 30
+    assert all(changed(8))
+
+
+def test_crops_are_brought_near_the_size_by_area(tmp_path):
+    """A chequered face of twice the size comes out grey, as prediction would cut it, and not as every second pixel."""
+    y, x = np.mgrid[0:64, 0:64]
+    board = np.repeat(((x + y) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+    store = pairs_store(tmp_path, n=4, split="train", size_px=64, artefact=lambda crop: board)
+    stage = {"batch_size": 4, "size_px": 28}
+    fakes = maker(read_samples(store), stage).make(0).crops[1::2].numpy()
+    assert np.abs(fakes.astype(int) - 128).mean() < 20

@@ -17,7 +17,8 @@ from deepscan.extract.datasets import read_corpus
 from deepscan.extract.splits import assign_splits
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import evaluate
-from deepscan.train.prepared import Preparation, open_data, pool, widest_like
+from deepscan.train.prepared import Preparation, open_data, open_sources, pool, widest_like
+from deepscan.train.recipe import SourceSettings, parse_recipe
 
 CROP = CropSettings(size_px=48, margin=0.1)
 QUICK = PredictSettings(frames=3, tta=False)
@@ -184,3 +185,67 @@ def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip):
         assert video.probability == pytest.approx(predicted.probability, abs=0.03)
         frames = [frame.probability for frame in predicted.tracks[0].frames]
         assert video.frames == pytest.approx(frames, abs=0.05)
+
+
+def face_tar(path, portrait, names):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = cv2.imencode(".jpg", portrait)[1].tobytes()
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+
+
+def sources(*plain):
+    return parse_recipe({"data": {"sources": list(plain)}}).data.sources
+
+
+def test_a_recipes_own_sources(tmp_path, engine, portrait):
+    root = tmp_path / "all"
+    face_tar(root / "real_faces" / "adults.tar", portrait, [f"anna_{i}.jpg" for i in range(4)] + ["ben_1.jpg"])
+    face_tar(root / "real_faces" / "other.tar", portrait, ["cleo.jpg"])
+    listed = sources(
+        {"name": "grown", "path": "real_faces/adults.tar", "group": r"anna|be\w", "test": 0.5, "val": 0.0},
+        {"name": "rest", "path": "real_faces/other.tar", "share": 0.25},
+    )
+    how = Preparation(cache=tmp_path / "cache")
+    samples = open_sources(root, listed, CROP, QUICK, how)
+    assert {(sample.source, sample.group) for sample in samples.samples} == {
+        ("grown", "anna"), ("grown", "ben"), ("rest", "other/cleo"),
+    }  # fmt: skip
+    splits = {sample.group: set() for sample in samples.samples}
+    for sample in samples.samples:
+        splits[sample.group].add(sample.split)
+    assert all(len(split) == 1 for split in splits.values())
+    assert {sample.crop.size_px for sample in samples.samples} == {224}  # room for recipes with larger crops
+    assert len(engine.done) == 6
+    again = open_sources(root, listed, CROP, QUICK, how)
+    assert [sample.id for sample in again.samples] == [sample.id for sample in samples.samples]
+    assert len(engine.done) == 6
+
+
+def test_fakes_of_a_source_are_cut_at_the_boxes_of_their_originals(tmp_path, engine, face_clip):
+    root = tmp_path / "all"
+    labelled(root / "mine", face_clip)
+    lines = ["path,label,original", "mine/real/clip.mp4,real,", "mine/fake/clip.mp4,fake,mine/real/clip.mp4", ""]
+    (root / "mine.csv").write_text("\n".join(lines), encoding="utf-8")
+    pairs = {}
+    for reuse in (False, True):
+        (source,) = sources({"name": "mine", "path": "mine.csv", "reuse_boxes": reuse, "val": 0.0, "test": 0.0})
+        found = open_sources(root, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+        pairs[reuse] = [sample.aligned for sample in found.samples if sample.label]
+    assert pairs == {False: [False], True: [True]}
+
+
+@pytest.mark.parametrize("path", ["../elsewhere", "/etc"])
+def test_sources_stay_below_the_folder(tmp_path, engine, path):
+    with pytest.raises(ConfigError, match="is not inside"):
+        open_sources(tmp_path, [SourceSettings(name="a", path=path)], CROP, QUICK)
+
+
+def test_impossible_sources_are_refused():
+    with pytest.raises(ConfigError, match="no regular expression"):
+        sources({"name": "a", "path": "a", "group": "("})
+    with pytest.raises(ConfigError, match="different names"):
+        sources({"name": "a", "path": "a"}, {"name": "a", "path": "b"})

@@ -7,8 +7,8 @@ Three forms, told apart by the columns of the table:
    crop of that video.
 2. ``file,shard,label,group,split[,...]``: one row an image in the tar ``shard``. **group** and **split**: those
    columns; an image without a group stands alone. **original**: the real of the fake's group, where it is the only one.
-3. No table: tars whose own name, or else whose folder's name, has the word ``real`` or ``fake`` in it
-   (``real_faces/*.tar``). **group**: the image itself.
+3. No table: a tar, or a folder of tars, whose own name, or else whose folder's name, has the word ``real`` or ``fake``
+   in it (``real_faces/*.tar``). **group**: the image itself.
 
 **method** is not told by any. An item of a tar has the tar as ``path`` and the name inside as ``member``; nothing is
 unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
@@ -59,7 +59,7 @@ class FaceCrops:
     def matches(self, root: Path) -> bool:
         if _tables(root, _CROPS_COLUMNS) or _tables(root, _TAR_COLUMNS):
             return True
-        return any(_label_in_names(tar) is not None for tar in files_in(root, ".tar"))
+        return any(_label_in_names(tar) is not None for tar in _tars(root))
 
     def read(self, root: Path) -> Corpus:
         border = Root(root if root.is_dir() else root.parent)
@@ -78,9 +78,14 @@ class FaceCrops:
                 items += _listed_tars(border, table, problems)
         originals |= _only_reals(item for item in items if item.member is not None)
         if not crops and not tars:
-            for tar in files_in(root, ".tar"):
+            for tar in _tars(root):
                 items += _plain_tar(border, tar, problems)
         return finish(self, root, items, problems, originals)
+
+
+def _tars(root: Path) -> list[Path]:
+    """The tars of a folder, or the one that is given."""
+    return [root] if root.is_file() and root.suffix.lower() == ".tar" else files_in(root, ".tar")
 
 
 def _tables(root: Path, columns: set[str]) -> list[Path]:
