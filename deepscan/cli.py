@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from deepscan import __version__
+from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
@@ -60,6 +61,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(ensemble)
+app.command()(card)
 
 
 @app.command()

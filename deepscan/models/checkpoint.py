@@ -81,6 +81,7 @@ class Card(Settings):
         training: how it was trained, in plain words and figures.
         data: what it was trained on, with the terms of each source.
         metrics: measured figures by name; each name says the data and split.
+        evaluations: what :func:`deepscan.train.cardfigures.condensed` keeps of them.
         limits: known failures, and what it must not be used for.
     """
 
@@ -95,6 +96,7 @@ class Card(Settings):
     training: dict[str, Any] = Field(default_factory=dict)
     data: list[dict[str, str]] = Field(default_factory=list)
     metrics: dict[str, Metric] = Field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = Field(default_factory=list)
     limits: list[str] = Field(default_factory=list)
 
 

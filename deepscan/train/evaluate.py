@@ -62,6 +62,7 @@ class ScoredVideo:
             could be judged.
         height_px: of the video.
         compression: where the corpus tells it.
+        source: what the tables count it under: the dataset, unless a recipe named its sources.
     """
 
     video_id: str
@@ -79,6 +80,7 @@ class ScoredVideo:
     luma: float
     height_px: int
     compression: str | None
+    source: str
 
     @property
     def group_name(self) -> str:
@@ -292,7 +294,8 @@ def model_to_dict(model: ModelInfo) -> dict[str, Any]:
 
 def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
     first = people.samples[0]
-    facts = {name: getattr(first, name) for name in ("video_id", "dataset", "label", "method", "group", "split")}
+    names = ("video_id", "dataset", "source", "label", "method", "group", "split")
+    facts = {name: getattr(first, name) for name in names}
     facts |= {"height_px": first.facts.height_px, "compression": first.facts.compression, "people": len(people.judged)}
     if not people.judged:
         return ScoredVideo(
@@ -352,7 +355,7 @@ def _columns(blank: Evaluation) -> ScoredInputs:
         probabilities=probabilities,
         groups=_numbers(video.group_name for video in videos),
         not_applicable=np.isnan(probabilities),
-        dataset=[printable(video.dataset) for video in videos],
+        dataset=[printable(video.source) for video in videos],
         method=[printable(video.method) for video in videos],
         face_px=[video.face_px for video in videos],
         quality=[video.quality for video in videos],

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from deepscan.config import PredictSettings
+from deepscan.extract.datasets.base import SPLITS
 from deepscan.files import write_atomically
 from deepscan.models.checkpoint import Calibration, DetectorCard, Metric, save_detector
 from deepscan.models.network import DetectorNetwork
@@ -25,7 +26,8 @@ from deepscan.models.registry import backbone_spec
 from deepscan.models.scorer import TorchScorer
 from deepscan.pipeline import Detector
 from deepscan.train.calibrate import fit_calibration
-from deepscan.train.evaluate import evaluate
+from deepscan.train.cardfigures import condensed
+from deepscan.train.evaluate import Evaluation, evaluate
 from deepscan.train.metrics import card_metrics
 from deepscan.train.recipe import Recipe
 from deepscan.train.samples import SampleSet
@@ -38,6 +40,11 @@ EVALUATION_FILE = "evaluation-{split}.json"
 _ENOUGH_GROUPS = 40
 _TOLD = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
 _RESAMPLES = 1000
+_LIMITS = (
+    "Figures hold for data like that which it was measured on; other makers of fakes may pass unseen.",
+    "It judges the picture of faces only: not sound, not bodies, not the scene, not whether a caption is true.",
+    "Not for decisions about people without other evidence.",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +86,12 @@ def finish_detector(
         std=spec.std,
         weights_sha256="",
         training={"recipe": recipe.model_dump(mode="json"), "samples": len(train), **(training or {})},
-        data=_data(train),
-        limits=["Figures hold for data like that which it was measured on; other makers of fakes may pass unseen."],
+        data=_data(recipe, samples),
+        limits=[*_LIMITS, *recipe.limits],
     )
+    if recipe.half:
+        # What is measured is what is kept.
+        network = network.half().float()
     halves = _halved(val)
     if len({sample.label for sample in halves.fit.samples}) == 2:
         fitted, notes = _fit(recipe, network, card, halves.fit)
@@ -94,12 +104,21 @@ def finish_detector(
     for note in notes:
         log.warning("%s", note)
     card = card.model_copy(update={"calibration": fitted, "training": {**card.training, "calibration_notes": notes}})
-    card = save_detector(folder, network, card)
+    card = save_detector(folder, network, card, half=recipe.half)
     metrics: dict[str, Metric] = {}
-    for name, part in (("val", halves.measure), ("test", samples.where(lambda sample: sample.split == "test"))):
+    kept = []
+    val_part = "val" if halves.same else "half of val that calibration did not see"
+    for name, told, part in (
+        ("val", val_part, halves.measure),
+        ("test", "test", samples.where(lambda sample: sample.split == "test")),
+    ):
         if part.samples:
-            metrics |= _measured(network, card, part, name, folder)
-    return save_detector(folder, network, card.model_copy(update={"metrics": metrics}))
+            evaluation = _measured(network, card, part, name, folder)
+            metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _TOLD)
+            kept.append(condensed(evaluation, told))
+    return save_detector(
+        folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
+    )
 
 
 def _fit(
@@ -130,15 +149,13 @@ def _fit(
     return fitted.calibration, list(fitted.warnings)
 
 
-def _measured(
-    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path
-) -> dict[str, Metric]:
-    """Figures of a split for the card; all of them are beside it as JSON."""
-    names = sorted({sample.dataset for sample in samples.samples})
+def _measured(network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path) -> Evaluation:
+    """A split, evaluated; the whole of it is kept beside the card as JSON."""
+    names = sorted({sample.source for sample in samples.samples})
     evaluation = evaluate(Detector(network, card), samples, data=names, split=split, resamples=_RESAMPLES)
     text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
     write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
-    return card_metrics(evaluation.video, f"{', '.join(names)} {split}", _TOLD)
+    return evaluation
 
 
 def _halved(val: SampleSet) -> Halves:
@@ -156,10 +173,22 @@ def _halved(val: SampleSet) -> Halves:
     )
 
 
-def _data(train: SampleSet) -> list[dict[str, str]]:
-    """For the card: what it was trained on."""
-    counts = Counter((sample.source, sample.label) for sample in train.samples)
-    return [
-        {"name": name, "use": f"training: {counts[name, 0]} real and {counts[name, 1]} fake people"}
-        for name in sorted({name for name, _ in counts})
-    ]
+def _data(recipe: Recipe, samples: SampleSet) -> list[dict[str, str]]:
+    """For the card: what it was trained and measured on, and under which terms."""
+    told = {source.name: source for source in recipe.data.sources}
+    counts = Counter((sample.source, str(sample.split or "none"), sample.label) for sample in samples.samples)
+    rows = []
+    for name in sorted({sample.source for sample in samples.samples}):
+        parts = [
+            f"{split}: {counts[name, split, 0]} real, {counts[name, split, 1]} fake"
+            for split in (*SPLITS, "none")
+            if counts[name, split, 0] + counts[name, split, 1]
+        ]
+        row = {"name": name, "use": "; ".join(parts)}
+        if (source := told.get(name)) is not None:
+            held = sorted({s.group for s in samples.samples if s.source == name and s.split == "test"})
+            if source.group and held:
+                row["held_out"] = ", ".join(held)
+            row |= {key: text for key, text in (("about", source.about), ("terms", source.terms)) if text}
+        rows.append(row)
+    return rows

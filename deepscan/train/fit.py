@@ -34,12 +34,13 @@ from deepscan.errors import ConfigError, ModelError
 from deepscan.files import temporary_beside, write_atomically
 from deepscan.models.checkpoint import load_backbone_weights, load_detector_network, resolve_detector
 from deepscan.models.network import DetectorNetwork
+from deepscan.runtimes.processor import cpu_has_bf16
 from deepscan.train.batches import BatchMaker
 from deepscan.train.curves import EPOCHS_FILE, EpochTable
 from deepscan.train.groups import write_groups
 from deepscan.train.loader import TrainLoader, ValidationLoader
 from deepscan.train.module import DetectorModule
-from deepscan.train.recipe import Recipe, StageSettings, dump_recipe
+from deepscan.train.recipe import Recipe, StageSettings, dump_recipe, load_recipe
 from deepscan.train.samples import SampleSet
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def pick_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed", "16-mixed
         and torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         return "bf16-mixed"
-    if recipe.precision == "auto" and not torch.cuda.is_available() and _cpu_has_bf16():
+    if recipe.precision == "auto" and not torch.cuda.is_available() and cpu_has_bf16():
         return "bf16-mixed"
     return "32-true"
 
@@ -268,15 +269,43 @@ def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
             raise ConfigError(
                 f"{run} holds a run already", hint="Add --resume to go on with it, or give another --out."
             )
-        if file.read_text(encoding="utf-8") != text:
+        if file.read_text(encoding="utf-8") == text:
+            return
+        if (changed := _changed_too_late(load_recipe(file), recipe, run)) is not None:
             raise ConfigError(
                 f"{run} holds a run of another recipe",
-                "its recipe.yaml differs from what is asked now",
+                f"{changed} differs from its recipe.yaml, and has been used already",
                 "Resume with the same --config and --set, or give another --out.",
             )
+        log.info("%s goes on by a recipe that differs in what is still to come", run)
+        write_atomically(file, text.encode())
         return
     run.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text.encode())
+
+
+def _changed_too_late(old: Recipe, new: Recipe, run: Path) -> str | None:
+    """The first setting in which two recipes differ although the run has used it; None if there is none.
+
+    Not used yet are stages that have not begun, all that only the end of a run needs, and how long a stage at a
+    constant rate goes on: its updates so far are the same whatever their number.
+    """
+
+    def used(recipe: Recipe) -> dict[str, Any]:
+        plan = recipe.model_dump(mode="json", exclude={"calibration", "half", "limits", "tta"})
+        plan["data"]["sources"] = [
+            {key: value for key, value in source.items() if key not in ("about", "terms")}
+            for source in plan["data"]["sources"]
+            if source["use"] != "test"
+        ]
+        begun = [stage for stage in plan["stages"] if (run / stage["name"]).exists()]
+        for stage in begun:
+            if stage["schedule"] == "constant" and not (run / stage["name"] / FINAL_FILE).exists():
+                stage["epochs"] = None
+        return {**plan, "stages": begun}
+
+    one, other = used(old), used(new)
+    return next((name for name in one if one[name] != other[name]), None)
 
 
 @contextmanager
@@ -294,12 +323,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; imitating it is ten times slower than 32 bits."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -253,6 +253,45 @@ def mean_logit_by_group(logits: ArrayLike, labels: ArrayLike, ids: Sequence[Hash
     return GroupedLogits(unique[order], means[order], y[rows][order], rows[order], sizes[order])
 
 
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Inputs of about the same probability.
+
+    Attributes:
+        probability: their mean P(fake).
+        share: of them that are fake.
+        low, high: 95 % interval of the share (Wilson), inputs taken as independent.
+        n: inputs.
+    """
+
+    probability: float
+    share: float
+    low: float
+    high: float
+    n: int
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[ReliabilityBin]:
+    """How often inputs with a given probability are fake.
+
+    Args:
+        labels, probabilities: ``[n]``, all of inputs that were scored.
+        bins: of equal mass; fewer come where many scores are equal.
+    """
+    from scipy.stats import binomtest
+
+    y, p = np.asarray(labels).astype(np.int64), np.asarray(probabilities, np.float64)
+    edges = np.quantile(p, np.arange(1, bins) / bins) if len(p) else np.empty(0)
+    member = np.searchsorted(edges, p, side="left")
+    found = []
+    for number in np.unique(member):
+        inside = y[member == number]
+        bounds = binomtest(int(inside.sum()), len(inside)).proportion_ci(method="wilson")
+        mean = float(p[member == number].mean())
+        found.append(ReliabilityBin(mean, float(inside.mean()), float(bounds.low), float(bounds.high), len(inside)))
+    return found
+
+
 def to_json(values: Mapping[str, MetricValue]) -> dict[str, dict[str, Any]]:
     """``{"auc": {"value": .., "low": .., "high": .., "n": ..}, ...}``, ready for ``json.dumps``."""
     return {name: value.to_dict() for name, value in values.items()}

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepscan.errors import DeepscanError
 from deepscan.files import temporary_beside
 from deepscan.train.bootstrap import Band, Floats, decisions
-from deepscan.train.metrics import MetricValue
+from deepscan.train.metrics import MetricValue, reliability
 
 REAL_COLOUR, FAKE_COLOUR, NEUTRAL = "#0072B2", "#D55E00", "#6E6E6E"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -179,18 +179,10 @@ def plot_reliability(
         title: above the picture.
     """
     with _picture(path, title) as figure:
-        from scipy.stats import binomtest
-
         y, p = _pair((labels, probabilities))
-        edges = np.quantile(p, np.arange(1, bins) / bins) if len(p) else np.empty(0)
-        member = np.searchsorted(edges, p, side="left")
-        used = np.unique(member)
-        mean = np.array([p[member == k].mean() for k in used])
-        share = np.array([y[member == k].mean() for k in used])
-        bounds = [
-            binomtest(int(y[member == k].sum()), int((member == k).sum())).proportion_ci(method="wilson") for k in used
-        ]
-        reach = np.array([[s - b.low, b.high - s] for s, b in zip(share, bounds, strict=True)]).reshape(-1, 2).clip(0).T
+        used = reliability(y, p, bins)
+        mean, share = [one.probability for one in used], [one.share for one in used]
+        reach = np.array([[b.share - b.low, b.high - b.share] for b in used]).reshape(-1, 2).clip(0).T
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1.2, linestyle=":", label="perfectly calibrated")
         upper.errorbar(

@@ -153,7 +153,10 @@ def open_sources(
         )
         content = read_corpus(corpus)
         items = [_grouped(item, source.group) for item in content.items]
-        items = assign_splits(items, source.val, source.test)
+        if source.use == "test":
+            items = [replace(item, split="test") for item in items]
+        else:
+            items = assign_splits(items, source.val, source.test)
         told = hashlib.sha256(f"{corpus.resolve()}\0{source.group}".encode("utf-8", "surrogatepass"))
         name = f"{settings.frames}x{settings.crop.size_px}px-{recipe(settings)[:8]}"
         folder = how.cache / name / f"{source.name}-{told.hexdigest()[:12]}"

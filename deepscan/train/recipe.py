@@ -34,6 +34,8 @@ class SourceSettings(Settings):
             it does not fit keeps its own. None leaves the corpus' groups.
         val, test: shares of the groups for these splits where the corpus has none of its own.
         reuse_boxes: cut fakes at the boxes of their originals.
+        use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
+        about, terms: what it is, and the terms it may be used under; for the card.
     """
 
     name: str = Field(pattern=r"[A-Za-z0-9_-]+")
@@ -43,6 +45,9 @@ class SourceSettings(Settings):
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
     reuse_boxes: bool = False
+    use: Literal["train", "test"] = "train"
+    about: str = ""
+    terms: str = ""
 
     @field_validator("group")
     @classmethod
@@ -207,6 +212,8 @@ class Recipe(Settings):
         tta: test-time augmentation while validating.
         checkpoint_steps: updates between checkpoints within an epoch.
         calibration: at the end.
+        half: keep the weights in half precision; what is measured then are these.
+        limits: sentences for the card: known failures, and what the detector is not for.
     """
 
     name: str = Field("detector", pattern=r"[A-Za-z0-9_.-]+")
@@ -222,6 +229,8 @@ class Recipe(Settings):
     tta: bool = False
     checkpoint_steps: int = Field(200, ge=1)
     calibration: CalibrationSettings = CalibrationSettings()
+    half: bool = False
+    limits: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:

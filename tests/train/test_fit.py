@@ -112,6 +112,31 @@ def test_a_folder_holds_one_run(made, whole_run):
     assert len((run / "groups.txt").read_text().split()) == len({s.group for s in made.split("train").samples})
 
 
+def test_what_is_still_to_come_may_be_changed(tmp_path, made, monkeypatch):
+    """A stage at a constant rate is made longer, the next stage and the card are changed: as if it had been so before."""
+    first, second = {"epochs": 1, "schedule": "constant"}, {"name": "second", "epochs": 1, "sequence_length": 2}
+    later = recipe({**first, "epochs": 2}, {**second, "learning_rate": 3e-3}, half=True, limits=["Made faces only."])
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    train_network(later, made, whole)
+    with monkeypatch.context() as patch:
+        killed_at(patch, 4)
+        with pytest.raises(KilledError):
+            train_network(recipe(first, second), made, run)
+    same_weights(train_network(later, made, run, resume=True), whole)
+    assert load_recipe(run / "recipe.yaml") == later
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 3e-3}, {"batch_size": 4}, {"name": "other"}])
+def test_what_has_been_used_may_not_be_changed(tmp_path, made, monkeypatch, change):
+    first = {"epochs": 1, "schedule": "constant"}
+    with monkeypatch.context() as patch:
+        killed_at(patch, 4)
+        with pytest.raises(KilledError):
+            train_network(recipe(first), made, tmp_path / "run")
+    with pytest.raises(ConfigError, match="another recipe"):
+        train_network(recipe({**first, **change}), made, tmp_path / "run", resume=True)
+
+
 def learned(samples, tmp_path, **changes):
     """AUC on the test split."""
     plan = recipe({"epochs": 6, "loss": {"ranking": 0.5}, "warmup_steps": 10, "ema": 0.8}, **changes)

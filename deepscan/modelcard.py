@@ -1,0 +1,184 @@
+"""The page of a detector: ``card.json`` as Markdown for a person. It states what the card states, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from deepscan.models.checkpoint import Card, DetectorCard
+
+_TITLES = {
+    "auc": "AUC",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+    "eer": "Equal error rate",
+    "accuracy": "Accuracy at the threshold",
+    "balanced_accuracy": "Balanced accuracy at the threshold",
+    "scored": "Had a usable face",
+    "coverage": "Answered real or fake, of those that had a usable face or not",
+    "error_answered_real": "Wrong among answered reals",
+    "error_answered_fake": "Wrong among answered fakes",
+    "fpr": "FPR at the threshold",
+    "real_called_fake": "Reals called fake",
+}
+_VERDICTS = ("fake", "real", "uncertain", "not_applicable", "error")
+_LABELS = {0: "real", 1: "fake"}
+
+
+def model_card_markdown(card: Card) -> str:
+    """The page, GitHub-flavoured Markdown that ends with a line end.
+
+    Args:
+        card: of a detector or an ensemble.
+    """
+    parts = [
+        f"# Model card: {card.name} {card.version}",
+        "Made from the detector's `card.json` by `deepscan card`. All figures were measured; intervals are 95 %.",
+        *_what(card),
+        "## What it must not be used for, and known failures",
+        _bullets(card.limits),
+        *_answers_mean(card),
+        "## Data",
+        _data(card.data),
+    ]
+    for evaluation in card.evaluations:
+        parts += _evaluation(evaluation)
+    if not card.evaluations and card.metrics:
+        rows = [(name, _number(m.value), _interval(m.low, m.high), str(m.n)) for name, m in card.metrics.items()]
+        parts += ["## Measured", _table(("Figure", "Value", "95 % interval", "n"), rows)]
+    parts += _recipe(card.training)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _what(card: Card) -> list[str]:
+    rows = [
+        ("Made", card.created or "not said"),
+        ("Network", f"{getattr(card, 'backbone', '')} + {getattr(card, 'head', '')}"),
+        ("Input", f"{card.crop.size_px} px crops, margin {card.crop.margin:g}, aligned: {card.crop.align}"),
+        ("Weights, sha256", f"`{card.weights_sha256}`"),
+        ("Trained", "yes" if card.trained else "no: random weights, its scores say nothing"),
+    ]
+    if isinstance(card, DetectorCard):
+        rows.insert(3, ("Normalisation", f"mean {_triple(card.mean)}, deviation {_triple(card.std)} of RGB in 0 to 1"))
+    return ["## What it is", _table(("", ""), rows)]
+
+
+def _answers_mean(card: Card) -> list[str]:
+    c = card.calibration
+    lines = [
+        f"P(fake) = 1 / (1 + exp(-({c.scale:.4g} x logit {_signed(c.bias)}))) for a person, and "
+        f"1 / (1 + exp(-({c.frame_scale:.4g} x logit {_signed(c.frame_bias)}))) for a single frame.",
+        f"From {c.threshold:.3g} on it leans to fake. Between {c.uncertain_low:.3g} and {c.uncertain_high:.3g} the "
+        "answer is `uncertain`; a file without a usable face is `not_applicable`.",
+    ]
+    notes = card.training.get("calibration_notes") or []
+    return ["## What its answers mean", "\n".join(lines), _bullets(str(note) for note in notes)]
+
+
+def _data(rows: Sequence[Mapping[str, str]]) -> str:
+    held = any("held_out" in row for row in rows)
+    header = ("Source", "What it is", "Faces", *(("Groups of the test split",) if held else ()), "Terms")
+    body = [
+        (
+            row.get("name", ""),
+            row.get("about", ""),
+            row.get("use", ""),
+            *((row.get("held_out", ""),) if held else ()),
+            row.get("terms", ""),
+        )
+        for row in rows
+    ]
+    return _table(header, body)
+
+
+def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
+    figures = [
+        (_TITLES.get(name, name), _number(v["value"]), _interval(v.get("low"), v.get("high")), str(v["n"]))
+        for name, v in evaluation["figures"].items()
+    ]
+    parts = [f"## Measured: {evaluation['part']}", _table(("Figure", "Value", "95 % interval", "n"), figures)]
+    answers = [
+        (row["source"], _LABELS[row["label"]], str(row["n"]), *(str(row.get(v, 0)) for v in _VERDICTS))
+        for row in evaluation["answers"]
+    ]
+    parts += ["### Answers", _table(("Source", "Label", "n", *(v.replace("_", " ") for v in _VERDICTS)), answers)]
+    if evaluation["tables"]:
+        rows = [
+            (
+                row["by"], row["name"], str(row["n_real"]), str(row["n_fake"]),
+                *(_with_interval(row.get(name)) for name in ("auc", "fpr", "real_called_fake", "coverage")),
+            )
+            for row in evaluation["tables"]
+        ]  # fmt: skip
+        header = ("By", "Part", "Reals", "Fakes", "AUC", "FPR at the threshold", "Reals called fake", "Answered")
+        parts += ["### Where it does well and where not", _table(header, rows)]
+    if evaluation["reliability"]:
+        rows = [
+            (_number(b["probability"]), _number(b["share"]), _interval(b["low"], b["high"]), str(b["n"]))
+            for b in evaluation["reliability"]
+        ]
+        header = ("Mean P(fake)", "Share that is fake", "95 % interval", "n")
+        parts += ["### Calibration curve", _table(header, rows)]
+    if evaluation["videos"]:
+        rows = [
+            (v["source"], v["video"], _LABELS[v["label"]] + (f" ({v['method']})" if v["label"] else ""),
+             _number(v["probability"]), v["verdict"])
+            for v in evaluation["videos"]
+        ]  # fmt: skip
+        header = ("Source", "Video", "It is", "P(fake)", "Answer")
+        parts += ["### Small sources, video by video, most suspicious first", _table(header, rows)]
+    if evaluation["warnings"]:
+        parts += ["### Mind", _bullets(evaluation["warnings"])]
+    return parts
+
+
+def _recipe(training: Mapping[str, Any]) -> list[str]:
+    plain = {key: value for key, value in training.items() if key not in ("recipe", "calibration_notes")}
+    parts = ["## How it was trained"]
+    if plain:
+        parts.append(_bullets(f"{key.replace('_', ' ')}: {value}" for key, value in plain.items()))
+    recipe = training.get("recipe")
+    if isinstance(recipe, Mapping):
+        parts.append("```yaml\n" + yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True).rstrip() + "\n```")
+    elif recipe:
+        parts.append(str(recipe))
+    return parts if len(parts) > 1 else []
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {' '.join(line.split())}" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _with_interval(value: Mapping[str, Any] | None) -> str:
+    if value is None or value.get("value") is None:
+        return "-"
+    interval = _interval(value.get("low"), value.get("high"))
+    return _number(value["value"]) + ("" if interval == "-" else f" ({interval})")
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value >= 0 else '-'} {abs(value):.4g}"
+
+
+def _triple(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)

@@ -1,0 +1,89 @@
+"""What a detector's card keeps of an evaluation: enough for a page that can be checked, not the whole of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from deepscan.extract.datasets.base import printable
+from deepscan.records import VerdictLabel
+from deepscan.train.evaluate import Evaluation, ScoredVideo
+from deepscan.train.metrics import reliability
+
+FIGURES = ("auc", "log_loss", "brier", "ece", "eer", "accuracy", "balanced_accuracy", "scored", "coverage",
+           "error_answered_real", "error_answered_fake")  # fmt: skip
+# Sources as small as this are told video by video: a rate over ten clips says less than the ten answers.
+_FEW_VIDEOS = 20
+
+
+def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
+    """Figures, answers, tables and calibration of an evaluation as plain values.
+
+    Args:
+        evaluation: of the detector whose card it is for.
+        part: which part of the data it is, in words.
+
+    Returns:
+        ``part``; ``figures`` (name: value, low, high, n); ``answers`` (source, label, n and how many got each verdict);
+        ``tables`` (the rows of the evaluation); ``reliability`` (bins of equal mass); ``videos`` (of small sources
+        every video with its label, answer and probability, most suspicious first); ``warnings``.
+    """
+    judged = [video for video in evaluation.videos if video.probability is not None]
+    labels = np.array([video.label for video in judged], np.int64)
+    probabilities = np.array([video.probability for video in judged], np.float64)
+    both = 0 < int(labels.sum()) < len(labels)
+    sizes = Counter(video.source for video in evaluation.videos)
+    few = sorted(
+        (video for video in judged if sizes[video.source] <= _FEW_VIDEOS),
+        key=lambda video: (video.source, -(video.probability or 0.0), video.video_id),
+    )
+    return {
+        "part": part,
+        "figures": {
+            name: value.to_dict()
+            for name, value in evaluation.video.items()
+            if name in FIGURES and value.value is not None
+        },
+        "answers": _answers(evaluation),
+        "tables": [_rounded(row.to_dict()) for row in evaluation.slices],
+        "reliability": [_rounded(asdict(one)) for one in reliability(labels, probabilities)] if both else [],
+        "videos": [_told(video) for video in few],
+        "warnings": list(evaluation.warnings),
+    }
+
+
+def _answers(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """How often each verdict was given, by source and label; files without a face are counted as such."""
+    counts: dict[tuple[str, int], Counter[str]] = {}
+    for video in evaluation.videos:
+        counts.setdefault((printable(video.source), video.label), Counter())[str(video.verdict)] += 1
+    rows = []
+    for (source, label), verdicts in sorted(counts.items()):
+        n = sum(verdicts.values())
+        rows.append({"source": source, "label": label, "n": n, **{str(v): verdicts[str(v)] for v in VerdictLabel}})
+    return rows
+
+
+def _told(video: ScoredVideo) -> dict[str, Any]:
+    return {
+        "source": printable(video.source),
+        "video": printable(video.video_id),
+        "label": video.label,
+        "method": printable(video.method),
+        "verdict": str(video.verdict),
+        "probability": round(float(video.probability or 0.0), 4),
+    }
+
+
+def _rounded(value: Any) -> Any:
+    """Four decimals are more than the intervals allow."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return value
