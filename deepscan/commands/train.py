@@ -32,8 +32,8 @@ def train(
         typer.Option(
             "--data",
             "-d",
-            help="A store of deepscan preprocess, or a corpus; may be repeated. The folder of the recipe's own "
-            "data.sources, where it lists some.",
+            help="A store of deepscan preprocess, or a corpus; may be repeated. Or the one folder that all of the "
+            "recipe's own data.sources are in.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
@@ -87,18 +87,10 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
 
     from deepscan.commands.evaluate import preparation_of, progress_of
     from deepscan.config import PredictSettings
-    from deepscan.errors import ConfigError
-    from deepscan.train.prepared import open_data, open_sources
+    from deepscan.train.prepared import has_sources, open_data, open_sources
 
     with progress_of() as report:
         how = replace(preparation_of(cache, jobs, report), divide=True)
-        if recipe.data.sources:
-            if len(data) != 1 or not data[0].is_dir():
-                paths = ", ".join(source.path for source in recipe.data.sources)
-                raise ConfigError(
-                    "--data must be one folder for this recipe",
-                    f"it lists its own sources: {paths}",
-                    "Give the folder that they are in, or clear the list with --set data.sources=[].",
-                )
+        if has_sources(data, recipe.data.sources):
             return open_sources(data[0], recipe.data.sources, recipe.crop, PredictSettings(), how)
         return open_data(data, recipe.crop, PredictSettings(), preparation=how)

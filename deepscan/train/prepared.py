@@ -167,6 +167,23 @@ def open_sources(
     return pool(found)
 
 
+def has_sources(paths: Sequence[Path], sources: Sequence[SourceSettings]) -> bool:
+    """Whether what is given is the folder of a recipe's own list of corpora; if not, it is data of the user's own.
+
+    Raises:
+        ConfigError: some of the list are in the folder, others are not.
+    """
+    there = [source for source in sources if len(paths) == 1 and (paths[0] / source.path).exists()]
+    if there and len(there) < len(sources):
+        missing = next(source.path for source in sources if source not in there)
+        raise ConfigError(
+            f"{paths[0]} has only some of the recipe's sources",
+            f"{missing} is not there",
+            "Give the folder that all of them are in, or list those that you have in data.sources.",
+        )
+    return bool(there)
+
+
 def _grouped(item: CorpusItem, pattern: str | None) -> CorpusItem:
     """An item in the group that the pattern finds."""
     match = re.search(pattern, item.video_id) if pattern else None

@@ -113,7 +113,7 @@ def test_a_folder_holds_one_run(made, whole_run):
 
 
 def test_what_is_still_to_come_may_be_changed(tmp_path, made, monkeypatch):
-    """A stage at a constant rate is made longer, the next stage and the card are changed: as if it had been so before."""
+    """A stage at a constant rate is made longer, the next stage and the card differ: as if it had been so before."""
     first, second = {"epochs": 1, "schedule": "constant"}, {"name": "second", "epochs": 1, "sequence_length": 2}
     later = recipe({**first, "epochs": 2}, {**second, "learning_rate": 3e-3}, half=True, limits=["Made faces only."])
     whole, run = tmp_path / "whole", tmp_path / "run"

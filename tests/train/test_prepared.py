@@ -17,7 +17,7 @@ from deepscan.extract.datasets import read_corpus
 from deepscan.extract.splits import assign_splits
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import evaluate
-from deepscan.train.prepared import Preparation, open_data, open_sources, pool, widest_like
+from deepscan.train.prepared import Preparation, has_sources, open_data, open_sources, pool, widest_like
 from deepscan.train.recipe import SourceSettings, parse_recipe
 
 CROP = CropSettings(size_px=48, margin=0.1)
@@ -249,3 +249,22 @@ def test_impossible_sources_are_refused():
         sources({"name": "a", "path": "a", "group": "("})
     with pytest.raises(ConfigError, match="different names"):
         sources({"name": "a", "path": "a"}, {"name": "a", "path": "b"})
+
+
+def test_sources_are_used_where_all_of_them_are(tmp_path):
+    listed = sources({"name": "a", "path": "one"}, {"name": "b", "path": "more/two"})
+    assert not has_sources([tmp_path], listed)
+    assert not has_sources([tmp_path], ())
+    (tmp_path / "one").mkdir()
+    with pytest.raises(ConfigError, match="more/two is not there"):
+        has_sources([tmp_path], listed)
+    (tmp_path / "more" / "two").mkdir(parents=True)
+    assert has_sources([tmp_path], listed)
+    assert not has_sources([tmp_path, tmp_path / "one"], listed)
+
+
+def test_a_source_for_the_last_measurement_is_never_trained_on(tmp_path, engine, portrait):
+    face_tar(tmp_path / "real.tar", portrait, ["anna.jpg", "ben.jpg", "cleo.jpg"])
+    listed = sources({"name": "kept", "path": "real.tar", "use": "test"})
+    found = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+    assert {sample.split for sample in found.samples} == {"test"}
