@@ -20,15 +20,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from deepscan.errors import ConfigError, ModelError
 from deepscan.files import temporary_beside, write_atomically
@@ -226,7 +228,7 @@ def _callbacks(recipe: Recipe, stage: StageSettings, folder: Path, *, judged: bo
     mode = "min" if stage.monitor == "log_loss" else "max"
     callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE)]
     if stage.ema:
-        callbacks.append(EMAWeightAveraging(decay=stage.ema))
+        callbacks.append(WeightAveraging(avg_fn=partial(_moved_towards, decay=stage.ema)))
     if judged:
         watched = f"val_{stage.monitor}"
         callbacks.append(ModelCheckpoint(folder, BEST, monitor=watched, mode=mode, enable_version_counter=False))
@@ -238,6 +240,14 @@ def _callbacks(recipe: Recipe, stage: StageSettings, folder: Path, *, judged: bo
     )
     callbacks.append(ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False))
     return callbacks
+
+
+def _moved_towards(average: Tensor, current: Tensor, n_averaged: Tensor, decay: float) -> Tensor:
+    """The moving average, after a warm-up in which it forgets the random weights of the start quickly."""
+    if not average.is_floating_point():
+        return current
+    n = int(n_averaged)
+    return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
 
 
 class _WithinEpochs(ModelCheckpoint):

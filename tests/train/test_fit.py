@@ -16,7 +16,7 @@ from deepscan.errors import ConfigError
 from deepscan.models.network import DetectorNetwork
 from deepscan.train import batches
 from deepscan.train.curves import read_epochs
-from deepscan.train.fit import train_network
+from deepscan.train.fit import _moved_towards, train_network
 from deepscan.train.loader import evenly
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 from deepscan.train.samples import read_samples
@@ -135,6 +135,18 @@ def test_what_has_been_used_may_not_be_changed(tmp_path, made, monkeypatch, chan
             train_network(recipe(first), made, tmp_path / "run")
     with pytest.raises(ConfigError, match="another recipe"):
         train_network(recipe({**first, **change}), made, tmp_path / "run", resume=True)
+
+
+def test_the_average_forgets_the_start():
+    """After 100 updates next to nothing is left of what it began with, although the decay alone would keep 82 %."""
+    average = torch.ones(1)
+    for n in range(1, 101):
+        average = _moved_towards(average, torch.zeros(1), torch.tensor(n), 0.998)
+    assert float(average) < 0.02
+    steady = _moved_towards(torch.ones(1), torch.zeros(1), torch.tensor(10**6), 0.998)
+    assert float(steady) == pytest.approx(0.998)
+    counted = _moved_towards(torch.tensor(3), torch.tensor(4), torch.tensor(9), 0.998)
+    assert counted.item() == 4
 
 
 def learned(samples, tmp_path, **changes):
