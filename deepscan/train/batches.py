@@ -8,8 +8,6 @@ compression tell nothing about the label.
 from __future__ import annotations
 
 import math
-import queue
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -20,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deepscan.ahead import ahead
 from deepscan.errors import ConfigError
 from deepscan.extract.datasets.base import FAKE, REAL
 from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
@@ -119,37 +118,7 @@ class BatchMaker:
 
     def batches(self, first: int, last: int, rank: int = 0) -> Iterator[Batch]:
         """The batches of the steps from ``first`` up to ``last``, made ahead in a thread."""
-        ready: queue.Queue[Batch | BaseException] = queue.Queue(_AHEAD)
-        stop = threading.Event()
-
-        def put(made: Batch | BaseException) -> None:
-            while not stop.is_set():
-                try:
-                    ready.put(made, timeout=0.2)
-                except queue.Full:
-                    continue
-                return
-
-        def fill() -> None:
-            try:
-                for step in range(first, last):
-                    if stop.is_set():
-                        return
-                    put(self.make(step, rank))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the batch is taken
-                put(error)
-
-        thread = threading.Thread(target=fill, daemon=True, name="batches")
-        thread.start()
-        try:
-            for _ in range(first, last):
-                made = ready.get()
-                if isinstance(made, BaseException):
-                    raise made
-                yield made
-        finally:
-            stop.set()
-            thread.join()
+        return ahead(lambda: (self.make(step, rank) for step in range(first, last)), _AHEAD, "batches")
 
     # Drawing
 
