@@ -19,6 +19,7 @@ from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
+from deepscan.commands.export import export
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
@@ -62,6 +63,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(ensemble)
 app.command()(card)
+app.command()(export)
 
 
 @app.command()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 HeadName = Literal["lstm", "mean", "attention"]
 RunDevice = Literal["auto", "cpu", "cuda", "mps"]
+RuntimeChoice = Literal["auto", "torch", "openvino"]
 
 
 class Settings(BaseModel):
@@ -122,6 +123,7 @@ class PredictSettings(Settings):
         tta: test-time augmentation, the mean of the logits over several views of every crop.
         threshold: probability from which a verdict is "fake"; None takes the detector's own.
         device: where the networks run.
+        runtime: what runs them; ``auto`` is OpenVINO on the processor where it can, torch otherwise.
         allow_untrained: score with random weights; every verdict is then "uncertain".
         face: how faces are found.
         track: how faces become people.
@@ -131,6 +133,7 @@ class PredictSettings(Settings):
     tta: bool = True
     threshold: float | None = Field(None, gt=0, lt=1)
     device: RunDevice = "auto"
+    runtime: RuntimeChoice = "auto"
     allow_untrained: bool = False
     face: FaceSettings = FaceSettings()
     track: TrackSettings = TrackSettings()

@@ -105,6 +105,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
         for row in evaluation["answers"]
     ]
     parts += ["### Answers", _table(("Source", "Label", "n", *(v.replace("_", " ") for v in _VERDICTS)), answers)]
+    rows: list[tuple[str, ...]]
     if evaluation["tables"]:
         rows = [
             (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 
 from rich.console import Console
 from rich.table import Table
@@ -69,6 +70,8 @@ def print_info() -> None:
     import cv2
     import torch
 
+    from deepscan.runtimes.openvino_runtime import is_installed
+
     rows = [
         ("deepscan", __version__),
         ("Python", f"{platform.python_version()} on {platform.platform()}"),
@@ -80,8 +83,8 @@ def print_info() -> None:
         ("Device", _devices()),
         ("CPU", f"{torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores"),
         ("Threads", f"torch {torch.get_num_threads()}, OpenCV {cv2.getNumThreads()}"),
-        ("Runtimes", "torch"),
-        ("Engines", "local"),
+        ("Runtimes", "openvino, torch" if is_installed() else "torch"),
+        ("Engines", "local, ray" if find_spec("ray") else "local"),
     ]
     table = Table(show_header=False, show_edge=False, pad_edge=False)
     for name, value in rows:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,18 +23,20 @@ from deepscan.files import file_sha256
 from deepscan.models.checkpoint import (
     DEFAULT_DETECTOR,
     DetectorCard,
+    DetectorFiles,
     EnsembleCard,
     list_detectors,
-    load_card,
     resolve_detector,
     untrained_detector,
 )
-from deepscan.models.ensemble import Ensemble, create_scorer, load_network
-from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import list_backbones
-from deepscan.models.scorer import pick_device
+from deepscan.models.ensemble import Ensemble, EnsembleFiles, open_detector
+from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
 from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
+from deepscan.runtimes import RuntimeName
 from deepscan.verdict import abstain, decide
+
+if TYPE_CHECKING:
+    from deepscan.models.network import DetectorNetwork
 
 log = logging.getLogger(__name__)
 
@@ -41,30 +44,42 @@ log = logging.getLogger(__name__)
 class Detector:
     """A loaded detector. Make one with :func:`load_detector` and use it for many files.
 
+    Args:
+        source: networks, or the files that they are loaded from where the runtime needs that.
+        card: of the detector.
+        settings: of every prediction.
+
     Attributes:
-        network: of the detector, or those of an ensemble.
         card: what the detector is and what was measured of it.
         settings: of every prediction.
         device: the torch device it runs on.
+        runtime: what runs it.
     """
 
     def __init__(
         self,
-        network: DetectorNetwork | Ensemble,
+        source: DetectorNetwork | Ensemble | DetectorFiles | EnsembleFiles,
         card: DetectorCard | EnsembleCard,
         settings: PredictSettings | None = None,
     ) -> None:
-        self.network, self.card = network, card
+        self.card, self._source = card, source
         self.settings = settings or PredictSettings()
-        self.device = pick_device(self.settings.device)
-        # MTCNN's float64 box arithmetic does not run on Apple's GPUs.
-        self._finder = FaceFinder(self.settings.face, "cpu" if self.device == "mps" else self.device)
-        self._scorer = create_scorer(network, card, device=self.device, tta=self.settings.tta)
+        self.device = place_of(self.settings)
+        self._scorer, self.runtime = make_scorer(source, card, self.settings)
+        # The detector's networks are small and called often: nobody has seen them gain from Apple's GPUs.
+        self._finder = FaceFinder(self.settings.face, "cpu" if self.device == "mps" else self.device, self.runtime)
+
+    @property
+    def network(self) -> DetectorNetwork | Ensemble:
+        """The detector's network in torch, or those of an ensemble; loaded now if nothing has needed it so far."""
+        if isinstance(self._source, DetectorFiles | EnsembleFiles):
+            self._source = self._source.load()
+        return self._source
 
     @property
     def info(self) -> ModelInfo:
         """What the report says of the model."""
-        return _model_info(self.card, self.settings)
+        return _model_info(self.card, self.settings, self.runtime)
 
     def predict(self, path: str | Path) -> Result:
         """Judge one video or image.
@@ -156,27 +171,34 @@ def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSetting
     settings = settings or PredictSettings()
     if _is_untrained(str(model), settings):
         return Detector(*untrained_detector(str(model)), settings)
-    network, card = load_network(resolve_detector(model))
-    _refuse_untrained(str(model), card, settings)
-    return Detector(network, card, settings)
+    files = open_detector(resolve_detector(model))
+    _refuse_untrained(str(model), files.card, settings)
+    return Detector(files, files.card, settings)
 
 
 def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:
     """What :func:`load_detector` would load, without its networks: for a process that only leads others.
 
+    Networks that have to be converted for this machine are converted here, once, and not in every process that is led.
+
     Returns:
         The model's name as it is understood in any folder and process, and what the report says of it.
 
     Raises:
-        ModelError: no such model, or its card is damaged.
+        ModelError: no such model, or it is damaged.
     """
     name = str(model)
     if _is_untrained(name, settings):
-        return name, _model_info(untrained_detector(name)[1], settings)
+        detector = load_detector(model, settings)
+        return name, detector.info
     folder = resolve_detector(model)
-    card = load_card(folder)
-    _refuse_untrained(name, card, settings)
-    return name if name in list_detectors() else str(folder.absolute()), _model_info(card, settings)
+    files = open_detector(folder)
+    _refuse_untrained(name, files.card, settings)
+    runtime = foresee_runtime(files, settings)
+    if runtime == "openvino":
+        FaceFinder(settings.face, "cpu", runtime)  # for its conversion
+    known = name in list_detectors()
+    return name if known else str(folder.absolute()), _model_info(files.card, settings, runtime)
 
 
 def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
@@ -202,7 +224,7 @@ def lost_result(path: Path, reason: LostReason, why: str) -> Result:
     return error_result(path, reason, f"{text}. {hint}")
 
 
-def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings) -> ModelInfo:
+def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
     calibration, threshold = card.calibration, settings.threshold
     band = (calibration.uncertain_low, calibration.uncertain_high)
     return ModelInfo(
@@ -214,12 +236,16 @@ def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings) ->
         backbone=card.backbone,
         head=card.head,
         version=card.version,
-        settings=settings.model_dump(mode="json", exclude={"threshold", "allow_untrained"}),
+        settings={**settings.model_dump(mode="json", exclude={"threshold", "allow_untrained"}), "runtime": runtime},
     )
 
 
 def _is_untrained(name: str, settings: PredictSettings) -> bool:
-    return settings.allow_untrained and (name in list_backbones() or name.startswith("timm:"))
+    if not settings.allow_untrained:
+        return False
+    from deepscan.models.registry import list_backbones
+
+    return name in list_backbones() or name.startswith("timm:")
 
 
 def _refuse_untrained(name: str, card: DetectorCard | EnsembleCard, settings: PredictSettings) -> None:

@@ -42,6 +42,15 @@ def no_error_logged() -> Iterator[None]:
     assert not collector.messages, f"logged at ERROR: {collector.messages}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def network_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Networks that tests convert are kept for this session, and not among the user's; processes inherit it."""
+    folder = tmp_path_factory.mktemp("networks")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DEEPSCAN_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def portrait() -> NDArray[np.uint8]:
     """One person, RGB uint8 [512, 512, 3], read-only."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,19 @@ import typer
 
 from deepscan.commands.terminal import DeviceName, EngineChoice
 
+
+class RuntimeChoice(StrEnum):
+    """What runs the networks."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    OPENVINO = "openvino"
+
+
 Device = Annotated[DeviceName, typer.Option(help="Where the networks run.")]
+Runtime = Annotated[
+    RuntimeChoice, typer.Option(help="What runs the networks; auto is OpenVINO on the processor, torch elsewhere.")
+]
 Tta = Annotated[
     bool | None,
     typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan import __version__
-from deepscan.commands.options import Address, Device, Threshold, Tta, WorkEngine
+from deepscan.commands.options import Address, Device, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -86,6 +86,7 @@ def predict(
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
+    runtime: Runtime = RuntimeChoice.AUTO,
     threshold: Threshold = None,
     jobs: Annotated[
         int | None,
@@ -128,7 +129,12 @@ def predict(
     keep = jsonl_file is None or json_file is not None or csv_file is not None
     try:
         settings = _settings(
-            frames=frames, tta=tta, threshold=threshold, device=device.value, allow_untrained=allow_untrained
+            frames=frames,
+            tta=tta,
+            threshold=threshold,
+            device=device.value,
+            runtime=runtime.value,
+            allow_untrained=allow_untrained,
         )
         n_jobs = jobs or (1 if engine is EngineChoice.LOCAL else None)
         here = engine is EngineChoice.LOCAL and n_jobs == 1 and time_limit is None and address is None
@@ -196,7 +202,8 @@ def _run(
     for name in lists:
         check_list(name)
     inputs = expand_inputs(chain(paths, *map(read_list, lists)))
-    name, about = describe_detector(model, settings)
+    detector = load_detector(model, settings) if workers is None else None
+    name, about = (model, detector.info) if detector is not None else describe_detector(model, settings)
     with ExitStack() as stack:
         lines = None
         if jsonl_file is not None:
@@ -204,7 +211,6 @@ def _run(
             with stderr().status("Reading the results of earlier runs") if shows_progress() else nullcontext():
                 lines = ResultLines(None if jsonl_file == "-" else Path(jsonl_file), __version__, about)
             stack.enter_context(lines)
-        detector = load_detector(model, settings) if workers is None else None
         engine = stack.enter_context(workers.start()) if workers is not None else None
         bar = stack.enter_context(progress_bar())
         batch = Batch(about, lines=lines, keep=keep, on_done=_Shown(bar, paths, lists))

@@ -4,6 +4,8 @@ The card carries what prediction needs beside the weights (crop rule, normalisat
 what was measured. Its sha256 of the weights is checked at every load. Nothing here runs code from a file: no pickle.
 
 An ensemble is a folder with a card alone, which lists folders of detectors in it; see :mod:`deepscan.models.ensemble`.
+
+Cards and files are read and checked without torch, which is imported where a network is made.
 """
 
 from __future__ import annotations
@@ -11,20 +13,22 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-import torch
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError, safe_open
 
 from deepscan.config import CropSettings, ModelSettings, Settings
 from deepscan.errors import ModelError, OutputError
 from deepscan.files import file_sha256, temporary_beside, write_atomically
-from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import Backbone, backbone_spec, list_backbones
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from deepscan.models.network import DetectorNetwork
+    from deepscan.models.registry import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
 GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
@@ -196,6 +200,8 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     known = ", ".join(list_detectors())
     why = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
     hint = f"Known detectors: {known}; or give the folder of a trained one."
+    from deepscan.models.registry import list_backbones
+
     if text in list_backbones() or text.startswith("timm:"):
         why = "that is a backbone, and it has no trained weights"
         hint += " To run it with random weights, which say nothing about a video, add --allow-untrained."
@@ -223,6 +229,71 @@ def load_card(folder: Path) -> DetectorCard | EnsembleCard:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class DetectorFiles:
+    """A detector's folder whose files were seen to be whole: its network can be loaded when it is needed.
+
+    Attributes:
+        folder: of the detector.
+        card: in it; the weights have the sha256 that it says.
+    """
+
+    folder: Path
+    card: DetectorCard
+
+    @property
+    def feature_dim(self) -> int:
+        """Length of the backbone's feature vector, as the weights have it.
+
+        Raises:
+            ModelError: the weights cannot be read or are none of a detector.
+        """
+        file = self.folder / WEIGHTS_FILE
+        try:
+            with safe_open(file, framework="numpy") as weights:
+                return int(weights.get_slice("frame_classifier.weight").get_shape()[-1])
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} cannot be read", str(error)) from error
+
+    def load(self) -> DetectorNetwork:
+        """The network in evaluation mode.
+
+        Raises:
+            ModelError: the weights cannot be read or do not fit the card.
+        """
+        from safetensors.torch import load_file
+
+        from deepscan.models.network import DetectorNetwork
+
+        file = self.folder / WEIGHTS_FILE
+        network = DetectorNetwork(self.card.network)
+        try:
+            loaded = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} cannot be read", str(error)) from error
+        _load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in loaded.items()}, file)
+        return network.eval()
+
+
+def open_files(folder: Path, card: DetectorCard) -> DetectorFiles:
+    """Check a detector's weights against its card.
+
+    Raises:
+        ModelError: they are missing, or their sha256 differs.
+    """
+    file = folder / WEIGHTS_FILE
+    if not file.is_file():
+        raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
+    digest = file_sha256(file)
+    if digest != card.weights_sha256:
+        raise ModelError(
+            f"{file} is damaged or was exchanged",
+            f"its sha256 is {digest[:12]}..., the card says {card.weights_sha256[:12]}...",
+            "Copy or install the model again.",
+        )
+    return DetectorFiles(folder, card)
+
+
 def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
     """Load a detector's network in evaluation mode, with its card.
 
@@ -234,23 +305,7 @@ def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
     if isinstance(card, EnsembleCard):
         names = ", ".join(str(folder / member.folder) for member in card.members)
         raise ModelError(f"{folder} is an ensemble", "one network is needed here", f"Give one of its members: {names}.")
-    file = folder / WEIGHTS_FILE
-    if not file.is_file():
-        raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
-    digest = file_sha256(file)
-    if digest != card.weights_sha256:
-        raise ModelError(
-            f"{file} is damaged or was exchanged",
-            f"its sha256 is {digest[:12]}..., the card says {card.weights_sha256[:12]}...",
-            "Copy or install the model again.",
-        )
-    network = DetectorNetwork(card.network)
-    try:
-        state = {name: value.float() if value.is_floating_point() else value for name, value in load_file(file).items()}
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} cannot be read", str(error)) from error
-    _load_state(network, state, file)
-    return network.eval(), card
+    return open_files(folder, card).load(), card
 
 
 def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *, half: bool = False) -> DetectorCard:
@@ -264,6 +319,8 @@ def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *,
     Returns:
         The card as written.
     """
+    from safetensors.torch import save_file
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -286,6 +343,11 @@ def card_bytes(card: Card) -> bytes:
 
 def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, DetectorCard]:
     """A detector with random weights, for trying things out; its card says ``trained: false``."""
+    import torch
+
+    from deepscan.models.network import DetectorNetwork
+    from deepscan.models.registry import backbone_spec
+
     spec = backbone_spec(backbone)
     settings = ModelSettings(backbone=backbone)
     with torch.random.fork_rng(devices=[]):
@@ -312,6 +374,9 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
     Raises:
         ModelError: unreadable, unsafe, or not this backbone's weights.
     """
+    import torch
+    from safetensors.torch import load_file
+
     try:
         if file.suffix == ".safetensors":
             state = load_file(file)
@@ -323,7 +388,7 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
             type(error).__name__,
             "Only safetensors files and plain state dicts are read; files that carry code are refused.",
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ModelError(f"{file} holds no state dict", "", "Save it with torch.save(model.state_dict(), ...).")
     net = getattr(backbone, "net", backbone)
     classifier = ("logits.", "fc.", "classifier.", "head.")

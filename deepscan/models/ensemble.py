@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,15 +38,19 @@ from deepscan.models.checkpoint import (
     WEIGHTS_FILE,
     Calibration,
     DetectorCard,
+    DetectorFiles,
     EnsembleCard,
     EnsembleMember,
     card_bytes,
     load_card,
-    load_detector_network,
+    open_files,
 )
-from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import Scorer, TorchScorer
 from deepscan.records import Score
+from deepscan.runtimes import Precision
+
+if TYPE_CHECKING:
+    from deepscan.models.network import DetectorNetwork
 
 log = logging.getLogger(__name__)
 
@@ -70,23 +74,40 @@ class Ensemble:
     members: tuple[LoadedMember, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EnsembleFiles:
+    """An ensemble's folder whose files were seen to be whole and to belong together.
+
+    Attributes:
+        card: of the ensemble.
+        members: in the card's order.
+    """
+
+    card: EnsembleCard
+    members: tuple[DetectorFiles | EnsembleFiles, ...]
+
+    def load(self) -> Ensemble:
+        """All networks, in evaluation mode.
+
+        Raises:
+            ModelError: weights cannot be read or do not fit their card.
+        """
+        shares = (entry.weight for entry in self.card.members)
+        return Ensemble(tuple(LoadedMember(m.load(), m.card, w) for m, w in zip(self.members, shares, strict=True)))
+
+
 class EnsembleScorer:
     """Scores sequences with every member and combines.
 
     Args:
-        ensemble: the members.
         card: its crop size is that of the sequences.
-        device: torch device.
-        tta: as for :class:`~deepscan.models.scorer.TorchScorer`.
+        members: a scorer of each detector, the detector's card and its share; those without a share can be left out.
     """
 
-    def __init__(self, ensemble: Ensemble, card: EnsembleCard, *, device: str = "cpu", tta: bool = True) -> None:
-        self.card = card
-        self._members = [
-            (create_scorer(member.network, member.card, device=device, tta=tta), member.card, member.weight)
-            for member in ensemble.members
-            if member.weight > 0
-        ]
+    def __init__(
+        self, card: EnsembleCard, members: Sequence[tuple[Scorer, DetectorCard | EnsembleCard, float]]
+    ) -> None:
+        self.card, self._members = card, members
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score each sequence.
@@ -109,17 +130,33 @@ class EnsembleScorer:
 
 
 def create_scorer(
-    network: DetectorNetwork | Ensemble, card: DetectorCard | EnsembleCard, *, device: str = "cpu", tta: bool = True
+    network: DetectorNetwork | Ensemble,
+    card: DetectorCard | EnsembleCard,
+    *,
+    device: str = "cpu",
+    tta: bool = True,
+    precision: Precision = "float32",
 ) -> Scorer:
-    """The scorer of a detector, be it one network or several.
+    """The scorer in torch of a detector, be it one network or several.
+
+    Args:
+        network: of the detector.
+        card: of the same.
+        device: torch device.
+        tta, precision: as for :class:`~deepscan.models.scorer.TorchScorer`.
 
     Raises:
         ValueError: the card is not of this kind of network.
     """
     if isinstance(network, Ensemble) and isinstance(card, EnsembleCard):
-        return EnsembleScorer(network, card, device=device, tta=tta)
-    if isinstance(network, DetectorNetwork) and isinstance(card, DetectorCard):
-        return TorchScorer(network, card, device=device, tta=tta)
+        members = [
+            (create_scorer(m.network, m.card, device=device, tta=tta, precision=precision), m.card, m.weight)
+            for m in network.members
+            if m.weight > 0
+        ]
+        return EnsembleScorer(card, members)
+    if not isinstance(network, Ensemble) and isinstance(card, DetectorCard):
+        return TorchScorer(network, card, device=device, tta=tta, precision=precision)
     raise ValueError(f"Invalid card ({type(card).__name__}) for {type(network).__name__}.")
 
 
@@ -129,20 +166,30 @@ def load_network(folder: Path) -> tuple[DetectorNetwork | Ensemble, DetectorCard
     Raises:
         ModelError: a file is missing, damaged or was exchanged; or the members' crop rules differ.
     """
+    files = open_detector(folder)
+    return files.load(), files.card
+
+
+def open_detector(folder: Path) -> DetectorFiles | EnsembleFiles:
+    """Check what is in a detector's folder; its networks are loaded later, if at all.
+
+    Raises:
+        ModelError: a file is missing, damaged or was exchanged; or the members' crop rules differ.
+    """
     card = load_card(folder)
     if isinstance(card, DetectorCard):
-        return load_detector_network(folder)
+        return open_files(folder, card)
     if card.weights_sha256 != members_sha256(card.members):
         raise ModelError(
             f"{folder / CARD_FILE} was changed by hand", "its sha256 is not that of its members", "Make it again."
         )
-    members = tuple(_load_member(folder, member) for member in card.members)
+    members = tuple(_open_member(folder, member) for member in card.members)
     for entry, member in zip(card.members, members, strict=True):
         if _rule(member.card.crop) != _rule(card.crop) or member.card.crop.size_px > card.crop.size_px:
             raise ModelError(
                 f"{folder / entry.folder} does not fit its ensemble", "it asks for other crops", "Make it again."
             )
-    return Ensemble(members), card
+    return EnsembleFiles(card, members)
 
 
 def save_ensemble(
@@ -280,19 +327,20 @@ def _rule(crop: CropSettings) -> CropSettings:
     return crop.model_copy(update={"size_px": 32})
 
 
-def _load_member(folder: Path, entry: EnsembleMember) -> LoadedMember:
+def _open_member(folder: Path, entry: EnsembleMember) -> DetectorFiles | EnsembleFiles:
     place = folder / entry.folder
     # Strictly below: a link back up would load the ensemble into itself.
     if folder.resolve() not in place.resolve().parents:
         raise ModelError(f"{place} is no member of its ensemble", "the link leads out of the folder", "Copy it again.")
-    network, card = load_network(place)
-    if card.weights_sha256 != entry.weights_sha256:
+    files = open_detector(place)
+    found = files.card.weights_sha256
+    if found != entry.weights_sha256:
         raise ModelError(
             f"{place} was exchanged",
-            f"its sha256 is {card.weights_sha256[:12]}..., the ensemble's card says {entry.weights_sha256[:12]}...",
+            f"its sha256 is {found[:12]}..., the ensemble's card says {entry.weights_sha256[:12]}...",
             "Make the ensemble again.",
         )
-    return LoadedMember(network, card, entry.weight)
+    return files
 
 
 def _copy_member(source: Path, card: DetectorCard | EnsembleCard, folder: Path) -> Path:

@@ -1,7 +1,7 @@
 """Temporal heads: a sequence of frame features becomes one vector.
 
-All take features ``[B, T, D]`` and a boolean mask ``[B, T]`` (true where there is a face) and return
-``[B, out_dim]``. Any T from 1 works, missing faces may lie anywhere, and padding changes nothing.
+All take features ``[B, T, D]`` and a boolean mask ``[B, T]`` (true where there is a face; None means everywhere) and
+return ``[B, out_dim]``. Any T from 1 works, missing faces may lie anywhere, and padding changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Head(nn.Module):
 
     out_dim: int
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
 
@@ -35,8 +35,8 @@ class MeanHead(Head):
         super().__init__()
         self.out_dim = feature_dim
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        return masked_mean(features, mask)
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        return features.mean(dim=1) if mask is None else masked_mean(features, mask)
 
 
 class AttentionHead(Head):
@@ -49,8 +49,10 @@ class AttentionHead(Head):
         self.score = nn.Linear(hidden, 1)
         self.out_dim = feature_dim
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         score = self.score(torch.tanh(self.value(features)) * torch.sigmoid(self.gate(features))).squeeze(-1)
+        if mask is None:
+            return (features * torch.softmax(score, dim=1).unsqueeze(-1)).sum(dim=1)
         # A row without any face keeps equal weights and is zeroed by its mask: no NaN.
         score = score.masked_fill(~mask, torch.finfo(score.dtype).min)
         weight = torch.softmax(score, dim=1) * mask.to(score.dtype)
@@ -76,8 +78,8 @@ class LSTMHead(Head):
         self.dropout = nn.Dropout(settings.dropout)
         self.out_dim = width
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        if bool(mask.all()):
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        if mask is None or bool(mask.all()):
             return self._run(features).mean(dim=1)
         # Frames with a face move to the front, in order, so that gaps cost nothing and padding is never read.
         order = torch.argsort((~mask).to(torch.int8), dim=1, stable=True)

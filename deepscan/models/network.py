@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from deepscan.config import ModelSettings
@@ -55,8 +54,6 @@ class DetectorNetwork(nn.Module):
 
     def from_features(self, features: Tensor, mask: Tensor | None = None) -> NetworkOutput:
         """Score sequences of backbone features ``[B, T, D]``."""
-        if mask is None:
-            mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
         video = self.classifier(self.head(features, mask)).squeeze(-1)
         frames = self.frame_classifier(features).squeeze(-1)
         return NetworkOutput(video, frames)

@@ -1,21 +1,23 @@
-"""Scoring face sequences with a detector's network in torch."""
+"""Scoring face sequences with a detector's network, whatever runs it."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deepscan.errors import ModelError
 from deepscan.models.checkpoint import DetectorCard
-from deepscan.models.network import DetectorNetwork
-from deepscan.models.transform import normalise, to_unit, tta_views
 from deepscan.records import Score
+from deepscan.runtimes import Network, Precision
+from deepscan.runtimes.processor import may_have_gpu
+
+if TYPE_CHECKING:
+    from deepscan.models.network import DetectorNetwork
 
 _CROPS_PER_BATCH = 64
 
@@ -26,6 +28,10 @@ def pick_device(wanted: str) -> str:
     Raises:
         ModelError: the wanted device is not there.
     """
+    if wanted == "cpu" or (wanted == "auto" and "torch" not in sys.modules and not may_have_gpu()):
+        return "cpu"  # torch takes seconds to import and would say the same
+    import torch
+
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if wanted == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
@@ -39,6 +45,11 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
+def n_views(tta: bool) -> int:
+    """How many views of a crop are scored."""
+    return 4 if tta else 1
+
+
 class Scorer(Protocol):
     """What scores the people of a video: one network, or an ensemble."""
 
@@ -47,19 +58,22 @@ class Scorer(Protocol):
         ...
 
 
-class TorchScorer:
+class NetworkScorer:
     """Scores sequences of crops: every crop of every sequence and view goes through the backbone in shared batches.
 
     Args:
-        network: in evaluation mode.
-        card: normalisation and crop size.
-        device: torch device.
-        tta: average the logits over the views of test-time augmentation.
+        features: from crops ``uint8 [N, S, S, 3]`` to features ``float32 [V, N, D]`` of every view, in any runtime;
+            see :mod:`deepscan.models.graphs`.
+        logits: from features of one sequence ``[V, T, D]`` to video logits ``[V]`` and frame logits ``[V, T]``.
+        card: of the detector.
+        crops_per_batch: crops that go through the backbone together; None takes what is quick with torch.
     """
 
-    def __init__(self, network: DetectorNetwork, card: DetectorCard, *, device: str = "cpu", tta: bool = True) -> None:
-        self.network = network.to(device).eval()
-        self.card, self.device, self.tta = card, torch.device(device), tta
+    def __init__(
+        self, features: Network, logits: Network, card: DetectorCard, *, crops_per_batch: int | None = None
+    ) -> None:
+        self.card = card
+        self._features, self._logits, self._crops_per_batch = features, logits, crops_per_batch
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score each sequence.
@@ -69,32 +83,60 @@ class TorchScorer:
 
         Returns:
             One score for each sequence, frame logits of length T.
+
+        Raises:
+            ModelError: the network gives no number.
         """
         if not sequences:
             return []
-        lengths = [len(s) for s in sequences]
-        with torch.inference_mode():
-            features = self._features(np.concatenate(list(sequences)))  # [V, N, D]
-            scores = []
-            for part in torch.split(features, lengths, dim=1):
-                output = self.network.from_features(part)  # the views are the batch
-                frames = output.frame_logits.double().mean(dim=0).cpu().numpy()
-                video = float(output.video_logit.double().mean())
-                if not (math.isfinite(video) and np.isfinite(frames).all()):
-                    raise ModelError(
-                        f"Model '{self.card.name}' gave no number",
-                        "its weights overflow or are damaged",
-                        "Copy or install the model again.",
-                        reason="not_finite",
-                    )
-                scores.append(Score(video, frames))
-        return scores
+        crops, size = np.concatenate(list(sequences)), self._crops_per_batch or _CROPS_PER_BATCH
+        parts = [self._features(crops[start : start + size])[0] for start in range(0, len(crops), size)]
+        features = np.concatenate(parts, axis=1)  # [V, N, D]
+        ends = np.cumsum([len(s) for s in sequences])[:-1]
+        return [self._score(part) for part in np.split(features, ends, axis=1)]
 
-    def _features(self, crops: NDArray[np.uint8]) -> Tensor:
-        parts = []
-        for start in range(0, len(crops), _CROPS_PER_BATCH):
-            unit = to_unit(crops[start : start + _CROPS_PER_BATCH]).to(self.device)
-            views = tta_views(unit) if self.tta else unit.unsqueeze(0)
-            flat = normalise(views.flatten(0, 1), self.card.mean, self.card.std)
-            parts.append(self.network.backbone(flat).unflatten(0, views.shape[:2]).float())
-        return torch.cat(parts, dim=1)
+    def _score(self, features: NDArray[np.float32]) -> Score:
+        """The mean over the views of one sequence, ``[V, T, D]``."""
+        video_logits, frame_logits = self._logits(features)
+        video = float(video_logits.mean(dtype=np.float64))
+        frames = frame_logits.mean(axis=0, dtype=np.float64)
+        if not (math.isfinite(video) and np.isfinite(frames).all()):
+            raise ModelError(
+                f"Model '{self.card.name}' gave no number",
+                "its weights overflow or are damaged",
+                "Copy or install the model again.",
+                reason="not_finite",
+            )
+        return Score(video, frames)
+
+
+class TorchScorer(NetworkScorer):
+    """A scorer of a network in torch.
+
+    Args:
+        network: is moved to the device and put into evaluation mode.
+        card: normalisation and crop size.
+        device: torch device.
+        tta: average the logits over the views of test-time augmentation.
+        precision: ``auto`` runs the backbone in 16 bits where the device computes in them itself. The head never is:
+            it takes no time, and sums over whole videos.
+    """
+
+    def __init__(
+        self,
+        network: DetectorNetwork,
+        card: DetectorCard,
+        *,
+        device: str = "cpu",
+        tta: bool = True,
+        precision: Precision = "float32",
+    ) -> None:
+        from deepscan.models.graphs import CropFeatures, SequenceLogits
+        from deepscan.runtimes.torch_runtime import TorchNetwork
+
+        self.network = network
+        super().__init__(
+            TorchNetwork(CropFeatures(network, card.mean, card.std, tta=tta), device, precision),
+            TorchNetwork(SequenceLogits(network), device, "float32"),
+            card,
+        )

@@ -16,7 +16,13 @@ _ZOOM, _GAMMA = 0.92, 0.85
 
 def to_unit(crops: NDArray[np.uint8]) -> Tensor:
     """RGB ``uint8 [..., H, W, 3]`` as ``float32 [..., 3, H, W]`` in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(crops)).float().div_(255).movedim(-1, -3)
+    return as_unit(torch.from_numpy(np.ascontiguousarray(crops)))
+
+
+def as_unit(crops: Tensor) -> Tensor:
+    """:func:`to_unit` of a tensor."""
+    *leading, height, width, channel = range(crops.ndim)
+    return crops.float().div(255).permute(*leading, channel, height, width)
 
 
 def normalise(unit: Tensor, mean: Triple, std: Triple) -> Tensor:
@@ -31,7 +37,7 @@ def tta_views(unit: Tensor) -> Tensor:
 
     As they are; mirrored; slightly closer; mirrored and slightly brighter.
     """
-    size = unit.shape[-2:]
+    size = [int(s) for s in unit.shape[-2:]]  # plain numbers also where the function is traced
     cut = [round(s * (1 - _ZOOM) / 2) for s in size]
     inner = unit[..., cut[0] : size[0] - cut[0], cut[1] : size[1] - cut[1]]
     closer = F.interpolate(inner, size=size, mode="bilinear", align_corners=False)

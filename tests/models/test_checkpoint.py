@@ -255,7 +255,7 @@ def test_a_failure_while_writing_weights_leaves_the_old_detector(folder, monkeyp
         Path(file).write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
     with pytest.raises(DeepscanError, match="No space left"):
         save_detector(folder, make_network(), CARD)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before

@@ -1,0 +1,106 @@
+"""``deepscan export``: a detector as files that run without torch."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepscan.commands.options import Tta
+from deepscan.commands.terminal import fail, fail_with
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from deepscan.models.checkpoint import Calibration, DetectorCard, EnsembleCard
+    from deepscan.records import Score
+
+_EXIT_DIFFERS = 1
+
+
+class ExportTarget(StrEnum):
+    """What is to read the files."""
+
+    OPENVINO = "openvino"
+    ONNX = "onnx"
+
+
+def export(
+    to: Annotated[ExportTarget, typer.Option(help="What the files are for.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.")],
+    model: Annotated[str, typer.Option(help="A detector's name or folder.")] = "default",
+    tta: Tta = None,
+    sample: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A video or image whose faces are compared, too, beside made ones. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a detector's networks for OpenVINO or ONNX, with a report of how far they are from the original.
+
+    Example: deepscan export --model default --to onnx --out exported/
+
+    Exit code 1: a probability differs by more than 0.01, and nothing was written.
+    """
+    from deepscan.errors import DeepscanError
+
+    try:
+        from deepscan.models.checkpoint import resolve_detector
+        from deepscan.models.ensemble import open_detector
+        from deepscan.models.export import export_detector
+
+        files = open_detector(resolve_detector(model))
+        people = [crops for path in sample or [] for crops in _people(Path(path), files.card)]
+        parity = export_detector(
+            files,
+            to.value,
+            out,
+            verdict=_verdict_by(files.card.calibration),
+            tta=tta is not False,
+            samples=people,
+        )
+    except DeepscanError as error:
+        if error.reason == "parity":
+            fail(str(error), _EXIT_DIFFERS)
+        fail_with(error)
+    typer.echo(
+        f"{out}: {to.value}; probabilities differ by at most {parity.max_difference:.1e} from torch's, "
+        f"{parity.same_verdicts} of {parity.sequences} verdicts are the same ({parity.runtime})"
+    )
+
+
+def _people(path: Path, card: DetectorCard | EnsembleCard) -> list[NDArray[np.uint8]]:
+    """The crops of everybody in a file, as a prediction sees them."""
+    from deepscan.config import PredictSettings
+    from deepscan.extract.container import DEFAULT_LIMITS
+    from deepscan.extract.faces import FaceFinder
+    from deepscan.extract.people import clear_people, extract_people
+
+    settings = PredictSettings()
+    finder = FaceFinder(settings.face)
+    found = extract_people(path, settings.frames, finder, card.crop, settings.track, DEFAULT_LIMITS)
+    return [person.crops for person in clear_people(found)]
+
+
+def _verdict_by(calibration: Calibration) -> Callable[[Score], str]:
+    """What the detector says of a score, as the only person of a file."""
+    import numpy as np
+
+    from deepscan.records import Face, Sighting, Track
+    from deepscan.verdict import decide
+
+    face = Face((0.0, 0.0, 100.0, 100.0), 1.0, np.zeros((5, 2), np.float32))
+
+    def verdict(score: Score) -> str:
+        sightings = tuple(Sighting(index, float(index), face) for index in range(len(score.frame_logits)))
+        return decide([Track(0, sightings)], [score], calibration).label.value
+
+    return verdict
