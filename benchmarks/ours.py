@@ -85,3 +85,32 @@ def make_reference(n_frames: int) -> Callable[[Path], ReferenceResult]:
     from reference import ReferencePipeline
 
     return ReferencePipeline(n_frames).run
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One video judged.
+
+    Attributes:
+        timing_s: seconds by stage, as the report has them; stages overlap, so their sum may exceed ``total``.
+        people: tracks.
+        peak_bytes: peak memory of the process so far.
+    """
+
+    timing_s: dict[str, float]
+    people: int
+    peak_bytes: int | None
+
+
+def make_detector(n_frames: int, runtime: str = "auto") -> Callable[[Path], Predicted]:
+    """The default detector with default settings, for :class:`measure.Worker`."""
+    from deepscan.config import PredictSettings
+    from deepscan.pipeline import load_detector
+
+    detector = load_detector(settings=PredictSettings.model_validate({"frames": n_frames, "runtime": runtime}))
+
+    def predict(path: Path) -> Predicted:
+        result = detector.predict(path)
+        return Predicted(result.timing_s, len(result.tracks), peak_memory_bytes())
+
+    return predict

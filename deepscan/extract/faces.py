@@ -1,7 +1,6 @@
-"""Faces in frames: MTCNN (Zhang et al., IEEE SPL 2016) from facenet-pytorch, whose weights come in its wheel.
+"""Faces in frames: from pixels to :class:`deepscan.records.Face`, with MTCNN's cascade in between.
 
-The only file that knows facenet-pytorch's detector and its limits: it takes equal-sized frames only, crashes on images
-under about 30 px, and answers with None or object arrays.
+Here is what the cascade is not made for: tiny pictures and huge ones, faces that fill theirs, boxes beyond the edge.
 """
 
 from __future__ import annotations
@@ -11,45 +10,40 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from deepscan.config import FaceSettings
+from deepscan.extract.boxes import Octaves
+from deepscan.extract.cascade import Cascade, Found
+from deepscan.extract.mtcnn import load_networks
 from deepscan.records import Face, RgbImage
+from deepscan.runtimes import RuntimeName
 
-# MTCNN's pyramid needs a side well above its 12 px window; smaller images are padded to this with their own edge.
-_MIN_SIDE_PX = 64
-_PYRAMID_FACTOR = 0.709
+# The smallest picture that the detector looks at; smaller ones are padded to this with their own edge. The largest:
+# what is larger is scaled down.
+_MIN_SIDE_PX, _MAX_SIDE_PX = 64, 8192
 # MTCNN was trained on faces with surroundings. A face that fills its picture is found better, and its box is not cut
 # off at the edge, when the picture is first widened on each side by this share with its own edge.
 _CLOSE_UP_PAD = 0.27
 _CLOSE_UP_SHARE = 0.6
-_CANDIDATES_AT_ONCE = 256
 
 
 class FaceFinder:
-    """Finds faces in batches of RGB frames of any, also mixed, sizes.
+    """Finds faces in batches of RGB frames of any, also mixed, sizes. Several threads may use it.
 
     Args:
         settings: sizes and thresholds.
         device: torch device for the three networks.
+        runtime: what runs them; torch does where this one cannot.
+
+    Raises:
+        ModelError: facenet-pytorch, with whose wheel the weights come, is missing or damaged.
     """
 
-    def __init__(self, settings: FaceSettings | None = None, device: str = "cpu") -> None:
-        from facenet_pytorch import MTCNN
-
+    def __init__(
+        self, settings: FaceSettings | None = None, device: str = "cpu", runtime: RuntimeName = "torch"
+    ) -> None:
         self.settings = settings or FaceSettings()
-        # Patterned frames give thousands of candidates: together they would take hundreds of megabytes.
-        self._mtcnn = MTCNN(
-            keep_all=True,
-            min_face_size=self.settings.detector_min_px,
-            thresholds=list(self.settings.thresholds),
-            factor=_PYRAMID_FACTOR,
-            post_process=False,
-            device=torch.device(device),
-        ).eval()
-        self._mtcnn.rnet, self._mtcnn.onet = _InPieces(self._mtcnn.rnet), _InPieces(self._mtcnn.onet)
+        self._cascade = Cascade(*load_networks(runtime, device), thresholds=self.settings.thresholds)
 
     def detect(self, images: Sequence[RgbImage], *, close_up: bool = False) -> list[list[Face]]:
         """Detect the faces of every image.
@@ -71,104 +65,108 @@ class FaceFinder:
             found[i] = faces
         return found
 
+    def follow(self, images: Sequence[RgbImage], before: Sequence[Sequence[Face]]) -> list[list[Face] | None]:
+        """Find again the faces of frames shortly before, in about a sixth of the time that :meth:`detect` takes.
+
+        For frames close together only: after 0.1 s no face of 123 was lost, after 0.25 s one of 118, after 0.5 s four
+        of 123. A face that was not there before is not found: look with :meth:`detect` at every second frame at least.
+
+        Args:
+            images: RGB ``uint8 [H, W, 3]`` of the same scenes, shortly after.
+            before: the faces of each scene, in pixels of an image of the same size.
+
+        Returns:
+            For each image its faces as :meth:`detect` gives them; None where there were none before, or not all were
+            found again surely: :meth:`detect` has to look.
+        """
+        prepared = [_prepared(image) for image in images]
+        boxes = [
+            np.array([f.box for f in faces], np.float32).reshape(-1, 4) / scale
+            for faces, (_, scale) in zip(before, prepared, strict=True)
+        ]
+        results: list[list[Face] | None] = []
+        for start in range(0, len(images), self.settings.batch_frames):
+            part = slice(start, start + self.settings.batch_frames)
+            found = self._cascade.follow([image for image, _ in prepared[part]], boxes[part])
+            for each, (_, scale), image, known in zip(found, prepared[part], images[part], before[part], strict=True):
+                faces = self._faces(each, scale, image.shape)
+                results.append(faces if known and _all_there(known, faces) else None)
+        return results
+
     def _detect_widened(self, image: RgbImage) -> list[Face]:
         """The face that fills a picture, with others as large; none where nothing does."""
-        shorter = min(image.shape[:2])
-        pad = round(_CLOSE_UP_PAD * max(image.shape[:2]))
-        widened = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        small, scale = self._prepare(widened)
-        smallest = max(self.settings.detector_min_px, int(_CLOSE_UP_SHARE / 2 * shorter / scale))
-        (result,) = self._detect_equal(small[None], smallest)
-        faces = _moved(self._faces(*result, scale, widened.shape), pad, image.shape)
-        return faces if faces and max(_sides(faces[0])) >= _CLOSE_UP_SHARE * shorter else []
+        # Such a face is large enough for sure in a picture of the detection size.
+        small = Octaves(image).image_for(min(1.0, self.settings.detect_side_px / max(image.shape[:2])))
+        scale = image.shape[1] / small.shape[1]
+        shorter = min(small.shape[:2])
+        pad = round(_CLOSE_UP_PAD * max(small.shape[:2]))
+        widened = cv2.copyMakeBorder(small, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        faces = self._detect_at_once([widened], [max(self._smallest_px(widened), _CLOSE_UP_SHARE / 2 * shorter)])[0]
+        faces = _moved(faces, pad, small.shape)
+        if not faces or max(faces[0].width_px, faces[0].height_px) < _CLOSE_UP_SHARE * shorter:
+            return []
+        return [_scaled(face, scale) for face in faces]
 
     def _detect_all(self, images: Sequence[RgbImage]) -> list[list[Face]]:
         """Boxes are clipped to the images."""
-        prepared = [self._prepare(image) for image in images]
-        results: list[list[Face]] = [[] for _ in images]
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        for index, (small, _) in enumerate(prepared):
-            by_shape.setdefault(small.shape, []).append(index)
-        for indices in by_shape.values():
-            for start in range(0, len(indices), self.settings.batch_frames):
-                chunk = indices[start : start + self.settings.batch_frames]
-                found = self._detect_equal(np.stack([prepared[i][0] for i in chunk]))
-                for i, (boxes, confidences, landmarks) in zip(chunk, found, strict=True):
-                    results[i] = self._faces(boxes, confidences, landmarks, prepared[i][1], images[i].shape)
+        results: list[list[Face]] = []
+        for start in range(0, len(images), self.settings.batch_frames):
+            chunk = images[start : start + self.settings.batch_frames]
+            results += self._detect_at_once(chunk, [self._smallest_px(image) for image in chunk])
         return results
 
-    def _prepare(self, image: RgbImage) -> tuple[RgbImage, float]:
-        """Scale down to the detection size and pad what is tiny; returns the image and source px per detection px."""
-        height, width = image.shape[:2]
-        scale = max(1.0, max(height, width) / self.settings.detect_side_px)
-        if scale > 1.0:
-            size = (max(1, round(width / scale)), max(1, round(height / scale)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            height, width = image.shape[:2]
-        if min(height, width) < _MIN_SIDE_PX:
-            right, bottom = max(0, _MIN_SIDE_PX - width), max(0, _MIN_SIDE_PX - height)
-            image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        return image, scale
+    def _detect_at_once(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[list[Face]]:
+        prepared = [_prepared(image) for image in images]
+        sizes = [smallest / scale for smallest, (_, scale) in zip(smallest_px, prepared, strict=True)]
+        found = self._cascade.detect([image for image, _ in prepared], sizes)
+        return [
+            self._faces(each, scale, image.shape)
+            for each, (_, scale), image in zip(found, prepared, images, strict=True)
+        ]
 
-    def _detect_equal(
-        self, batch: NDArray[np.uint8], smallest_px: int | None = None
-    ) -> list[tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32]]]:
-        """Boxes ``[n, 4]``, confidences ``[n]`` and landmarks ``[n, 5, 2]`` for each of ``[B, H, W, 3]``."""
-        self._mtcnn.min_face_size = smallest_px or self.settings.detector_min_px
-        with torch.inference_mode():
-            boxes, confidences, landmarks = self._mtcnn.detect(batch, landmarks=True)
-        empty = np.zeros((0, 4)), np.zeros(0), np.zeros((0, 5, 2), np.float32)
-        out = []
-        for box, confidence, points in zip(boxes, confidences, landmarks, strict=True):
-            if box is None:
-                out.append(empty)
-            else:
-                out.append(
-                    (
-                        np.asarray(box, np.float64),
-                        np.asarray(confidence, np.float64),
-                        np.asarray(points, np.float32),
-                    )
-                )
-        return out
+    def _smallest_px(self, image: RgbImage) -> float:
+        """The smallest face that is looked for, in pixels of the image."""
+        return self.settings.detector_min_px * max(1.0, max(image.shape[:2]) / self.settings.detect_side_px)
 
-    def _faces(
-        self,
-        boxes: NDArray[np.float64],
-        confidences: NDArray[np.float64],
-        landmarks: NDArray[np.float32],
-        scale: float,
-        shape: tuple[int, ...],
-    ) -> list[Face]:
+    def _faces(self, found: Found, scale: float, shape: tuple[int, ...]) -> list[Face]:
         height, width = shape[:2]
-        limit = np.array([width, height, width, height], dtype=np.float64)
+        boxes = np.clip(found.boxes * np.float32(scale), 0, np.array([width, height, width, height], np.float32))
+        landmarks = found.landmarks * np.float32(scale)
         faces = []
-        for box, confidence, points in zip(boxes, confidences, landmarks, strict=True):
+        for (x1, y1, x2, y2), confidence, points in zip(
+            boxes.tolist(), found.confidences.tolist(), landmarks, strict=True
+        ):
             if not (math.isfinite(confidence) and confidence >= self.settings.min_confidence):
                 continue
-            x1, y1, x2, y2 = (float(v) for v in np.clip(box * scale, 0, limit))
             if x2 - x1 < 1 or y2 - y1 < 1:  # found in the padding
                 continue
-            faces.append(Face((x1, y1, x2, y2), min(1.0, float(confidence)), points * np.float32(scale)))
+            faces.append(Face((x1, y1, x2, y2), min(1.0, confidence), points))
         return sorted(faces, key=lambda f: f.size_px, reverse=True)
 
 
-class _InPieces(nn.Module):
-    """A network that sees its batch a piece at a time; what it gives is the same."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The outputs of all pieces of ``[N, 3, S, S]``, put together."""
-        parts = [self.net(piece) for piece in torch.split(x, _CANDIDATES_AT_ONCE)]
-        return tuple(torch.cat(outputs) for outputs in zip(*parts, strict=True))
+def _all_there(known: Sequence[Face], faces: Sequence[Face]) -> bool:
+    """Whether every known face has one whose middle it holds."""
+    middles = [((f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2) for f in faces]
+    return all(any(f.box[0] < x < f.box[2] and f.box[1] < y < f.box[3] for x, y in middles) for f in known)
 
 
-def _sides(face: Face) -> tuple[float, float]:
-    x1, y1, x2, y2 = face.box
-    return x2 - x1, y2 - y1
+def _prepared(image: RgbImage) -> tuple[RgbImage, float]:
+    """A picture that the cascade takes, and how many pixels of the image one of its pixels is."""
+    height, width = image.shape[:2]
+    scale = max(1.0, max(height, width) / _MAX_SIDE_PX)
+    if scale > 1:
+        size = max(1, round(width / scale)), max(1, round(height / scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        height, width = image.shape[:2]
+    if min(height, width) < _MIN_SIDE_PX:
+        right, bottom = max(0, _MIN_SIDE_PX - width), max(0, _MIN_SIDE_PX - height)
+        image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return image, scale
+
+
+def _scaled(face: Face, scale: float) -> Face:
+    x1, y1, x2, y2 = (scale * v for v in face.box)
+    return Face((x1, y1, x2, y2), face.confidence, face.landmarks * np.float32(scale))
 
 
 def _moved(faces: list[Face], pad: int, shape: tuple[int, ...]) -> list[Face]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
 import clips
 import cv2
 import numpy as np
 import pytest
 
 from deepscan.config import FaceSettings
+from deepscan.extract.cascade import Found
 from deepscan.extract.faces import FaceFinder
+from deepscan.extract.tracks import iou
 
 CENTRE = (224, 117)  # of the portrait's face
 
@@ -143,14 +148,33 @@ def test_a_large_image_is_scaled_down_and_boxes_back(finder, portrait):
     assert_sound(face, large)
 
 
-def test_detection_works_on_no_more_pixels_than_set(monkeypatch, portrait):
-    finder = FaceFinder(FaceSettings(detect_side_px=128))
-    shapes = []
-    real = finder._detect_equal
-    monkeypatch.setattr(finder, "_detect_equal", lambda batch: shapes.append(batch.shape) or real(batch))
-    ((face,),) = finder.detect([portrait[:256]])
-    assert shapes == [(1, 64, 128, 3)]
+@pytest.mark.parametrize(("side", "smallest"), [(128, 80), (256, 40), (512, 20), (4000, 20)])
+def test_the_detection_size_bounds_what_is_looked_for(finder, monkeypatch, portrait, side, smallest):
+    """In pixels of the image; what the networks see goes with it."""
+    bounded = FaceFinder(FaceSettings(detect_side_px=side))
+    asked = []
+    real = bounded._cascade.detect
+    monkeypatch.setattr(
+        bounded._cascade, "detect", lambda i, smallest_px: asked.append(smallest_px) or real(i, smallest_px)
+    )
+    ((face,),) = bounded.detect([portrait])
+    assert asked == [[smallest]]
     assert contains(face, CENTRE)
+
+
+def test_the_networks_see_no_more_of_a_large_frame(monkeypatch, portrait):
+    """Four times the pixels, and the first network sees as much of them."""
+    finder = FaceFinder()
+    seen = []
+    real = finder._cascade._pnet
+    monkeypatch.setattr(finder._cascade, "_pnet", lambda x: seen.append(x.size) or real(x))
+    totals = []
+    for side in (960, 1920):
+        seen.clear()
+        finder.detect([cv2.resize(portrait, (side, side), interpolation=cv2.INTER_LINEAR)])
+        totals.append(sum(seen))
+    assert totals[1] == pytest.approx(totals[0], rel=0.1)
+    assert totals[1] < 3 * 1920 * 1920 / 4
 
 
 def test_faces_come_largest_first(finder, portrait):
@@ -165,21 +189,92 @@ def test_faces_come_largest_first(finder, portrait):
     assert contains(faces[1], (60, 90))
 
 
+def returns(finder, monkeypatch, boxes, confidences):
+    """Make the cascade find the same in every image."""
+    found = Found(
+        np.array(boxes, np.float32), np.array(confidences, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
+    )
+    monkeypatch.setattr(finder._cascade, "detect", lambda images, smallest_px: [found] * len(images))
+
+
 def test_unsure_detections_are_left_out(finder, monkeypatch):
-    confidences = [0.89, 0.9, 1.0000001, float("nan"), 0.95]
-    boxes = np.array([[10 * i, 0, 10 * i + 8 + i, 30] for i in range(5)], np.float64)
-    found = [(boxes, np.array(confidences), np.zeros((5, 5, 2), np.float32))]
-    monkeypatch.setattr(finder, "_detect_equal", lambda _: found)
+    confidences = [0.89, 0.91, 1.0000001, float("nan"), 0.95]
+    returns(finder, monkeypatch, [[10 * i, 0, 10 * i + 8 + i, 30] for i in range(5)], confidences)
     (faces,) = finder.detect([np.zeros((100, 100, 3), np.uint8)])
-    assert [f.confidence for f in faces] == [0.95, 1.0, 0.9]  # largest first, at most 1
+    assert [f.confidence for f in faces] == pytest.approx([0.95, 1.0, 0.91])  # largest first
+    assert max(f.confidence for f in faces) <= 1
 
 
 def test_what_is_found_in_the_padding_is_left_out(finder, monkeypatch):
-    boxes = np.array([[30, 5, 60, 40], [5, 5, 60, 60], [-8, -9, 10, 10]], np.float64)
-    found = [(boxes, np.ones(3), np.zeros((3, 5, 2), np.float32))]
-    monkeypatch.setattr(finder, "_detect_equal", lambda _: found)
+    returns(finder, monkeypatch, [[30, 5, 60, 40], [5, 5, 60, 60], [-8, -9, 10, 10]], [1, 1, 1])
     (faces,) = finder.detect([np.zeros((25, 30, 3), np.uint8)])
     assert [f.box for f in faces] == [(5, 5, 30, 25), (0, 0, 10, 10)]
+
+
+def test_a_face_that_fills_its_picture(finder, portrait):
+    close = np.ascontiguousarray(portrait[70:165, 180:268])
+    ((face,),) = finder.detect([close], close_up=True)
+    assert contains(face, (CENTRE[0] - 180, CENTRE[1] - 70))
+    assert face.height_px > 80
+    large = cv2.resize(close, (2200, 2375), interpolation=cv2.INTER_CUBIC)
+    ((other,),) = finder.detect([large], close_up=True)
+    np.testing.assert_allclose(np.array(other.box) / 25, face.box, atol=8)
+    np.testing.assert_allclose(other.landmarks / 25, face.landmarks, atol=5)
+
+
+def test_a_close_up_that_is_none_is_looked_at_as_usual(finder, portrait):
+    ((face,),) = finder.detect([portrait], close_up=True)
+    ((usual,),) = finder.detect([portrait])
+    assert face.box == usual.box
+
+
+def test_pictures_beyond_what_can_be_sampled(finder, scene):
+    """A strip of 40,000 pixels, with a face as high as it is."""
+    image = np.zeros((400, 40_000, 3), np.uint8)
+    image[:, 20_000:20_400] = cv2.resize(scene[20:220, 124:324], (400, 400), interpolation=cv2.INTER_LINEAR)
+    finder = FaceFinder(FaceSettings(detect_side_px=8000))
+    ((face,),) = finder.detect([image])
+    assert contains(face, (20_000 + 2 * (CENTRE[0] - 124), 2 * (CENTRE[1] - 20)))
+
+
+def test_many_threads_find_the_same(finder, scene):
+    images = [np.ascontiguousarray(np.roll(scene, 3 * i, axis=1)) for i in range(6)]
+    alone = finder.detect(images)
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda image: finder.detect([image])[0], images))
+    for one, other in zip(alone, together, strict=True):
+        assert [f.box for f in one] == [pytest.approx(f.box, abs=0.1) for f in other]
+
+
+# Following
+
+
+def test_faces_are_followed(finder, portrait):
+    frames = list(clips.two_people_frames(6))
+    before = finder.detect(frames[:1]) * 5
+    for faces, wanted, image in zip(
+        finder.follow(frames[1:], before), finder.detect(frames[1:]), frames[1:], strict=True
+    ):
+        assert faces is not None
+        assert len(faces) == len(wanted) == 2
+        for face in faces:
+            assert_sound(face, image)
+            assert max(iou(face.box, other.box) for other in wanted) > 0.8
+
+
+def test_following_needs_no_first_network(finder, monkeypatch, scene):
+    ((face,),) = finder.detect([scene])
+    monkeypatch.setattr(finder._cascade, "_pnet", None)
+    ((again,),) = finder.follow([scene], [[face]])
+    assert iou(again.box, face.box) > 0.85
+
+
+def test_where_a_followed_face_is_lost_detection_has_to_look(finder, scene):
+    ((face,),) = finder.detect([scene])
+    elsewhere = replace(face, box=(5.0, 150.0, 65.0, 210.0))
+    empty = np.zeros_like(scene)
+    assert finder.follow([empty, scene, scene], [[face], [], [face, elsewhere]]) == [None, None, None]
+    assert finder.follow([], []) == []
 
 
 def test_detection_does_not_change_the_image(finder, scene):

@@ -1,0 +1,109 @@
+"""The floor: what judging a clip costs at least on this machine, however well it is programmed.
+
+It is the time of decoding the sampled frames and doing nothing with them, plus the networks' floating-point operations
+at the rate of the largest matrix product. The operations are counted while the clip is judged in torch; the rate is
+measured in the same run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+_MATRIX, _PRODUCTS, _DECODES = 2048, 5, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """What a clip costs at least.
+
+    Attributes:
+        decode_s: the quicker of the product's own sampling and of plain sequential decoding up to the last frame taken.
+        operations: floating-point operations of the networks; a multiply and an add are two.
+        peak_per_s: operations a second of a matrix product, all threads, in the fastest of the number formats that the
+            processor multiplies itself.
+    """
+
+    decode_s: float
+    operations: int
+    peak_per_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.decode_s + self.operations / self.peak_per_s
+
+
+def make_floor(n_frames: int) -> Callable[[Path], Floor]:
+    """For :class:`measure.Worker`."""
+    from deepscan.config import PredictSettings
+    from deepscan.pipeline import load_detector
+
+    detector = load_detector(settings=PredictSettings.model_validate({"frames": n_frames, "runtime": "torch"}))
+    peak = matrix_peak_per_s()
+
+    def floor(path: Path) -> Floor:
+        decode_s = min(_median_s(_sampled, path, n_frames), _median_s(_sequential, path, n_frames))
+        return Floor(decode_s, count_operations(lambda: detector.predict(path)), peak)
+
+    return floor
+
+
+def count_operations(work: Callable[[], Any]) -> int:
+    """Floating-point operations of the torch networks that ``work`` runs: convolutions and matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+def matrix_peak_per_s() -> float:
+    """Operations a second of a product of large matrices, the best of several."""
+    import torch
+
+    from deepscan.runtimes.processor import cpu_has_bf16
+
+    best = 0.0
+    for dtype in (torch.float32, torch.bfloat16) if cpu_has_bf16() else (torch.float32,):
+        a, b = torch.randn(_MATRIX, _MATRIX).to(dtype), torch.randn(_MATRIX, _MATRIX).to(dtype)
+        a @ b
+        for _ in range(_PRODUCTS):
+            start = time.perf_counter()
+            a @ b
+            best = max(best, 2 * _MATRIX**3 / (time.perf_counter() - start))
+    return best
+
+
+def _median_s(work: Callable[[Path, int], None], path: Path, n_frames: int) -> float:
+    seconds = []
+    for _ in range(_DECODES):
+        start = time.perf_counter()
+        work(path, n_frames)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def _sampled(path: Path, n_frames: int) -> None:
+    """The product's own sampling."""
+    from deepscan.extract.video import sample_frames
+
+    for _ in sample_frames(path, n_frames):
+        pass
+
+
+def _sequential(path: Path, n_frames: int) -> None:
+    """Every frame up to the last that is taken, as FFmpeg decodes with all threads; no picture is converted."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        total = stream.frames or 0
+        last = int((n_frames - 0.5) / n_frames * total) if total else None
+        for index, _ in enumerate(container.decode(stream)):
+            if index == last:
+                break

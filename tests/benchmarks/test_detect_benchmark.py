@@ -1,0 +1,68 @@
+"""The benchmark of face detection: figures come out of a short run, and they add up."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deepscan.config import FaceSettings
+from deepscan.errors import MediaError
+from deepscan.records import Face
+
+# Scripts, no package: they find each other where they lie.
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import detect
+
+
+def face(x=0.0, side=60.0, confidence=0.99, shift=0.0):
+    landmarks = np.full((5, 2), x + shift, np.float32)
+    return Face((x, 0.0, x + side, side), confidence, landmarks)
+
+
+def test_a_short_run(face_clip, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DEEPSCAN_CACHE", str(tmp_path))
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    arguments = [str(face_clip), str(tmp_path / "broken.mp4"), "--frames", "2", "--repeats", "1"]
+    assert detect.main(arguments) == 3
+    captured = capsys.readouterr()
+    assert "broken.mp4: cannot be read" in captured.err
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in captured.out.splitlines() if "| " in line]
+    (reference,) = [row for row in rows if row[:3] == ["face", "320x240", "facenet-pytorch"]]
+    (ours,) = [row for row in rows if row[:3] == ["face", "320x240", "torch"]]
+    for row in (reference, ours):
+        *stages, total = (float(cell) for cell in row[3:-1])
+        assert sum(stages) == pytest.approx(total, abs=0.5)
+        assert min(stages) >= 0
+        assert float(row[4]) > 0  # P-Net
+    (agreement,) = [row for row in rows if row[:3] == ["face", "torch", "2"]]
+    assert agreement[3] == "100.0%"
+
+
+def test_time_counts_in_the_innermost_stage():
+    watch = detect.Stopwatch()
+    inner = watch.around("P-Net", lambda: time.sleep(0.03))
+    outer = watch.around(lambda: "NMS", lambda: (inner(), time.sleep(0.01)))
+    outer()
+    assert 0.03 <= watch.seconds["P-Net"] < watch.seconds["P-Net"] + watch.seconds["NMS"]
+    assert 0.01 <= watch.seconds["NMS"] < 0.03
+
+
+def test_agreement_counts_the_faces_that_are_scored():
+    wanted = [[face(), face(200), face(400, side=30), face(600, confidence=0.8)], [face()]]
+    ours = [[face(shift=3), face(240)], []]
+    result = detect.compare(ours, wanted, FaceSettings())
+    assert result.n == 3
+    assert result.recall == pytest.approx(1 / 3)
+    assert result.distances == pytest.approx([3 * 2**0.5])
+
+
+def test_frames_are_spread_over_the_clip(face_clip, tmp_path):
+    images = detect.frames(face_clip, 3)
+    assert [image.shape for image in images] == [(240, 320, 3)] * 3
+    with pytest.raises(MediaError):
+        detect.frames(tmp_path / "none.mp4", 3)
