@@ -106,6 +106,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
     ]
     parts += ["### Answers", _table(("Source", "Label", "n", *(v.replace("_", " ") for v in _VERDICTS)), answers)]
     rows: list[tuple[str, ...]]
+    header: tuple[str, ...]
     if evaluation["tables"]:
         rows = [
             (
