@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,13 @@ def no_error_logged() -> Iterator[None]:
     yield
     logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
     assert not collector.messages, f"logged at ERROR: {collector.messages}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C is tested; a shell that starts the tests in the background has it ignored, and programs inherit that."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
