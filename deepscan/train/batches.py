@@ -125,12 +125,13 @@ class BatchMaker:
     def _dataset_shares(self) -> NDArray[np.float64]:
         """How often each dataset is drawn."""
         sizes = np.array([len(self._reals.get(d, ())) + len(self._fakes.get(d, ())) for d in self._datasets], float)
-        wanted = self._recipe.data.shares
-        unknown = sorted(set(wanted) - set(self._datasets))
+        unknown = sorted(set(self._recipe.data.source_shares) - set(self._datasets))
         if unknown:
             raise ConfigError(
                 f"data.source_shares names {unknown[0]!r}", "there is no such dataset", f"Known: {self._datasets}."
             )
+        # A recipe's own sources are not there when it is used on other data.
+        wanted = {name: share for name, share in self._recipe.data.shares.items() if name in self._datasets}
         named = np.array([d in wanted for d in self._datasets])
         shares = np.array([wanted.get(d, 0.0) for d in self._datasets])
         left = max(0.0, 1 - float(shares.sum()))

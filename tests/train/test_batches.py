@@ -212,3 +212,11 @@ def test_crops_are_brought_near_the_size_by_area(tmp_path):
     stage = {"batch_size": 4, "size_px": 28}
     fakes = maker(read_samples(store), stage).make(0).crops[1::2].numpy()
     assert np.abs(fakes.astype(int) - 128).mean() < 20
+
+
+def test_shares_of_sources_that_are_not_there_are_passed_over(made):
+    """A recipe's own sources do not stand in the way of other data; a share that is asked for by name does."""
+    listed = {"sources": [{"name": "elsewhere", "path": "elsewhere", "share": 0.7}]}
+    assert maker(made, data=listed).make(0).labels.tolist() == [0, 1] * 4
+    with pytest.raises(ConfigError, match="elsewhere"):
+        maker(made, data={"source_shares": {"elsewhere": 0.7}})
