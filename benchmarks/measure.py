@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import platform
@@ -18,6 +19,7 @@ from typing import Any, Self
 
 from deepscan import __version__
 from deepscan.errors import DeepscanError
+from deepscan.files import write_atomically
 
 Function = Callable[[Any], Any]
 _PACKAGES = ("torch", "facenet-pytorch", "opencv-python-headless", "av")
@@ -149,6 +151,28 @@ def peak_memory_bytes() -> int | None:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def write_report(
+    make: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None], file: Path | None
+) -> dict[str, Any] | int:
+    """Measure, print the figures, write them as JSON if there is a file: what every benchmark ends with.
+
+    Returns:
+        The report; or the exit code where there is none: 3 if something could not be read or written, 130 on Ctrl-C.
+    """
+    try:
+        report = make()
+        show(report)
+        if file:
+            write_atomically(file, json.dumps(report, indent=1).encode() + b"\n")
+    except DeepscanError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    return report
 
 
 def machine() -> dict[str, Any]:

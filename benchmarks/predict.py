@@ -17,7 +17,6 @@ of the machine and of what else it was doing; ratios travel better.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import time
@@ -29,12 +28,11 @@ from typing import Any
 
 from floor import Floor, make_floor
 from footage import CLIPS, SHORT_CLIPS, Footage, default_folder, long_footage, make_clip, make_long_video
-from measure import Run, Worker, machine, markdown
+from measure import Run, Worker, machine, markdown, write_report
 from ours import Predicted, make_detector, make_reference
 from preprocess import Clip, read_clips
 
 from deepscan.errors import DeepscanError
-from deepscan.files import write_atomically
 
 SCHEMA = "deepscan.benchmark.predict/1"
 PARTS = ("warm", "cold", "growth", "memory")
@@ -308,18 +306,8 @@ def main(arguments: list[str] | None = None) -> int:
         0; 3 if something could not be read or written; 130 on Ctrl-C.
     """
     options = _parse(arguments)
-    try:
-        report = measure(options)
-        print_report(report)
-        if options.json:
-            write_atomically(options.json, json.dumps(report, indent=1).encode() + b"\n")
-    except DeepscanError as error:
-        print(error, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    return 0
+    report = write_report(lambda: measure(options), print_report, options.json)
+    return report if isinstance(report, int) else 0
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

@@ -16,7 +16,6 @@ Absolute figures are those of the machine and of what else it was doing; ratios 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,14 +24,13 @@ from statistics import median
 from typing import Any
 
 from footage import CLIPS, SHORT_CLIPS, Footage, default_folder, long_footage, make_clip, make_long_video
-from measure import Run, Worker, can_pin, last_core, machine, markdown, timed
+from measure import Run, Worker, can_pin, last_core, machine, markdown, timed, write_report
 from ours import Job, make_ours, make_reference, preprocess_clip
 
 from deepscan.engines import Lost, create_engine
 from deepscan.engines.guard import available_cores, threads_per_worker
 from deepscan.errors import DeepscanError
 from deepscan.extract.video import probe
-from deepscan.files import write_atomically
 
 SCHEMA = "deepscan.benchmark.preprocess/1"
 MEMORY_BAR_BYTES = 1_000_000_000
@@ -352,17 +350,9 @@ def main(arguments: list[str] | None = None) -> int:
         0; 1 if preprocessing took more memory than it may; 3 if something could not be read or written; 130 on Ctrl-C.
     """
     options = _parse(arguments)
-    try:
-        report = measure(options)
-        print_report(report)
-        if options.json:
-            write_atomically(options.json, json.dumps(report, indent=1).encode() + b"\n")
-    except DeepscanError as error:
-        print(error, file=sys.stderr)
-        return 3
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
+    report = write_report(lambda: measure(options), print_report, options.json)
+    if isinstance(report, int):
+        return report
     return 1 if any(row["within_bar"] is False for row in report["memory"] or []) else 0
 
 

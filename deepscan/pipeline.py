@@ -15,7 +15,7 @@ from deepscan import __version__
 from deepscan.config import PredictSettings
 from deepscan.engines import LostReason
 from deepscan.errors import DeepscanError, MediaError, ModelError
-from deepscan.extract.container import DEFAULT_LIMITS
+from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.people import Extraction, clear_people, extract_people
@@ -94,8 +94,8 @@ class Detector:
             MediaError: the file cannot be read.
         """
         start = time.perf_counter()
-        path, settings = Path(path), self.settings
-        found = extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, DEFAULT_LIMITS)
+        path = Path(path)
+        found = self.extract(path)
         scoring = time.perf_counter()
         verdict = self._judge(found)
         score_s = time.perf_counter() - scoring
@@ -140,6 +140,15 @@ class Detector:
             # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
             log.debug("%s: unexpected failure", path, exc_info=True)
             return lost_result(path, "internal", f"unexpected {type(failure).__name__}: {failure}")
+
+    def extract(self, path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> Extraction:
+        """The people of a video or image, found and cut as :meth:`predict` does.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        settings = self.settings
+        return extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, limits)
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""

@@ -20,8 +20,7 @@ from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top
 from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.crops import face_square
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.people import Person, clear_people, extract_people
+from deepscan.extract.people import Person, clear_people
 from deepscan.extract.video import MediaLimits, sample_frames
 from deepscan.records import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
 from deepscan.verdict import abstain
@@ -102,12 +101,11 @@ def explain(detector: Detector, path: str | Path, *, limits: MediaLimits = DEFAU
         ConfigError: the ``grad-cam`` package is not installed.
         ModelError: the network has no map to look at.
     """
-    path, settings = Path(path), detector.settings
-    finder = FaceFinder(settings.face, "cpu" if detector.device == "mps" else detector.device)
-    found = extract_people(path, settings.frames, finder, detector.card.crop, settings.track, limits)
+    path = Path(path)
+    found = detector.extract(path, limits)
     clear = clear_people(found)
     if not clear:
-        return Explanation(path, found.media, abstain(found, settings.face.min_face_px), (), ())
+        return Explanation(path, found.media, abstain(found, detector.settings.face.min_face_px), (), ())
     scores = detector.score([person.crops for person in clear])
     verdict = detector.decide([person.track for person in clear], scores)
     people = explain_people(detector, clear, verdict.tracks)

@@ -18,8 +18,8 @@ from torch import Tensor
 from deepscan.extract.crops import resized
 from deepscan.models.checkpoint import DetectorCard, EnsembleCard
 from deepscan.models.ensemble import Ensemble
+from deepscan.models.graphs import CropFeatures
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.transform import normalise, to_unit, tta_views
 
 # Longer sequences are left out in stretches: importance is then known for each of them, not for single frames.
 MAX_STRETCHES = 64
@@ -138,13 +138,9 @@ def _logits(
 def _features(network: DetectorNetwork, card: DetectorCard, crops: NDArray[np.uint8], tta: bool) -> Tensor:
     """Features ``[V, T, D]`` of every view of every crop."""
     device = next(network.parameters()).device
-    parts = []
-    for start in range(0, len(crops), _CROPS_PER_BATCH):
-        unit = to_unit(crops[start : start + _CROPS_PER_BATCH]).to(device)
-        views = tta_views(unit) if tta else unit.unsqueeze(0)
-        flat = normalise(views.flatten(0, 1), card.mean, card.std)
-        parts.append(network.backbone(flat).unflatten(0, views.shape[:2]).float())
-    return torch.cat(parts, dim=1)
+    features = CropFeatures(network, card.mean, card.std, tta=tta)
+    batches = torch.split(torch.from_numpy(np.ascontiguousarray(crops)), _CROPS_PER_BATCH)
+    return torch.cat([features(batch.to(device)) for batch in batches], dim=1)
 
 
 def _without(network: DetectorNetwork, features: Tensor, stretches: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
