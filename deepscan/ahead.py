@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -12,7 +12,7 @@ T = TypeVar("T")
 _LOOK_S = 0.2  # how often a full queue is tried again, and looked at whether anybody still wants it
 
 
-def ahead(make: Callable[[], Iterator[T]], n: int, name: str = "ahead") -> Iterator[T]:
+def ahead(make: Callable[[], Iterator[T]], n: int, name: str = "ahead") -> Generator[T, None, None]:
     """What an iterator yields, made in a thread up to ``n`` items before it is taken.
 
     The thread ends with this generator, however that ends; at most ``n`` + 1 items are held. Iterating gains something

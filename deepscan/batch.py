@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -85,6 +86,7 @@ class Batch:
         self._lines, self._keep, self._on_done = lines, keep, on_done
         self._results: dict[int, Result] = {}
         self._start = time.monotonic()
+        self._lock = threading.RLock()  # inputs are taken in another thread than that in which results come
 
     @property
     def n_done(self) -> int:
@@ -112,7 +114,7 @@ class Batch:
         return (self.n_done - self.n_recalled) / max(1e-6, self.elapsed_s)
 
     def run(self, detector: Detector, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> None:
-        """Judge the inputs in this process, one after the other.
+        """Judge the inputs in this process; each is searched while the one before is scored.
 
         Args:
             detector: the model.
@@ -121,8 +123,16 @@ class Batch:
         Raises:
             DeepscanError: the inputs cannot be read on, or the lines cannot be written.
         """
-        for place, path, stamp in self._todo(inputs):
-            self._done(place, detector.predict_or_error(path), stamp)
+        begun: deque[tuple[int, Stamp | None]] = deque()
+
+        def paths() -> Iterator[Path]:
+            for place, path, stamp in self._todo(inputs):
+                begun.append((place, stamp))
+                yield path
+
+        for result in detector.predict_files(paths()):
+            place, stamp = begun.popleft()
+            self._done(place, result, stamp)
 
     def run_on(
         self,
@@ -172,23 +182,27 @@ class Batch:
             stamp = known = None
             if self._lines is not None:
                 stamp = Stamp.of(path)
-                known = self._lines.recall(path, stamp)
+                with self._lock:
+                    known = self._lines.recall(path, stamp)
             if known is None:
                 yield place, path, stamp
             else:
-                self.n_recalled += 1
-                self._count(place, known)
+                with self._lock:
+                    self.n_recalled += 1
+                    self._count(place, known)
 
     def _done(self, place: int, result: Result, stamp: Stamp | None) -> None:
-        if self._lines is not None:
-            self._lines.append(result, stamp)
-        self._count(place, result)
+        with self._lock:
+            if self._lines is not None:
+                self._lines.append(result, stamp)
+            self._count(place, result)
 
     def _count(self, place: int, result: Result) -> None:
-        self.counts[result.verdict] += 1
-        if result.verdict is VerdictLabel.ERROR:
-            self.reasons[str(result.reason)] += 1
-        if self._keep:
-            self._results[place] = result
-        if self._on_done is not None:
-            self._on_done(self, Path(result.path))
+        with self._lock:
+            self.counts[result.verdict] += 1
+            if result.verdict is VerdictLabel.ERROR:
+                self.reasons[str(result.reason)] += 1
+            if self._keep:
+                self._results[place] = result
+            if self._on_done is not None:
+                self._on_done(self, Path(result.path))

@@ -18,8 +18,16 @@ from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
-from deepscan.extract.people import Extraction, clear_people, extract_people
+from deepscan.extract.people import (
+    Extraction,
+    PeopleSearch,
+    clear_people,
+    crop_keys,
+    extract_people,
+    search_people,
+)
 from deepscan.files import file_sha256
+from deepscan.flow import Searched, search_and_score
 from deepscan.models.checkpoint import (
     DEFAULT_DETECTOR,
     DetectorCard,
@@ -93,53 +101,36 @@ class Detector:
         Raises:
             MediaError: the file cannot be read.
         """
-        start = time.perf_counter()
-        path = Path(path)
-        found = self.extract(path)
-        scoring = time.perf_counter()
-        verdict = self._judge(found)
-        score_s = time.perf_counter() - scoring
-        digest = _content_sha256(path)
-        timing = {**found.timing_s, "score": score_s, "total": time.perf_counter() - start}
-        return Result(
-            path=str(path),
-            sha256=digest,
-            kind=found.media.kind,
-            verdict=verdict.label,
-            reason=verdict.reason,
-            message=verdict.message,
-            probability=verdict.probability,
-            duration_s=found.media.duration_s,
-            frames_sampled=found.frames_sampled,
-            frames_with_face=found.frames_with_face,
-            tracks=verdict.tracks,
-            segments=verdict.segments,
-            timing_s=timing,
-        )
+        file = next(self._search([(Path(path), None)]))
+        if file.error is not None:
+            raise file.error
+        return self._result(file)
 
     def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
-        """Judge files, folders and patterns one after the other; yields a result for each file as it is done.
+        """Judge files, folders and patterns; yields a result for each file, in their order.
 
-        A file that fails is a result with the verdict ``error`` and its reason; the others still come. Many files at
-        a time, in processes that may die, are the matter of :class:`deepscan.batch.Batch`.
+        A file that fails is a result with the verdict ``error`` and its reason; the others still come. The next file
+        is searched while one is scored, and pictures are scored in batches. Many files at a time, in processes that
+        may die, are the matter of :class:`deepscan.batch.Batch`.
         """
-        for path, error in expand_inputs(paths):
-            yield self.predict_or_error(path, error)
+        for file in self._search(expand_inputs(paths)):
+            yield self._result_or_error(file)
+
+    def predict_files(self, paths: Iterable[Path]) -> Iterator[Result]:
+        """:meth:`predict_many` of files alone.
+
+        Args:
+            paths: of files; they are taken, in another thread, somewhat before their results come.
+
+        Raises:
+            DeepscanError: ``paths`` raised it; the results of the files before have come.
+        """
+        for file in self._search((path, None) for path in paths):
+            yield self._result_or_error(file)
 
     def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
-        if error is not None:
-            return error_result(path, error.reason, str(error))
-        try:
-            return self.predict(path)
-        except MediaError as failure:
-            return error_result(path, failure.reason, str(failure), _sha256_if_read(path))
-        except DeepscanError as failure:
-            return error_result(path, failure.reason, str(failure))
-        except Exception as failure:
-            # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
-            log.debug("%s: unexpected failure", path, exc_info=True)
-            return lost_result(path, "internal", f"unexpected {type(failure).__name__}: {failure}")
+        return self._result_or_error(next(self._search([(path, error)])))
 
     def extract(self, path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> Extraction:
         """The people of a video or image, found and cut as :meth:`predict` does.
@@ -164,11 +155,56 @@ class Detector:
         """A report of this detector over results."""
         return Report(__version__, self.info, tuple(results))
 
-    def _judge(self, found: Extraction) -> Verdict:
+    def _search(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[Searched]:
+        settings = self.settings
+
+        def search(path: Path) -> PeopleSearch:
+            return search_people(path, settings.frames, self._finder, self.card.crop, settings.track, DEFAULT_LIMITS)
+
+        return search_and_score(inputs, search, _content_sha256, self._scorer)
+
+    def _result_or_error(self, file: Searched) -> Result:
+        error = file.error
+        if error is None:
+            try:
+                return self._result(file)
+            except Exception as failure:  # noqa: BLE001 - it is the file's result
+                error = failure
+        if isinstance(error, MediaError):
+            return error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
+        if isinstance(error, DeepscanError):
+            return error_result(file.path, error.reason, str(error))
+        # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
+        log.debug("%s: unexpected failure", file.path, exc_info=error)
+        return lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
+
+    def _result(self, file: Searched) -> Result:
+        """The answer for a file that was looked through."""
+        found, start = file.found, time.perf_counter()
+        assert found is not None  # noqa: S101 - where there is nothing, there is an error
         clear = clear_people(found)
-        if not clear:
-            return abstain(found, self.settings.face.min_face_px)
-        return self.decide([p.track for p in clear], self.score([p.crops for p in clear]))
+        if clear:
+            scores = [self._scorer.judge([file.features[key] for key in crop_keys(p.track)]) for p in clear]
+            verdict = self.decide([p.track for p in clear], scores)
+        else:
+            verdict = abstain(found, self.settings.face.min_face_px)
+        end = time.perf_counter()
+        return Result(
+            path=str(file.path),
+            sha256=file.sha256,
+            kind=found.media.kind,
+            verdict=verdict.label,
+            reason=verdict.reason,
+            message=verdict.message,
+            probability=verdict.probability,
+            duration_s=found.media.duration_s,
+            frames_sampled=found.frames_sampled,
+            frames_with_face=found.frames_with_face,
+            tracks=verdict.tracks,
+            segments=verdict.segments,
+            timing_s={**found.timing_s, "score": file.score_s + end - start, "total": end - file.start},
+            sampling=found.sampling,
+        )
 
 
 def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSettings | None = None) -> Detector:

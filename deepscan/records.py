@@ -19,6 +19,7 @@ RgbImage = NDArray[np.uint8]
 Landmarks = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 Kind = Literal["video", "image"]
+Sampling = Literal["sequential", "seek"]
 
 
 class VerdictLabel(StrEnum):
@@ -39,11 +40,13 @@ class Frame:
         image: RGB ``uint8 [H, W, 3]``, rotated as it is displayed.
         time_s: presentation time in seconds from the start of the stream.
         index: position among the sampled frames, from 0.
+        sought: whether the file's index was followed to it; otherwise all that comes before was decoded.
     """
 
     image: RgbImage
     time_s: float
     index: int
+    sought: bool = False
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype.name != "uint8":
@@ -162,7 +165,13 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Everything deepscan says of one input; one entry of ``results`` in the report."""
+    """Everything deepscan says of one input; one entry of ``results`` in the report.
+
+    Attributes:
+        sampling: how the frames of a video were reached: by decoding everything up to them, or also by seeks to
+            keyframes; None for an image.
+        timing_s: seconds spent in ``decode``, ``detect`` and ``score``, which overlap, and in ``total``.
+    """
 
     path: str
     sha256: str | None
@@ -177,6 +186,7 @@ class Result:
     tracks: tuple[TrackResult, ...] = ()
     segments: tuple[Segment, ...] = ()
     timing_s: dict[str, float] = field(default_factory=dict)
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True, slots=True)

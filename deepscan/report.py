@@ -87,6 +87,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "duration_s": _rounded(result.duration_s, 3),
         "frames_sampled": result.frames_sampled,
         "frames_with_face": result.frames_with_face,
+        "sampling": result.sampling,
         "tracks": [_track(t) for t in result.tracks],
         "segments": [_segment(s) for s in result.segments],
         "timing_s": {name: round(value, 3) for name, value in result.timing_s.items()},

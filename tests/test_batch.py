@@ -29,6 +29,10 @@ class Judge:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
+    def predict_files(self, paths):
+        for path in paths:
+            yield self.predict_or_error(path)
+
     def predict_or_error(self, path: Path) -> Result:
         self.seen.append(path.name)
         if path.name.startswith("bad"):

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -338,15 +338,13 @@ def test_odd_file_names_are_taken_literally(deepscan: Command, tmp_path: Path) -
 def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     from deepscan.pipeline import Detector
 
-    original, done = Detector.predict, []
+    original = Detector.predict_files
 
-    def predict(self: Detector, path: Path) -> Any:
-        if done:
-            raise KeyboardInterrupt
-        done.append(path)
-        return original(self, path)
+    def predict_files(self: Detector, paths: Iterator[Path]) -> Iterator[Any]:
+        yield next(original(self, paths))
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(Detector, "predict", predict)
+    monkeypatch.setattr(Detector, "predict_files", predict_files)
     run = deepscan("predict", SAMPLES, "--frames", 2, "--json", "-")
     assert run.code == 130
     assert len(run.report()["results"]) == 1
@@ -354,16 +352,16 @@ def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.Mo
 
 
 def test_a_defect_costs_one_row_only(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscan.pipeline import Detector
+    from deepscan import pipeline
 
-    original = Detector.predict
+    original = pipeline.search_people
 
-    def predict(self: Detector, path: Path) -> Any:
+    def search_people(path: Path, *rest: Any) -> Any:
         if path.name == "no_face.mp4":
             raise RuntimeError("boom\nsecond line")
-        return original(self, path)
+        return original(path, *rest)
 
-    monkeypatch.setattr(Detector, "predict", predict)
+    monkeypatch.setattr(pipeline, "search_people", search_people)
     run = deepscan("predict", SAMPLES, "--frames", 2, "--json", "-")
     results = run.report()["results"]
     assert [r["reason"] for r in results if r["verdict"] == "error"] == ["internal"]

@@ -75,6 +75,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Result(str(path), SHA, "video", VerdictLabel.FAKE, probability=0.9, tracks=tracks)
 
     monkeypatch.setattr(Detector, "predict_or_error", judge)
+    monkeypatch.setattr(Detector, "predict_files", lambda self, paths: map(self.predict_or_error, paths))
     return names
 
 

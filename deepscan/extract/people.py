@@ -7,25 +7,34 @@ as soon as they have been looked at; what stays in memory are the crops.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.ahead import ahead
 from deepscan.config import CropSettings, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.video import MediaLimits, probe, sample_frames
-from deepscan.records import Box, Frame, MediaInfo, RgbImage, Track
+from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
 # A crowd must not fill the memory: of each frame the largest faces are kept.
 _MAX_FACES_PER_FRAME = 16
+# Frames no further apart are looked at in turn with the networks that find faces again, which takes a sixth of the
+# time; every second one, and one in which not every face is there again, is looked at in full.
+_FOLLOW_WITHIN_S = 0.35
+_FRAMES_AHEAD = 2
+
+# Of a crop: the sampled frame's index and the face's box.
+CropKey = tuple[int, Box]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +57,8 @@ class Extraction:
         n_usable: detections large enough to be scored; the others were too small.
         largest_px: size of the largest detection.
         brightness: mean luma of the brightest sampled frame, in [0, 255].
-        timing_s: seconds spent in ``decode`` and ``detect``.
+        timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
+        sampling: how the frames of a video were reached.
     """
 
     media: MediaInfo
@@ -59,24 +69,152 @@ class Extraction:
     largest_px: float
     brightness: float
     timing_s: dict[str, float]
+    sampling: Sampling | None = None
 
 
-def extract_people(
-    path: Path,
-    n_frames: int,
-    finder: FaceFinder,
-    crop: CropSettings,
-    track: TrackSettings,
-    limits: MediaLimits,
-) -> Extraction:
-    """Find the people of a video or image.
+class PeopleSearch:
+    """Looks for the people of one file. Iterate over :meth:`look` to its end, then call :meth:`finish`.
+
+    Args:
+        media: what is known of the file.
+        frames: in time order; each is dropped once looked at.
+        finder: its settings say which faces are large enough.
+        crop: the crop rule.
+        track: how faces become people.
+        close_up: look once more where a face fills the frame, as in crops and portraits.
+        n_ahead: frames that are decoded ahead of the search, in a thread; 0 for none and no thread.
+    """
+
+    def __init__(
+        self,
+        media: MediaInfo,
+        frames: Iterator[Frame],
+        finder: FaceFinder,
+        crop: CropSettings,
+        track: TrackSettings,
+        *,
+        close_up: bool = False,
+        n_ahead: int = 0,
+    ) -> None:
+        self.media, self._finder, self._crop, self._close_up = media, finder, crop, close_up
+        self._decoded = _Decoded(frames)
+        self._frames = ahead(lambda: self._decoded, n_ahead, "decode") if n_ahead else self._decoded
+        self._tracker = Tracker(track)
+        self._crops: dict[CropKey, RgbImage] = {}
+        self._sampled = self._with_face = self._n_usable = 0
+        self._largest = self._brightest = 0.0
+        self._sought = False
+        self._before: _Before | None = None
+        self._detect_s = 0.0
+
+    def look(self) -> Iterator[dict[CropKey, RgbImage]]:
+        """Of each sampled frame the crops of its usable faces, as they are found.
+
+        Raises:
+            MediaError: what the frames raise.
+        """
+        settings = self._finder.settings
+        while batch := list(islice(self._frames, settings.batch_frames)):
+            start = time.perf_counter()
+            cuts: list[dict[CropKey, RgbImage]] = []
+            for frame, faces in zip(batch, self._faces(batch), strict=True):
+                self._sampled += 1
+                self._with_face += bool(faces)
+                self._sought |= frame.sought
+                self._brightest = max(self._brightest, brightness(frame.image))
+                self._largest = max([self._largest, *(f.size_px for f in faces)])
+                usable = [f for f in faces if f.size_px >= settings.min_face_px][:_MAX_FACES_PER_FRAME]
+                self._n_usable += len(usable)
+                cut = [crop_face(frame.image, face, self._crop) for face in usable]
+                self._tracker.add(frame, usable, [brightness(c) for c in cut])
+                cuts.append({(frame.index, face.box): c for face, c in zip(usable, cut, strict=True)})
+            self._detect_s += time.perf_counter() - start
+            for found in cuts:
+                self._crops.update(found)
+                yield found
+
+    def finish(self) -> Extraction:
+        """Everything that was found."""
+        people = tuple(Person(t, np.stack([self._crops[key] for key in crop_keys(t)])) for t in self._tracker.finish())
+        sampling: Sampling | None = None
+        if self.media.kind == "video":
+            sampling = "seek" if self._sought else "sequential"
+        return Extraction(
+            self.media,
+            people,
+            self._sampled,
+            self._with_face,
+            self._n_usable,
+            self._largest,
+            self._brightest,
+            {"decode": self._decoded.seconds, "detect": self._detect_s},
+            sampling,
+        )
+
+    def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
+        """The faces of each frame: looked for, or those of the frame before found again where that is safe."""
+        frame, before, self._before = batch[0], self._before, None
+        if (
+            len(batch) == 1
+            and before is not None
+            and before.faces
+            and frame.time_s - before.time_s <= _FOLLOW_WITHIN_S
+            and frame.image.shape == before.shape
+            and not self._tracker.is_cut(frame)
+        ):
+            found = self._finder.follow([frame.image], [before.faces])[0]
+            if found is not None:
+                return [found]  # and the next frame is looked at afresh: somebody may have come
+        faces = self._finder.detect([f.image for f in batch], close_up=self._close_up)
+        self._before = _Before(batch[-1].time_s, batch[-1].image.shape, faces[-1])
+        return faces
+
+
+class _Decoded:
+    """Frames, and the seconds that decoding them took."""
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frames, self.seconds = frames, 0.0
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        start = time.perf_counter()
+        try:
+            return next(self._frames)
+        finally:
+            self.seconds += time.perf_counter() - start
+
+    def close(self) -> None:
+        """Close the file that they come from."""
+        close = getattr(self._frames, "close", None)
+        if close is not None:
+            close()
+
+
+class _Before(NamedTuple):
+    """What was found in a frame that was looked at."""
+
+    time_s: float
+    shape: tuple[int, ...]
+    faces: list[Face]
+
+
+def crop_keys(track: Track) -> list[CropKey]:
+    """Of the crops of each sighting, as :meth:`PeopleSearch.look` gives them."""
+    return [(s.frame_index, s.face.box) for s in track.sightings]
+
+
+def search_people(
+    path: Path, n_frames: int, finder: FaceFinder, crop: CropSettings, track: TrackSettings, limits: MediaLimits
+) -> PeopleSearch:
+    """A search through a video or image, whose frames are decoded ahead of it in a thread.
 
     Args:
         path: of the file.
         n_frames: sampled evenly over the whole duration.
-        finder: its settings say which faces are large enough.
-        crop: the crop rule.
-        track: how faces become people.
+        finder, crop, track: as for :class:`PeopleSearch`.
         limits: on the file.
 
     Raises:
@@ -84,7 +222,14 @@ def extract_people(
     """
     media = probe(path, limits)
     frames = sample_frames(path, n_frames, limits)
-    return find_people(media, frames, finder, crop, track, close_up=media.kind == "image")
+    return PeopleSearch(media, frames, finder, crop, track, close_up=media.kind == "image", n_ahead=_FRAMES_AHEAD)
+
+
+def extract_people(
+    path: Path, n_frames: int, finder: FaceFinder, crop: CropSettings, track: TrackSettings, limits: MediaLimits
+) -> Extraction:
+    """Find the people of a video or image; arguments and errors as for :func:`search_people`."""
+    return _finished(search_people(path, n_frames, finder, crop, track, limits))
 
 
 def find_people(
@@ -96,39 +241,14 @@ def find_people(
     *,
     close_up: bool = False,
 ) -> Extraction:
-    """Find the people in frames that are sampled already.
+    """Find the people in frames that are sampled already; arguments and errors as for :class:`PeopleSearch`."""
+    return _finished(PeopleSearch(media, frames, finder, crop, track, close_up=close_up))
 
-    Args:
-        media: what is known of their source.
-        frames: in time order; each is dropped once looked at.
-        finder, crop, track: as for :func:`extract_people`.
-        close_up: look once more where a face fills the frame, as in crops and portraits.
 
-    Raises:
-        MediaError: what the frames raise.
-    """
-    timing = {"decode": 0.0, "detect": 0.0}
-    tracker = Tracker(track)
-    crops: dict[tuple[int, Box], RgbImage] = {}
-    sampled = with_face = n_usable = 0
-    largest = brightest = 0.0
-    while batch := _next_batch(frames, finder.settings.batch_frames, timing):
-        start = time.perf_counter()
-        for frame, faces in zip(batch, finder.detect([f.image for f in batch], close_up=close_up), strict=True):
-            sampled += 1
-            with_face += bool(faces)
-            brightest = max(brightest, brightness(frame.image))
-            largest = max([largest, *(f.size_px for f in faces)])
-            usable = [f for f in faces if f.size_px >= finder.settings.min_face_px][:_MAX_FACES_PER_FRAME]
-            n_usable += len(usable)
-            cut = [crop_face(frame.image, face, crop) for face in usable]
-            tracker.add(frame, usable, [brightness(c) for c in cut])
-            crops.update({(frame.index, face.box): c for face, c in zip(usable, cut, strict=True)})
-        timing["detect"] += time.perf_counter() - start
-    people = tuple(
-        Person(t, np.stack([crops[s.frame_index, s.face.box] for s in t.sightings])) for t in tracker.finish()
-    )
-    return Extraction(media, people, sampled, with_face, n_usable, largest, brightest, timing)
+def _finished(search: PeopleSearch) -> Extraction:
+    for _ in search.look():
+        pass
+    return search.finish()
 
 
 def is_too_dark(track: Track) -> bool:
@@ -148,10 +268,3 @@ def nobody_reason(found: Extraction) -> str:
     if found.n_usable == 0:
         return "face_too_small"
     return "too_dark" if found.people else "no_stable_face"
-
-
-def _next_batch(frames: Iterator[Frame], size: int, timing: dict[str, float]) -> list[Frame]:
-    start = time.perf_counter()
-    batch = list(islice(frames, size))
-    timing["decode"] += time.perf_counter() - start
-    return batch

@@ -50,18 +50,18 @@ class Tracker:
         self.settings = settings or TrackSettings()
         self._shots: list[_Shot] = []
         self._histogram: NDArray[np.float32] | None = None
+        self._next: tuple[int, NDArray[np.float32]] | None = None
 
     def add(self, frame: Frame, faces: Sequence[Face], brightness: Sequence[float] | None = None) -> None:
         """Add a sampled frame and the faces found in it.
 
         Args:
-            frame: only looked at now, never kept.
+            frame: only looked at now, never kept; its index is its own.
             faces: of this frame.
             brightness: mean luma of each face's crop, kept in its sighting.
         """
-        histogram = _histogram(frame.image)
-        cut = self._histogram is None or _hellinger(histogram, self._histogram) >= self.settings.cut_distance
-        self._histogram = histogram
+        cut = self.is_cut(frame)
+        self._histogram = self._histogram_of(frame)
         if cut:
             self._shots.append(_Shot())
         shot = self._shots[-1]
@@ -81,6 +81,17 @@ class Tracker:
                 track.sightings.append(sighting)
                 track.look = 0.7 * track.look + 0.3 * look
                 track.last_index = frame.index
+
+    def is_cut(self, frame: Frame) -> bool:
+        """Whether a frame that is still to be added begins another shot than the last one that was."""
+        before = self._histogram
+        return before is None or _hellinger(self._histogram_of(frame), before) >= self.settings.cut_distance
+
+    def _histogram_of(self, frame: Frame) -> NDArray[np.float32]:
+        """Of the frame that is asked for and then added, once."""
+        if self._next is None or self._next[0] != frame.index:
+            self._next = frame.index, _histogram(frame.image)
+        return self._next[1]
 
     def finish(self) -> list[Track]:
         """The people, in order of first appearance, numbered from 1."""

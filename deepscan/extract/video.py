@@ -148,8 +148,8 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
         steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
         start = int(timeline.pts[0])
         n_given = 0
-        for pts, image in _taken(path, timeline, steps, limits):
-            yield Frame(image, time_s=float((pts - start) * timeline.time_base), index=n_given)
+        for pts, image, sought in _taken(path, timeline, steps, limits):
+            yield Frame(image, float((pts - start) * timeline.time_base), n_given, sought)
             n_given += 1
         if not n_given:
             raise nothing_decodes(path)
@@ -162,7 +162,9 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
             )
 
 
-def _taken(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits) -> Iterator[tuple[int, RgbImage]]:
+def _taken(
+    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+) -> Iterator[tuple[int, RgbImage, bool]]:
     """Follow the plan; where a seek misleads, reach what is left in one pass from the start."""
     n_done = 0
     try:
@@ -174,7 +176,9 @@ def _taken(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimi
         yield from _follow(path, timeline, [Step(step.pts) for step in steps[n_done:]], limits)
 
 
-def _follow(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits) -> Iterator[tuple[int, RgbImage]]:
+def _follow(
+    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+) -> Iterator[tuple[int, RgbImage, bool]]:
     wanted = None if timeline.in_order else {step.pts for step in steps}
     to_rgb = VideoReformatter()
     with opened(path, limits) as (container, stream):
@@ -192,7 +196,7 @@ def _follow(path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLim
             if pts is None or frame is None:
                 return
             check_pixels(path, frame.width, frame.height, limits)
-            yield pts, _rgb(frame, to_rgb)
+            yield pts, _rgb(frame, to_rgb), step.seek_to is not None
 
 
 def _decoded(

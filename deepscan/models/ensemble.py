@@ -45,7 +45,7 @@ from deepscan.models.checkpoint import (
     load_card,
     open_files,
 )
-from deepscan.models.scorer import Scorer, TorchScorer
+from deepscan.models.scorer import Features, Scorer, TorchScorer, score_sequences
 from deepscan.records import Score
 from deepscan.runtimes import Precision
 
@@ -109,6 +109,28 @@ class EnsembleScorer:
     ) -> None:
         self.card, self._members = card, members
 
+    @property
+    def crops_per_batch(self) -> int:
+        """Crops that go through the members' backbones together."""
+        return min(scorer.crops_per_batch for scorer, _, _ in self._members)
+
+    def features(self, crops: NDArray[np.uint8]) -> list[Features]:
+        """The members' features of each crop, RGB ``uint8 [N, S, S, 3]`` with S the ensemble's crop size."""
+        parts = [scorer.features(resized(crops, card.crop.size_px)) for scorer, card, _ in self._members]
+        return list(zip(*parts, strict=True))
+
+    def judge(self, features: Sequence[Features]) -> Score:
+        """One person's score.
+
+        Args:
+            features: of the person's crops in the order of time, at least one.
+        """
+        scores = [
+            scorer.judge([one[member] for one in features]) for member, (scorer, _, _) in enumerate(self._members)
+        ]
+        calibrations = [card.calibration for _, card, _ in self._members]
+        return combine(scores, calibrations, [weight for _, _, weight in self._members])
+
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score each sequence.
 
@@ -118,15 +140,7 @@ class EnsembleScorer:
         Returns:
             One score for each sequence, frame logits of length T.
         """
-        parts = [
-            (scorer.score([resized(crops, card.crop.size_px) for crops in sequences]), card.calibration)
-            for scorer, card, _ in self._members
-        ]
-        shares = [weight for _, _, weight in self._members]
-        return [
-            combine([scores[index] for scores, _ in parts], [calibration for _, calibration in parts], shares)
-            for index in range(len(sequences))
-        ]
+        return score_sequences(self, sequences)
 
 
 def create_scorer(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork
 
 _CROPS_PER_BATCH = 64
+
+# Of one crop, for the scorer that made them and no other: of a network ``float32 [V, D]``.
+Features = Any
 
 
 def pick_device(wanted: str) -> str:
@@ -47,15 +51,38 @@ def pick_device(wanted: str) -> str:
 
 def n_views(tta: bool) -> int:
     """How many views of a crop are scored."""
-    return 4 if tta else 1
+    return 2 if tta else 1
 
 
 class Scorer(Protocol):
     """What scores the people of a video: one network, or an ensemble."""
 
+    @property
+    def crops_per_batch(self) -> int:
+        """Crops that are best given to :meth:`features` together."""
+        ...
+
+    def features(self, crops: NDArray[np.uint8]) -> list[Features]:
+        """What :meth:`judge` needs of each crop, RGB ``uint8 [N, S, S, 3]`` with S the card's crop size."""
+        ...
+
+    def judge(self, features: Sequence[Features]) -> Score:
+        """The score of one person from the features of their crops, in the order of time, at least one."""
+        ...
+
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """One score for each sequence of crops, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
         ...
+
+
+def score_sequences(scorer: Scorer, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
+    """One score for each sequence; batches are filled across sequences."""
+    if not sequences:
+        return []
+    crops, size = np.concatenate(list(sequences)), scorer.crops_per_batch
+    parts = [scorer.features(crops[start : start + size]) for start in range(0, len(crops), size)]
+    features = iter([one for part in parts for one in part])
+    return [scorer.judge(list(islice(features, len(sequence)))) for sequence in sequences]
 
 
 class NetworkScorer:
@@ -73,7 +100,33 @@ class NetworkScorer:
         self, features: Network, logits: Network, card: DetectorCard, *, crops_per_batch: int | None = None
     ) -> None:
         self.card = card
-        self._features, self._logits, self._crops_per_batch = features, logits, crops_per_batch
+        self._features, self._logits = features, logits
+        self.crops_per_batch = crops_per_batch or _CROPS_PER_BATCH
+
+    def features(self, crops: NDArray[np.uint8]) -> list[Features]:
+        """Features ``float32 [V, D]`` of each crop, RGB ``uint8 [N, S, S, 3]`` with S the card's crop size."""
+        return list(self._features(crops)[0].swapaxes(0, 1))
+
+    def judge(self, features: Sequence[Features]) -> Score:
+        """The mean over the views of one person's score.
+
+        Args:
+            features: of the person's crops in the order of time, at least one.
+
+        Raises:
+            ModelError: the network gives no number.
+        """
+        video_logits, frame_logits = self._logits(np.stack(features, axis=1))
+        video = float(video_logits.mean(dtype=np.float64))
+        frames = frame_logits.mean(axis=0, dtype=np.float64)
+        if not (math.isfinite(video) and np.isfinite(frames).all()):
+            raise ModelError(
+                f"Model '{self.card.name}' gave no number",
+                "its weights overflow or are damaged",
+                "Copy or install the model again.",
+                reason="not_finite",
+            )
+        return Score(video, frames)
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score each sequence.
@@ -87,27 +140,7 @@ class NetworkScorer:
         Raises:
             ModelError: the network gives no number.
         """
-        if not sequences:
-            return []
-        crops, size = np.concatenate(list(sequences)), self._crops_per_batch or _CROPS_PER_BATCH
-        parts = [self._features(crops[start : start + size])[0] for start in range(0, len(crops), size)]
-        features = np.concatenate(parts, axis=1)  # [V, N, D]
-        ends = np.cumsum([len(s) for s in sequences])[:-1]
-        return [self._score(part) for part in np.split(features, ends, axis=1)]
-
-    def _score(self, features: NDArray[np.float32]) -> Score:
-        """The mean over the views of one sequence, ``[V, T, D]``."""
-        video_logits, frame_logits = self._logits(features)
-        video = float(video_logits.mean(dtype=np.float64))
-        frames = frame_logits.mean(axis=0, dtype=np.float64)
-        if not (math.isfinite(video) and np.isfinite(frames).all()):
-            raise ModelError(
-                f"Model '{self.card.name}' gave no number",
-                "its weights overflow or are damaged",
-                "Copy or install the model again.",
-                reason="not_finite",
-            )
-        return Score(video, frames)
+        return score_sequences(self, sequences)
 
 
 class TorchScorer(NetworkScorer):
