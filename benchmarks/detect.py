@@ -1,10 +1,12 @@
 """Face detection alone: deepscan's cascade against facenet-pytorch's MTCNN, in the same run.
 
-    python benchmarks/detect.py [CLIP...] [--frames N] [--side PX] [--repeats N]
+    python benchmarks/detect.py [CLIP...] [--frames N] [--side PX] [--repeats N] [--no-times]
 
 Frames are decoded first. MTCNN sees each full-size frame, with its defaults; deepscan sees the same frames with its
 own. Times are the least of the repeats, in milliseconds a frame, by stage. Then: how many of MTCNN's faces deepscan
-finds, and how far its boxes and landmarks are from theirs. Without clips it runs on those of footage.py.
+finds, and how far its boxes and landmarks are from theirs; "search" is what a prediction does, which in frames close
+together looks at every second one in full and finds the faces again in the others. Without clips it runs on those of
+footage.py.
 """
 
 from __future__ import annotations
@@ -27,11 +29,13 @@ from footage import CLIPS, default_folder, make_clip
 from measure import machine, markdown
 from numpy.typing import NDArray
 
-from deepscan.config import FaceSettings
-from deepscan.errors import DeepscanError, MediaError
+from deepscan.config import CropSettings, FaceSettings, TrackSettings
+from deepscan.errors import DeepscanError
 from deepscan.extract.faces import FaceFinder
+from deepscan.extract.people import find_people
 from deepscan.extract.tracks import iou
-from deepscan.records import Face, RgbImage
+from deepscan.extract.video import sample_frames
+from deepscan.records import Face, Frame, MediaInfo, RgbImage
 from deepscan.runtimes.openvino_runtime import is_installed
 
 # Named after what deepscan does there; facenet-pytorch samples levels and candidates with the same function.
@@ -191,25 +195,29 @@ def compare(ours: Sequence[Sequence[Face]], theirs: Sequence[Sequence[Face]], se
     return Agreement(len(overlaps), np.array(overlaps), np.array(distances))
 
 
-def frames(path: Path, n: int) -> list[RgbImage]:
-    """Evenly spaced frames, decoded in sequence.
+class Search(FaceFinder):
+    """The faces that a prediction finds, frame by frame."""
 
-    Raises:
-        MediaError: OpenCV cannot read it.
-    """
-    video = cv2.VideoCapture(str(path))
-    total = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-    wanted = set(np.linspace(0, max(0, total - 1), n).astype(int).tolist())
-    images: list[RgbImage] = []
-    index = 0
-    while video.isOpened() and index <= max(wanted) and video.grab():
-        if index in wanted:
-            images.append(np.asarray(cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB), np.uint8))
-        index += 1
-    video.release()
-    if not images:
-        raise MediaError(f"{path.name}: cannot be read", "OpenCV finds no frames in it", "Convert it to mp4.")
-    return images
+    def __init__(self, runtime: Any, settings: FaceSettings) -> None:
+        super().__init__(settings, runtime=runtime)
+        self._found: list[list[Face]] = []
+
+    def detect(self, images: Sequence[RgbImage], *, close_up: bool = False) -> list[list[Face]]:
+        found = super().detect(images, close_up=close_up)
+        self._found += found
+        return found
+
+    def follow(self, images: Sequence[RgbImage], before: Sequence[Sequence[Face]]) -> list[list[Face] | None]:
+        found = super().follow(images, before)
+        self._found += [faces for faces in found if faces is not None]
+        return found
+
+    def faces(self, frames: Sequence[Frame]) -> list[list[Face]]:
+        """Of every frame of a clip."""
+        self._found = []
+        media = MediaInfo(Path(), "video", *frames[0].image.shape[1::-1], None, None)
+        find_people(media, iter(frames), self, CropSettings(), TrackSettings())
+        return self._found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -218,6 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP", help="videos (default: those of footage.py)")
     parser.add_argument("--frames", type=int, default=8, help="frames of each (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3, help="counted runs of deepscan (%(default)s)")
+    parser.add_argument("--no-times", dest="times", action="store_false", help="only the search, and no times")
     parser.add_argument("--side", type=int, default=FaceSettings().detect_side_px, help="detect_side_px (%(default)s)")
     options = parser.parse_args(arguments)
     if options.frames < 1 or options.repeats < 1:
@@ -226,9 +235,12 @@ def main(arguments: list[str] | None = None) -> int:
     # What a process does by itself where no other runs; OpenCV shall not add threads of its own.
     cv2.setNumThreads(torch.get_num_threads())
     reference = Reference()
-    detectors = {name: Ours(name, settings) for name in ("torch", *(["openvino"] if is_installed() else []))}
+    runtimes = ("torch", *(["openvino"] if is_installed() else []))
+    detectors = {name: Ours(name, settings) for name in runtimes if options.times}
+    search = Search(runtimes[-1], settings)
     times: list[list[str]] = []
     agreement: list[list[str]] = []
+    searched: list[Agreement] = []
     failed = False
     try:
         clips = options.clips or [make_clip(CLIPS[name], default_folder()) for name in ("1080p", "480p")]
@@ -237,24 +249,32 @@ def main(arguments: list[str] | None = None) -> int:
         return 3
     for clip in clips:
         try:
-            images = frames(clip, options.frames)
+            sampled = list(sample_frames(clip, options.frames))
         except DeepscanError as error:
             print(error, file=sys.stderr)
             failed = True
             continue
-        wanted = run(reference, images, 1)
-        times.append(_times_row(clip, images, "facenet-pytorch", wanted, wanted))
+        images = [frame.image for frame in sampled]
+        wanted = run(reference, images, 1) if options.times else Timed([reference(image) for image in images], {})
+        if options.times:
+            times.append(_times_row(clip, images, "facenet-pytorch", wanted, wanted))
         for name, detector in detectors.items():
             found = run(detector, images, options.repeats)
             times.append(_times_row(clip, images, name, found, wanted))
             agreement.append(_agreement_row(clip, name, compare(found.faces, wanted.faces, settings)))
+        searched.append(compare(search.faces(sampled), wanted.faces, settings))
+        agreement.append(_agreement_row(clip, "search", searched[-1]))
     facts = machine()
     print(f"{facts['cpu']}, {facts['cores']} cores, {torch.get_num_threads()} threads, load {facts['load_average']}\n")
-    print("Milliseconds a frame:\n")
-    print(markdown(["clip", "size", "detector", *STAGES, "faster by"], times))
+    if times:
+        print("Milliseconds a frame:\n")
+        print(markdown(["clip", "size", "detector", *STAGES, "faster by"], times))
     size = f"{settings.min_face_px} px and more"
     print(f"\nfacenet-pytorch's faces of {size}, in deepscan's (IoU; landmarks in px, the farthest of five):\n")
     print(markdown(["clip", "runtime", "faces", "found", "IoU median", "IoU 5 %", "px median", "px 95 %"], agreement))
+    n, n_found = sum(one.n for one in searched), sum(int((one.overlaps >= _FOUND_IOU).sum()) for one in searched)
+    if n:
+        print(f"\nAll clips, as a prediction searches: {n_found} of {n} faces found ({n_found / n:.2%}).")
     return 3 if failed else 0
 
 

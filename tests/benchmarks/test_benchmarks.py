@@ -377,3 +377,28 @@ def test_the_command_in_its_short_form(tmp_path):
     assert all(row["within_bar"] in (True, None) for row in figures["memory"])
     assert figures["memory"][1]["duration_s"] == pytest.approx(120)
     assert figures["all_cores"]["faces_ratio"] > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_predict_in_its_short_form(tmp_path):
+    out = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / "predict.py"), "--short", "--json", str(out), "--folder", str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(Path(deepscan.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    figures = json.loads(out.read_text())
+    assert [clip["name"] for clip in figures["warm"]] == list(footage.SHORT_CLIPS)
+    for row in figures["warm"]:
+        assert row["people"] == 1
+        assert row["floor"]["operations"] > 0
+        assert row["times_floor"] > 0
+        assert row["ratio"] == pytest.approx(row["reference_wall_s"] / row["deepscan_wall_s"])
+    assert {row["by"] for row in figures["growth"]} == {"length", "resolution", "people", "sampled frames"}
+    assert [row["people"] for row in figures["growth"] if row["by"] == "people"] == [1, 2]
+    assert len(figures["cold"]) == 1
+    assert [round(row["duration_s"]) for row in figures["memory"]] == [4, 20]

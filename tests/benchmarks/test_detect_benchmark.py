@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from deepscan.config import FaceSettings
-from deepscan.errors import MediaError
 from deepscan.records import Face
 
 # Scripts, no package: they find each other where they lie.
@@ -41,6 +40,7 @@ def test_a_short_run(face_clip, tmp_path, monkeypatch, capsys):
         assert float(row[4]) > 0  # P-Net
     (agreement,) = [row for row in rows if row[:3] == ["face", "torch", "2"]]
     assert agreement[3] == "100.0%"
+    assert "2 of 2 faces found" in captured.out
 
 
 def test_time_counts_in_the_innermost_stage():
@@ -61,8 +61,8 @@ def test_agreement_counts_the_faces_that_are_scored():
     assert result.distances == pytest.approx([3 * 2**0.5])
 
 
-def test_frames_are_spread_over_the_clip(face_clip, tmp_path):
-    images = detect.frames(face_clip, 3)
-    assert [image.shape for image in images] == [(240, 320, 3)] * 3
-    with pytest.raises(MediaError):
-        detect.frames(tmp_path / "none.mp4", 3)
+def test_the_search_alone(face_clip, capsys):
+    assert detect.main([str(face_clip), "--frames", "8", "--no-times"]) == 0
+    out = capsys.readouterr().out
+    assert "Milliseconds" not in out
+    assert "8 of 8 faces found (100.00%)" in out
