@@ -18,7 +18,7 @@ class CropViews(nn.Module):
 
     Args:
         mean, std: normalisation of RGB in [0, 1].
-        tta: four views; otherwise one, the crop as it is.
+        tta: two views; otherwise one, the crop as it is.
     """
 
     def __init__(self, mean: Triple, std: Triple, *, tta: bool) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Of what deepscan.models.graphs computes: converted copies of another number are not used.
-_GRAPHS_VERSION = 1
+_GRAPHS_VERSION = 2
 _CROPS_PER_BATCH = 16
 
 
