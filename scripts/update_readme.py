@@ -42,19 +42,37 @@ def figures(card: DetectorCard) -> str:
     return "\n".join(
         [
             f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on",
-            "data held out of training; intervals are bootstrap 95 %, resampled by group.",
-            "Half A of the validation split calibrated the probabilities and the uncertain band",
-            f"({low:.2f} to {high:.2f}); half B was only measured.",
+            "data held out of training; intervals are bootstrap 95 %, resampled by group. `val` is the half of the",
+            "validation split on which neither the probabilities nor the uncertain band",
+            f"({low:.2f} to {high:.2f}) were fitted. By source, face size, light and video: the",
+            "[model card](docs/model-card.md).",
             "",
             "| Measured | Value | 95 % interval | n |",
             "|---|---|---|---|",
             *rows,
+            "",
+            "What it called faces that it had never seen, in numbers of people and pictures:",
+            "",
+            "| Source | It is | n | fake | real | uncertain |",
+            "|---|---|---|---|---|---|",
+            *answers(card),
             "",
             "What limits these figures:",
             "",
             *(f"- {limit}" for limit in card.limits),
         ]
     )
+
+
+def answers(card: DetectorCard) -> list[str]:
+    """Of the evaluations over all sources, a row for each source and label."""
+    told: dict[tuple[str, str], str] = {}
+    for evaluation in card.evaluations:
+        for row in evaluation["answers"]:
+            label = "fake" if row["label"] else "real"
+            key = f"{row['source']}, {evaluation['part'].rpartition(', ')[2]}", label
+            told[key] = f"| {' | '.join(key)} | {row['n']} | {row['fake']} | {row['real']} | {row['uncertain']} |"
+    return list(told.values())
 
 
 def main() -> None:

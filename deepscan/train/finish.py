@@ -112,10 +112,16 @@ def finish_detector(
         ("val", val_part, halves.measure),
         ("test", "test", samples.where(lambda sample: sample.split == "test")),
     ):
-        if part.samples:
-            evaluation = _measured(network, card, part, name, folder)
-            metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _TOLD)
-            kept.append(condensed(evaluation, told))
+        if not part.samples:
+            continue
+        evaluation = _measured(network, card, part, name, folder)
+        metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _TOLD)
+        kept.append(condensed(evaluation, told))
+        # Pooled, a source that is easily told from the others hides how well its own fakes are.
+        for source, own in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
+            evaluation = _measured(network, card, own, name)
+            metrics |= card_metrics(evaluation.video, f"{source} {name}", _TOLD)
+            kept.append(condensed(evaluation, f"{source}, {told}"))
     return save_detector(
         folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
     )
@@ -149,13 +155,28 @@ def _fit(
     return fitted.calibration, list(fitted.warnings)
 
 
-def _measured(network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path) -> Evaluation:
-    """A split, evaluated; the whole of it is kept beside the card as JSON."""
+def _measured(
+    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path | None = None
+) -> Evaluation:
+    """Samples of a split, evaluated; with a folder, the whole of it is kept there as JSON."""
     names = sorted({sample.source for sample in samples.samples})
     evaluation = evaluate(Detector(network, card), samples, data=names, split=split, resamples=_RESAMPLES)
-    text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
-    write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
+    if folder is not None:
+        text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
+        write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
     return evaluation
+
+
+def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
+    """The sources that have reals and fakes, each by itself."""
+    labels: dict[str, set[int]] = {}
+    for sample in samples.samples:
+        labels.setdefault(sample.source, set()).add(sample.label)
+
+    def of(source: str) -> SampleSet:
+        return samples.where(lambda sample: sample.source == source)
+
+    return {source: of(source) for source in sorted(labels) if len(labels[source]) == 2}
 
 
 def _halved(val: SampleSet) -> Halves:

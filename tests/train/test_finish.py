@@ -1,0 +1,41 @@
+"""The end of a run: what is measured of a detector, and kept on its card."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from madedetectors import network
+from madestores import SIDE, pairs_store
+
+from deepscan.models.checkpoint import load_card
+from deepscan.train.finish import finish_detector
+from deepscan.train.recipe import parse_recipe
+from deepscan.train.samples import read_samples
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory):
+    """Two sources in every split: one with fakes, one without."""
+    folder = tmp_path_factory.mktemp("made")
+    mixed = read_samples(pairs_store(folder / "mixed", n=60)).samples
+    reals = read_samples(pairs_store(folder / "reals", n=20, seed=1)).samples
+    named = [replace(sample, source="mixed") for sample in mixed]
+    named += [replace(sample, source="reals", id=f"other/{sample.id}") for sample in reals if not sample.label]
+    whole = read_samples([folder / "mixed", folder / "reals"])
+    return replace(whole, samples=tuple(named))
+
+
+def test_a_source_with_fakes_is_measured_by_itself(samples, tmp_path):
+    made = network()
+    recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
+    finish_detector(recipe, made, samples, tmp_path / "run")
+    card = load_card(tmp_path / "run")
+    parts = [evaluation["part"] for evaluation in card.evaluations]
+    assert [part.partition(",")[0] for part in parts] == ["val", "mixed", "test", "mixed"]
+    pooled, alone = card.evaluations[:2]
+    assert {row["source"] for row in pooled["answers"]} == {"mixed", "reals"}
+    assert {row["source"] for row in alone["answers"]} == {"mixed"}
+    assert {"AUC, mixed, reals val", "AUC, mixed val", "AUC, mixed test"} <= set(card.metrics)
+    assert card.metrics["AUC, mixed val"].n < card.metrics["AUC, mixed, reals val"].n
+    assert not any(", reals " in name.replace("mixed, reals", "") for name in card.metrics)
