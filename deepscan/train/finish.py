@@ -79,6 +79,7 @@ def finish_detector(
     val = samples.where(lambda sample: sample.split == "val")
     card = DetectorCard(
         name=recipe.name,
+        version=recipe.version,
         created=time.strftime("%Y-%m-%d"),
         network=recipe.model,
         crop=recipe.crop,

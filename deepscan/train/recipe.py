@@ -200,7 +200,7 @@ class Recipe(Settings):
     """A whole training run.
 
     Attributes:
-        name: of the detector.
+        name, version: of the detector.
         seed: of everything that is drawn.
         model: the network.
         init: detector folder or weight file that training starts from; None starts from random weights.
@@ -217,6 +217,7 @@ class Recipe(Settings):
     """
 
     name: str = Field("detector", pattern=r"[A-Za-z0-9_.-]+")
+    version: str = Field("1", pattern=r"[A-Za-z0-9_.-]+")
     seed: int = 0
     model: ModelSettings = ModelSettings()
     init: str | None = None
