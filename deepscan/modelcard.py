@@ -18,7 +18,7 @@ _TITLES = {
     "accuracy": "Accuracy at the threshold",
     "balanced_accuracy": "Balanced accuracy at the threshold",
     "scored": "Had a usable face",
-    "coverage": "Answered real or fake, of those that had a usable face or not",
+    "coverage": "Answered real or fake",
     "error_answered_real": "Wrong among answered reals",
     "error_answered_fake": "Wrong among answered fakes",
     "fpr": "FPR at the threshold",

@@ -70,7 +70,7 @@ def answers(card: DetectorCard) -> list[str]:
     for evaluation in card.evaluations:
         for row in evaluation["answers"]:
             label = "fake" if row["label"] else "real"
-            key = f"{row['source']}, {evaluation['part'].rpartition(', ')[2]}", label
+            key = f"{row['source']}, {evaluation['part'].rpartition(': ')[2].partition(',')[0]}", label
             told[key] = f"| {' | '.join(key)} | {row['n']} | {row['fake']} | {row['real']} | {row['uncertain']} |"
     return list(told.values())
 

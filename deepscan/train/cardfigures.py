@@ -45,7 +45,8 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
         "figures": {
             name: value.to_dict()
             for name, value in evaluation.video.items()
-            if name in FIGURES and value.value is not None
+            # Where files without a face were not counted, it would say 100 %.
+            if name in FIGURES and value.value is not None and (name != "scored" or evaluation.without)
         },
         "answers": _answers(evaluation),
         "tables": [_rounded(row.to_dict()) for row in evaluation.slices],

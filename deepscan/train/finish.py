@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ EVALUATION_FILE = "evaluation-{split}.json"
 _ENOUGH_GROUPS = 40
 _TOLD = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
 _RESAMPLES = 1000
+# Of files without a usable face it is known how many they are in a split, not in which part of it.
+_FACES_ONLY = "files with a usable face"
 _LIMITS = (
     "Figures hold for data like that which it was measured on; other makers of fakes may pass unseen.",
     "It judges the picture of faces only: not sound, not bodies, not the scene, not whether a caption is true.",
@@ -76,7 +78,7 @@ def finish_detector(
     """
     spec = backbone_spec(recipe.model.backbone)
     train = samples.where(lambda sample: sample.split == "train")
-    val = samples.where(lambda sample: sample.split == "val")
+    val = _split(samples, "val")
     card = DetectorCard(
         name=recipe.name,
         version=recipe.version,
@@ -108,11 +110,8 @@ def finish_detector(
     card = save_detector(folder, network, card, half=recipe.half)
     metrics: dict[str, Metric] = {}
     kept = []
-    val_part = "val" if halves.same else "half of val that calibration did not see"
-    for name, told, part in (
-        ("val", val_part, halves.measure),
-        ("test", "test", samples.where(lambda sample: sample.split == "test")),
-    ):
+    val_part = "val" if halves.same else f"half of val that calibration did not see, {_FACES_ONLY}"
+    for name, told, part in (("val", val_part, halves.measure), ("test", "test", _split(samples, "test"))):
         if not part.samples:
             continue
         evaluation = _measured(network, card, part, name, folder)
@@ -122,7 +121,7 @@ def finish_detector(
         for source, own in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
             evaluation = _measured(network, card, own, name)
             metrics |= card_metrics(evaluation.video, f"{source} {name}", _TOLD)
-            kept.append(condensed(evaluation, f"{source}, {told}"))
+            kept.append(condensed(evaluation, f"{source}: {told.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"))
     return save_detector(
         folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
     )
@@ -166,6 +165,12 @@ def _measured(
         text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
         write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
     return evaluation
+
+
+def _split(samples: SampleSet, name: str) -> SampleSet:
+    """The samples of a split, which may be none, and what gave no sample there."""
+    there = samples.where(lambda sample: sample.split == name)
+    return replace(there, without=Counter({key: n for key, n in samples.without.items() if key[0] == name}))
 
 
 def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:

@@ -124,8 +124,8 @@ class SampleSet:
         return len(self.samples)
 
     def where(self, keep: Callable[[Sample], bool]) -> SampleSet:
-        """The samples that ``keep`` is true of."""
-        return replace(self, samples=tuple(sample for sample in self.samples if keep(sample)))
+        """The samples that ``keep`` is true of. What gave no sample cannot be asked, and is left out."""
+        return replace(self, samples=tuple(sample for sample in self.samples if keep(sample)), without=Counter())
 
     def split(self, name: str) -> SampleSet:
         """Those of a split; what gave no sample too.

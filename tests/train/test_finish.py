@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -32,10 +33,23 @@ def test_a_source_with_fakes_is_measured_by_itself(samples, tmp_path):
     finish_detector(recipe, made, samples, tmp_path / "run")
     card = load_card(tmp_path / "run")
     parts = [evaluation["part"] for evaluation in card.evaluations]
-    assert [part.partition(",")[0] for part in parts] == ["val", "mixed", "test", "mixed"]
+    assert parts == ["val", "mixed: val, files with a usable face", "test", "mixed: test, files with a usable face"]
     pooled, alone = card.evaluations[:2]
     assert {row["source"] for row in pooled["answers"]} == {"mixed", "reals"}
     assert {row["source"] for row in alone["answers"]} == {"mixed"}
     assert {"AUC, mixed, reals val", "AUC, mixed val", "AUC, mixed test"} <= set(card.metrics)
     assert card.metrics["AUC, mixed val"].n < card.metrics["AUC, mixed, reals val"].n
     assert not any(", reals " in name.replace("mixed, reals", "") for name in card.metrics)
+
+
+def test_files_without_a_face_count_where_it_is_known(samples, tmp_path):
+    made = network()
+    recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
+    missing = Counter({("val", 0, "no_face"): 5, ("test", 1, "no_face"): 7, ("train", 1, "no_face"): 1000})
+    finish_detector(recipe, made, replace(samples, without=missing), tmp_path / "run")
+    pooled, alone, test, _ = load_card(tmp_path / "run").evaluations
+    n = pooled["figures"]["auc"]["n"]
+    assert pooled["figures"]["scored"]["value"] == pytest.approx(n / (n + 5), abs=1e-4)
+    assert "scored" not in alone["figures"]
+    n = test["figures"]["auc"]["n"]
+    assert test["figures"]["scored"]["value"] == pytest.approx(n / (n + 7), abs=1e-4)
