@@ -89,13 +89,12 @@ class Ours:
         cascade: Any = self._finder._cascade  # what runs inside is what is measured
         for stage, name in (("P-Net", "_pnet"), ("R-Net", "_rnet"), ("O-Net", "_onet")):
             setattr(cascade, name, self.watch.around(stage, getattr(cascade, name)))
-        self._modules = import_module("deepscan.extract.cascade"), import_module("deepscan.extract.boxes")
+        self._modules = [import_module(f"deepscan.extract.{name}") for name in ("cascade", "boxes", "pyramid")]
 
     def __call__(self, image: RgbImage) -> list[Face]:
-        cascade, boxes = self._modules
+        cascade, boxes, pyramid = self._modules
         with (
-            _Replaced(cascade, "_level", self.watch, "pyramid"),
-            _Replaced(boxes.Octaves, "image_for", self.watch, "pyramid"),
+            _Replaced(pyramid.Canvas, "draw", self.watch, "pyramid"),
             _Replaced(boxes.Octaves, "crops", self.watch, "crops"),
             _Replaced(cascade, "suppress", self.watch, "NMS"),
         ):

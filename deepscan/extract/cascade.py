@@ -3,7 +3,8 @@
 Its boxes are those of facenet-pytorch's MTCNN, most of whose time goes to other things than its networks: to a pooling
 call for every candidate, and to a pyramid that is sampled from the whole frame at every level. Here levels and
 candidates are sampled from the frame and its halves, all candidates of an octave in one call; the pyramid begins where
-it is needed; and the networks see few sizes of input, as a runtime prepares itself for every new one.
+it is needed, and all its levels go through the first network at once; and the networks see few sizes of input, as a
+runtime prepares itself for every new one.
 """
 
 from __future__ import annotations
@@ -12,25 +13,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.boxes import Floats, Indices, Octaves, corrected, has_pixels, squared, suppress
+from deepscan.extract.pyramid import STRIDE_PX, WINDOW_PX, Canvas, canvas_of, run_pyramids
 from deepscan.records import RgbImage
 from deepscan.runtimes import Network
 
-_WINDOW_PX, _STRIDE_PX = 12, 2
-# Each level of the pyramid has half as many pixels as the one before. All levels are of the pyramid that begins with
-# faces of 20 px, facenet-pytorch's default: its candidates, and so its boxes, come out.
-_PYRAMID_FACTOR = 0.709
-_FIRST_FACE_PX = 20.0
-# The first network finds faces well below a level's nominal size. With this share, of 323 faces between the smallest
-# asked for and 1.5 times that, none was lost; with 2, 4 %.
-_LARGEST_FIRST_LEVEL = 1.42
-# Sizes that a network has not seen cost a runtime 5 to 70 ms, as much as a frame: levels are padded to multiples of
-# this, and candidates go in pieces of these sizes.
-_LEVEL_STEP_PX = 16
+# Sizes that a network has not seen cost a runtime 5 to 70 ms, as much as a frame: candidates go in pieces of these.
 _PIECES = (64, 16, 4)
 # Patterns give tens of thousands of windows. The surest so many are kept of a level and of a frame: in frames with 130
 # faces of 40 to 66 px none was lost.
@@ -89,7 +80,7 @@ class Cascade:
     """The three networks, one after the other. Several threads may use it.
 
     Args:
-        pnet: ``float32 [1, H, W, 3]`` to ``[1, h, w, 5]``, see :mod:`deepscan.extract.mtcnn_networks`.
+        pnet: ``float32 [N, H, W, 3]`` to ``[N, h, w, 5]``, see :mod:`deepscan.extract.mtcnn_networks`.
         rnet: ``float32 [N, 24, 24, 3]`` to ``[N, 5]``.
         onet: ``float32 [N, 48, 48, 3]`` to ``[N, 15]``.
         thresholds: of each network's confidence, in [0, 1].
@@ -110,8 +101,11 @@ class Cascade:
             For each image what was found, whatever else is in the batch.
         """
         octaves = [Octaves(image) for image in images]
+        canvases = [canvas_of(image, smallest) for image, smallest in zip(images, smallest_px, strict=True)]
+        outputs = run_pyramids(self._pnet, octaves, canvases)
         parts = [
-            self._windows(o, smallest, i) for i, (o, smallest) in enumerate(zip(octaves, smallest_px, strict=True))
+            self._windows(image, canvas, maps, i)
+            for i, (image, canvas, maps) in enumerate(zip(images, canvases, outputs, strict=True))
         ]
         return self._refine(octaves, parts)
 
@@ -135,30 +129,24 @@ class Cascade:
             parts.append(_Candidates(tried, np.zeros(len(tried), np.float32), np.full(len(tried), frame, np.intp)))
         return self._refine(octaves, parts)
 
-    def _windows(self, octaves: Octaves, smallest_px: float, frame: int) -> _Candidates:
-        """The first network on every level of a frame's pyramid."""
-        height, width = octaves.image.shape[:2]
-        scale = _first_scale(smallest_px)
+    def _windows(self, image: RgbImage, canvas: Canvas, outputs: Sequence[Floats], frame: int) -> _Candidates:
+        """The windows of a frame in which the first network sees a face."""
         boxes, logits = [np.empty((0, 4), np.float32)], [np.empty(0, np.float32)]
-        while min(height, width) * scale >= _WINDOW_PX:
-            size = int(width * scale + 1), int(height * scale + 1)
-            maps = self._pnet(_level(octaves.image_for(scale), size))[0][0]
-            # Without windows that reach into the padding; by one pixel they may, as in facenet-pytorch.
-            maps = maps[: (size[1] - 9) // 2, : (size[0] - 9) // 2]
+        for level, maps in zip(canvas.levels, outputs, strict=True):
             rows, columns = np.nonzero(maps[..., 0] >= self._limits[0])
-            if len(rows):
-                best = maps[rows, columns]
-                if len(best) > _WINDOWS_A_LEVEL:
-                    surest = np.argpartition(best[:, 0], -_WINDOWS_A_LEVEL)[-_WINDOWS_A_LEVEL:]
-                    rows, columns, best = rows[surest], columns[surest], best[surest]
-                first = np.stack([columns, rows], axis=1).astype(np.float32) * _STRIDE_PX + 1
-                window = np.floor(np.concatenate([first, first + (_WINDOW_PX - 1)], axis=1) * np.float32(1 / scale))
-                kept = suppress(window, best[:, 0], _SAME_WINDOW)
-                boxes.append(corrected(window[kept], best[kept, 1:], 0))
-                logits.append(best[kept, 0])
-            scale *= _PYRAMID_FACTOR
+            if not len(rows):
+                continue
+            best = maps[rows, columns]
+            if len(best) > _WINDOWS_A_LEVEL:
+                surest = np.argpartition(best[:, 0], -_WINDOWS_A_LEVEL)[-_WINDOWS_A_LEVEL:]
+                rows, columns, best = rows[surest], columns[surest], best[surest]
+            first = np.stack([columns, rows], axis=1).astype(np.float32) * STRIDE_PX + 1
+            window = np.floor(np.concatenate([first, first + (WINDOW_PX - 1)], axis=1) * np.float32(1 / level.scale))
+            kept = suppress(window, best[:, 0], _SAME_WINDOW)
+            boxes.append(corrected(window[kept], best[kept, 1:], 0))
+            logits.append(best[kept, 0])
         squares, sureness = squared(np.concatenate(boxes)), np.concatenate(logits)
-        usable = np.flatnonzero(has_pixels(squares, octaves.image))
+        usable = np.flatnonzero(has_pixels(squares, image))
         if len(usable) > _CANDIDATES_A_FRAME:
             usable = usable[np.argsort(-sureness[usable], kind="stable")[:_CANDIDATES_A_FRAME]]
         return _Candidates(squares[usable], sureness[usable], np.full(len(usable), frame, np.intp))
@@ -224,25 +212,6 @@ def _in_pieces(network: Network, pixels: Floats) -> Floats:
         outputs.append(network(piece)[0][:left])
         start += size
     return np.concatenate(outputs)
-
-
-def _first_scale(smallest_px: float) -> float:
-    """Of the largest level that is needed."""
-    scale = _WINDOW_PX / _FIRST_FACE_PX
-    while _WINDOW_PX / (scale * _PYRAMID_FACTOR) <= smallest_px * _LARGEST_FIRST_LEVEL:
-        scale *= _PYRAMID_FACTOR
-    return scale
-
-
-def _level(source: RgbImage, size: tuple[int, int]) -> Floats:
-    """A picture resampled to (width, height) and padded with its edge: ``float32 [1, H, W, 3]``."""
-    columns, rows = size
-    width, height = (-(-n // _LEVEL_STEP_PX) * _LEVEL_STEP_PX for n in size)
-    level = np.empty((1, height, width, 3), np.float32)
-    level[0, :rows, :columns] = cv2.resize(source, size, interpolation=cv2.INTER_LINEAR)
-    level[0, rows:, :columns] = level[0, rows - 1, :columns]
-    level[0, :, columns:] = level[0, :, columns - 1 : columns]
-    return level
 
 
 def _sigmoid(logits: Floats) -> Floats:

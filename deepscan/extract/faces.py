@@ -25,6 +25,8 @@ _MIN_SIDE_PX, _MAX_SIDE_PX = 64, 8192
 # off at the edge, when the picture is first widened on each side by this share with its own edge.
 _CLOSE_UP_PAD = 0.27
 _CLOSE_UP_SHARE = 0.6
+# To lose none of the faces that are large enough to be scored, they are looked for from this share of the size on.
+_SURELY_FOUND_FROM = 0.72
 
 
 class FaceFinder:
@@ -108,11 +110,22 @@ class FaceFinder:
         return [_scaled(face, scale) for face in faces]
 
     def _detect_all(self, images: Sequence[RgbImage]) -> list[list[Face]]:
-        """Boxes are clipped to the images."""
+        """Boxes are clipped to the images.
+
+        Faces too small to be scored are looked for only where there is no other: it takes as long again.
+        """
         results: list[list[Face]] = []
+        usable_px = _SURELY_FOUND_FROM * self.settings.min_face_px
         for start in range(0, len(images), self.settings.batch_frames):
             chunk = images[start : start + self.settings.batch_frames]
-            results += self._detect_at_once(chunk, [self._smallest_px(image) for image in chunk])
+            smallest = [self._smallest_px(image) for image in chunk]
+            found = self._detect_at_once(chunk, [max(px, usable_px) for px in smallest])
+            again = [i for i, px in enumerate(smallest) if px < usable_px and not found[i]]
+            if again:
+                small = self._detect_at_once([chunk[i] for i in again], [smallest[i] for i in again])
+                for i, faces in zip(again, small, strict=True):
+                    found[i] = faces
+            results += found
         return results
 
     def _detect_at_once(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[list[Face]]:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 # What goes into each network; None is free.
 INPUT_SHAPES: dict[str, tuple[int | None, ...]] = {
-    "pnet": (1, None, None, 3),
+    "pnet": (None, None, None, 3),
     "rnet": (None, 24, 24, 3),
     "onet": (None, 48, 48, 3),
 }

@@ -9,9 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +30,8 @@ _MAX_FACES_PER_FRAME = 16
 # time; every second one, and one in which not every face is there again, is looked at in full.
 _FOLLOW_WITHIN_S = 0.35
 _FRAMES_AHEAD = 2
+# Frames that are looked at together have about so many pixels at most: eight of 1080p.
+_MOST_PX_AT_ONCE = 2**24
 
 # Of a crop: the sampled frame's index and the face's box.
 CropKey = tuple[int, Box]
@@ -104,7 +104,6 @@ class PeopleSearch:
         self._sampled = self._with_face = self._n_usable = 0
         self._largest = self._brightest = 0.0
         self._sought = False
-        self._before: _Before | None = None
         self._detect_s = 0.0
 
     def look(self) -> Iterator[dict[CropKey, RgbImage]]:
@@ -114,7 +113,7 @@ class PeopleSearch:
             MediaError: what the frames raise.
         """
         settings = self._finder.settings
-        while batch := list(islice(self._frames, settings.batch_frames)):
+        for batch in _batches(self._frames, settings.batch_frames):
             start = time.perf_counter()
             cuts: list[dict[CropKey, RgbImage]] = []
             for frame, faces in zip(batch, self._faces(batch), strict=True):
@@ -152,22 +151,43 @@ class PeopleSearch:
         )
 
     def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
-        """The faces of each frame: looked for, or those of the frame before found again where that is safe."""
-        frame, before, self._before = batch[0], self._before, None
-        if (
-            len(batch) == 1
-            and before is not None
-            and before.faces
-            and frame.time_s - before.time_s <= _FOLLOW_WITHIN_S
-            and frame.image.shape == before.shape
-            and not self._tracker.is_cut(frame)
-        ):
-            found = self._finder.follow([frame.image], [before.faces])[0]
-            if found is not None:
-                return [found]  # and the next frame is looked at afresh: somebody may have come
-        faces = self._finder.detect([f.image for f in batch], close_up=self._close_up)
-        self._before = _Before(batch[-1].time_s, batch[-1].image.shape, faces[-1])
-        return faces
+        """The faces of each frame: looked for, or those of the frame before found again where that is safe.
+
+        Of frames that could be followed every second one is: somebody may have come in the other.
+        """
+        cuts = self._tracker.cuts(batch)
+        follows = [False] * len(batch)
+        for i in range(1, len(batch)):
+            follows[i] = not (follows[i - 1] or cuts[i]) and _is_soon_after(batch[i], batch[i - 1])
+        found: dict[int, list[Face]] = {}
+        self._detect(batch, [i for i, follow in enumerate(follows) if not follow], found)
+        followed = [i for i, follow in enumerate(follows) if follow and found[i - 1]]
+        again = self._finder.follow([batch[i].image for i in followed], [found[i - 1] for i in followed])
+        found.update({i: faces for i, faces in zip(followed, again, strict=True) if faces is not None})
+        self._detect(batch, [i for i in range(len(batch)) if i not in found], found)
+        return [found[i] for i in range(len(batch))]
+
+    def _detect(self, batch: Sequence[Frame], chosen: Sequence[int], found: dict[int, list[Face]]) -> None:
+        faces = self._finder.detect([batch[i].image for i in chosen], close_up=self._close_up)
+        found.update(zip(chosen, faces, strict=True))
+
+
+def _batches(frames: Iterator[Frame], n: int) -> Iterator[list[Frame]]:
+    """Up to ``n`` frames, fewer where they are large; that depends on nothing else."""
+    batch: list[Frame] = []
+    n_px = 0
+    for frame in frames:
+        batch.append(frame)
+        n_px += frame.image.shape[0] * frame.image.shape[1]
+        if len(batch) == n or n_px >= _MOST_PX_AT_ONCE:
+            yield batch
+            batch, n_px = [], 0
+    if batch:
+        yield batch
+
+
+def _is_soon_after(frame: Frame, before: Frame) -> bool:
+    return frame.time_s - before.time_s <= _FOLLOW_WITHIN_S and frame.image.shape == before.image.shape
 
 
 class _Decoded:
@@ -191,14 +211,6 @@ class _Decoded:
         close = getattr(self._frames, "close", None)
         if close is not None:
             close()
-
-
-class _Before(NamedTuple):
-    """What was found in a frame that was looked at."""
-
-    time_s: float
-    shape: tuple[int, ...]
-    faces: list[Face]
 
 
 def crop_keys(track: Track) -> list[CropKey]:

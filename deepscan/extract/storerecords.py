@@ -13,7 +13,7 @@ from deepscan.records import Kind
 
 SCHEMA: Literal["deepscan.store/1"] = "deepscan.store/1"
 # Raised whenever the extraction gives other crops or tracks for the same settings: old files are then made anew.
-REVISION = 2
+REVISION = 3
 BoxesOf = Literal["own", "original"]
 # Larger than most networks take: making a crop smaller costs nothing, larger ones would mean decoding the corpus again.
 _STORE_PX = 224

@@ -149,9 +149,9 @@ def test_a_large_image_is_scaled_down_and_boxes_back(finder, portrait):
 
 
 @pytest.mark.parametrize(("side", "smallest"), [(128, 80), (256, 40), (512, 20), (4000, 20)])
-def test_the_detection_size_bounds_what_is_looked_for(finder, monkeypatch, portrait, side, smallest):
+def test_the_detection_size_bounds_what_is_looked_for(monkeypatch, portrait, side, smallest):
     """In pixels of the image; what the networks see goes with it."""
-    bounded = FaceFinder(FaceSettings(detect_side_px=side))
+    bounded = FaceFinder(FaceSettings(detect_side_px=side, min_face_px=8))
     asked = []
     real = bounded._cascade.detect
     monkeypatch.setattr(
@@ -164,7 +164,7 @@ def test_the_detection_size_bounds_what_is_looked_for(finder, monkeypatch, portr
 
 def test_the_networks_see_no_more_of_a_large_frame(monkeypatch, portrait):
     """Four times the pixels, and the first network sees as much of them."""
-    finder = FaceFinder()
+    finder = FaceFinder(FaceSettings(min_face_px=8))
     seen = []
     real = finder._cascade._pnet
     monkeypatch.setattr(finder._cascade, "_pnet", lambda x: seen.append(x.size) or real(x))
@@ -175,6 +175,25 @@ def test_the_networks_see_no_more_of_a_large_frame(monkeypatch, portrait):
         totals.append(sum(seen))
     assert totals[1] == pytest.approx(totals[0], rel=0.1)
     assert totals[1] < 3 * 1920 * 1920 / 4
+
+
+def test_faces_too_small_to_be_scored_are_looked_for_where_there_is_no_other(monkeypatch, portrait):
+    """All that are large enough at the first look, at a third of the cost; a second look where there is nobody."""
+    finder = FaceFinder(FaceSettings(min_face_px=40))
+    asked = []
+    real = finder._cascade.detect
+    monkeypatch.setattr(finder._cascade, "detect", lambda i, px: asked.append([round(p) for p in px]) or real(i, px))
+    small = cv2.resize(portrait, (150, 150), interpolation=cv2.INTER_AREA)
+    ((face,),) = finder.detect([portrait])
+    assert contains(face, CENTRE)
+    assert asked == [[29]]
+    asked.clear()
+    found = finder.detect([np.full((300, 300, 3), 90, np.uint8), small])
+    assert asked in ([[29, 29], [20]], [[29, 29], [20, 20]])
+    assert found[0] == []
+    (face,) = found[1]
+    assert contains(face, np.array(CENTRE) * 150 / 512)
+    assert 20 < face.size_px < 40
 
 
 def test_faces_come_largest_first(finder, portrait):
