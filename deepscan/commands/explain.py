@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Threshold, Tta
+from deepscan.commands.options import Device, MinSegment, Threshold, Tta
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def explain(
         int | None,
         typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
     ] = None,
+    min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
@@ -47,7 +48,8 @@ def explain(
     try:
         report, failures = _explain(
             paths, out, model=model, video=video,
-            settings={"frames": frames, "tta": tta, "threshold": threshold, "device": device.value},
+            settings={"frames": frames, "min_segment_s": min_segment, "tta": tta, "threshold": threshold,
+                      "device": device.value},
         )  # fmt: skip
     except DeepscanError as error:
         fail_with(error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan import __version__
-from deepscan.commands.options import Address, Device, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
+from deepscan.commands.options import Address, Device, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -105,6 +105,7 @@ def predict(
         int | None,
         typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
     ] = None,
+    min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
@@ -155,6 +156,7 @@ def predict(
             _check_page(html_file, heat)
         settings = _settings(
             frames=frames,
+            min_segment_s=min_segment,
             tta=tta,
             threshold=threshold,
             device=device.value,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,7 @@ def test_explain_writes_everything(run, inputs, tmp_path):
     assert (image / "annotated.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in nobody.iterdir()) == ["annotated.mp4"]
     assert {path.name for path in two.iterdir()} >= {"person-1", "person-2", "timeline.csv", "frames"}
-    rows = list(csv.DictReader((two / "timeline.csv").open()))
+    rows = list(csv.DictReader((two / "timeline.csv").read_text().splitlines()))
     assert [row["person"] for row in rows] == ["1"] * 4 + ["2"] * 4
     pictures = sorted(path.name for path in (face / "person-1").iterdir())
     assert len(pictures) == 8
@@ -112,6 +114,22 @@ def test_explain_goes_on_after_a_bad_file(run, face_clip, tmp_path):
     assert code == 3
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == [f"002-{face_clip.stem}"]
     assert not (tmp_path / "out" / f"002-{face_clip.stem}" / "annotated.mp4").exists()
+
+
+def test_short_stretches_take_more_frames(run, face_clip, tmp_path):
+    code, out, _ = run("predict", face_clip, "--frames", "2", "--no-tta", "--min-segment", "200ms", "--json", "-")
+    assert code == 0
+    (result,) = json.loads(out)["results"]
+    assert result["frames_sampled"] == math.ceil(2 * result["duration_s"] / 0.2)
+    times = [frame["time_s"] for frame in result["tracks"][0]["frames"]]
+    assert max(later - earlier for earlier, later in pairwise(times)) <= 0.15
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1s", "two", "1h", "", "nan"])
+def test_a_length_of_time_is_checked(run, face_clip, wrong):
+    code, _, err = run("predict", face_clip, f"--min-segment={wrong}")
+    assert code == 2
+    assert "no length of time" in err
 
 
 def test_explain_needs_grad_cam(run, face_clip, tmp_path, monkeypatch):
