@@ -108,7 +108,7 @@ def _conflicts(frames: NDArray[np.float64], limit: float) -> bool:
 
 
 def _segments(track: Track, frames: NDArray[np.float64], limit: float) -> list[Segment]:
-    """Runs of at least ``SEGMENT_FRAMES`` frames in a row at or above the limit: where single ones, too, are surely fake."""
+    """Runs of ``SEGMENT_FRAMES`` frames or more at or above the limit: where single ones, too, are surely fake."""
     return [
         Segment(track.id, track.sightings[a].time_s, track.sightings[b - 1].time_s, float(frames[a:b].mean()))
         for a, b in _runs(frames >= limit)
