@@ -19,6 +19,7 @@ from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
+from deepscan.commands.explain import explain
 from deepscan.commands.export import export
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
@@ -57,6 +58,7 @@ def _app(
 
 
 app.command()(predict)
+app.command()(explain)
 app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)

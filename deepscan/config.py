@@ -120,6 +120,7 @@ class PredictSettings(Settings):
 
     Attributes:
         frames: frames sampled evenly over the whole duration.
+        min_segment_s: take more frames where a manipulated stretch of this length could escape; None takes no more.
         tta: test-time augmentation, the mean of the logits over several views of every crop.
         threshold: probability from which a verdict is "fake"; None takes the detector's own.
         device: where the networks run.
@@ -130,6 +131,7 @@ class PredictSettings(Settings):
     """
 
     frames: int = Field(32, ge=1, le=10_000)
+    min_segment_s: float | None = Field(None, gt=0)
     tta: bool = True
     threshold: float | None = Field(None, gt=0, lt=1)
     device: RunDevice = "auto"

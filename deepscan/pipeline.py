@@ -139,7 +139,9 @@ class Detector:
             MediaError: the file cannot be read.
         """
         settings = self.settings
-        return extract_people(path, settings.frames, self._finder, self.card.crop, settings.track, limits)
+        return extract_people(
+            path, settings.frames, self._finder, self.card.crop, settings.track, limits, settings.min_segment_s
+        )
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
@@ -159,7 +161,8 @@ class Detector:
         settings = self.settings
 
         def search(path: Path) -> PeopleSearch:
-            return search_people(path, settings.frames, self._finder, self.card.crop, settings.track, DEFAULT_LIMITS)
+            rules = self.card.crop, settings.track, DEFAULT_LIMITS, settings.min_segment_s
+            return search_people(path, settings.frames, self._finder, *rules)
 
         return search_and_score(inputs, search, _content_sha256, self._scorer)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.people import Extraction, nobody_reason
+from deepscan.extract.sampling import SEGMENT_FRAMES
 from deepscan.models.checkpoint import Calibration
 from deepscan.records import FrameResult, Score, Segment, Track, TrackResult, Verdict, VerdictLabel
 
@@ -107,11 +108,11 @@ def _conflicts(frames: NDArray[np.float64], limit: float) -> bool:
 
 
 def _segments(track: Track, frames: NDArray[np.float64], limit: float) -> list[Segment]:
-    """Runs of at least two consecutive frames at or above the limit: where single frames, too, are surely fake."""
+    """Runs of ``SEGMENT_FRAMES`` frames or more at or above the limit: where single ones, too, are surely fake."""
     return [
         Segment(track.id, track.sightings[a].time_s, track.sightings[b - 1].time_s, float(frames[a:b].mean()))
         for a, b in _runs(frames >= limit)
-        if b - a >= 2
+        if b - a >= SEGMENT_FRAMES
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,21 @@ from typing import Annotated
 import typer
 
 from deepscan.commands.terminal import DeviceName, EngineChoice
+
+_UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0}
+
+
+def seconds(text: str) -> float:
+    """A length of time: a number, or one with ``s``, ``ms`` or ``min``.
+
+    Raises:
+        BadParameter: it is none, or not above 0.
+    """
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(s|ms|min|)", text.strip())
+    value = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if value <= 0:
+        raise typer.BadParameter(f"{text!r} is no length of time above 0, such as 2s.")
+    return value
 
 
 class RuntimeChoice(StrEnum):
@@ -26,6 +42,16 @@ Runtime = Annotated[
 Tta = Annotated[
     bool | None,
     typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
+]
+MinSegment = Annotated[
+    float | None,
+    typer.Option(
+        "--min-segment",
+        parser=seconds,
+        metavar="SECONDS",
+        help="Take as many more frames as it needs for every stretch of this length, such as 2s, to hold two of them.",
+        show_default="none",
+    ),
 ]
 Threshold = Annotated[
     float | None,

@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan import __version__
-from deepscan.commands.options import Address, Device, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
+from deepscan.commands.options import Address, Device, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from deepscan.config import PredictSettings
     from deepscan.engines import Engine, EngineName
     from deepscan.errors import DeepscanError
+    from deepscan.page import Material
+    from deepscan.pipeline import Detector
     from deepscan.records import Report
+
+# Heat maps take a file's judgement once more, in torch.
+_MOST_WITH_HEAT = 10
 
 log = logging.getLogger(__name__)
 
@@ -79,10 +84,28 @@ def predict(
             "Files that have theirs from an earlier run, and have not changed, are passed over.",
         ),
     ] = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--html",
+            metavar="FILE",
+            dir_okay=False,
+            help="Write a report for people, one page that loads nothing; the JSON lies beside it.",
+        ),
+    ] = None,
+    heat: Annotated[
+        bool | None,
+        typer.Option(
+            "--heat/--no-heat",
+            help="Heat maps in the page; needs deepscan[explain].",
+            show_default=f"up to {_MOST_WITH_HEAT} files, where that is installed",
+        ),
+    ] = None,
     frames: Annotated[
         int | None,
         typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
     ] = None,
+    min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
@@ -125,11 +148,15 @@ def predict(
 
     if not paths and not from_file:
         fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
-    _check_outputs({"--json": json_file, "--csv": csv_file, "--jsonl": jsonl_file})
-    keep = jsonl_file is None or json_file is not None or csv_file is not None
+    beside = None if html_file is None else str(html_file.with_suffix(".json"))
+    _check_outputs({"--json": json_file, "--csv": csv_file, "--jsonl": jsonl_file, "--html": beside})
+    keep = jsonl_file is None or json_file is not None or csv_file is not None or html_file is not None
     try:
+        if html_file is not None:
+            _check_page(html_file, heat)
         settings = _settings(
             frames=frames,
+            min_segment_s=min_segment,
             tta=tta,
             threshold=threshold,
             device=device.value,
@@ -144,6 +171,8 @@ def predict(
             raise ended_by
         if keep:
             _write(batch.report(), json_file, csv_file, "-" not in (json_file, csv_file, jsonl_file))
+            if html_file is not None:
+                _write_page(batch.report(), html_file, model, settings, heat)
         else:
             _print_summary(batch)
         if isinstance(ended_by, DeepscanError):
@@ -286,6 +315,67 @@ def _write(report: Report, json_file: str | None, csv_file: str | None, table: b
     for target, render in outputs:
         if target not in (None, "-"):
             write_atomically(Path(str(target)), render(report).encode())
+
+
+def _check_page(path: Path, heat: bool | None) -> None:
+    """What would be found out after hours of work.
+
+    Raises:
+        DeepscanError: the page cannot be written there, or heat maps cannot be made.
+    """
+    from deepscan.page import check_target
+
+    check_target(path)
+    if heat:
+        from deepscan.explain.gradcam import require_gradcam
+
+        require_gradcam()
+
+
+def _write_page(report: Report, path: Path, model: str, settings: PredictSettings, heat: bool | None) -> None:
+    """The page, with pictures that are taken from the files once more."""
+    from datetime import datetime
+    from importlib.util import find_spec
+
+    from deepscan.models.checkpoint import load_card, resolve_detector
+    from deepscan.page import from_file, write_pages
+    from deepscan.records import Result, VerdictLabel
+
+    few = len(report.results) <= _MOST_WITH_HEAT
+    with_heat = report.model.trained and (heat if heat is not None else few and find_spec("pytorch_grad_cam"))
+    why = "Heat maps were not asked for." if heat is False else None
+    if heat is None and not few:
+        why = f"Heat maps are made for up to {_MOST_WITH_HEAT} files at a time; --heat makes them for any number."
+
+    def material(result: Result) -> Material | None:
+        file = Path(result.path)
+        if result.verdict is VerdictLabel.ERROR:
+            return None
+        return explained(file) if with_heat else from_file(file, result, not_explained=why)
+
+    def explained(file: Path) -> Material:
+        from deepscan.explain.evidence import explain
+        from deepscan.extract.filefacts import file_facts
+        from deepscan.page import from_explanation
+
+        return from_explanation(explain(detector(), file), file_facts(file))
+
+    @cache
+    def detector() -> Detector:
+        from deepscan.pipeline import load_detector
+
+        return load_detector(model, settings)
+
+    with progress_bar() as bar:
+        task = bar.add_task("report page", total=len(report.results), rate="", failed=0)
+        write_pages(
+            report,
+            path,
+            made=datetime.now().astimezone(),
+            card=load_card(resolve_detector(model)) if report.model.trained else None,
+            material=material,
+            on_progress=lambda n, _: bar.update(task, completed=n),
+        )
 
 
 def _to_stdout(write: Callable[[], object]) -> None:

@@ -21,7 +21,8 @@ from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.crops import face_square
 from deepscan.extract.people import Person, clear_people
-from deepscan.extract.video import MediaLimits, sample_frames
+from deepscan.extract.sampling import frames_for
+from deepscan.extract.video import MediaLimits, probe, sample_frames
 from deepscan.records import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
 from deepscan.verdict import abstain
 
@@ -157,7 +158,9 @@ def explain_whole_frames(
             index = person.track.sightings[position].frame_index
             heats.setdefault(index, []).append((own.heat.heat[row], number, position))
     out = []
-    for frame in sample_frames(path, detector.settings.frames, limits):
+    settings = detector.settings
+    n_frames = frames_for(settings.frames, probe(path, limits).duration_s, settings.min_segment_s)
+    for frame in sample_frames(path, n_frames, limits):
         if frame.index not in chosen:
             continue
         faces = []

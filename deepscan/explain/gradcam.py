@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 import importlib
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -316,6 +317,15 @@ def _no_map(backbone: Backbone) -> ModelError:
         "Explain with another model; its scores are not concerned.",
         reason="no_map",
     )
+
+
+def require_gradcam() -> None:
+    """
+    Raises:
+        ConfigError: the ``grad-cam`` package is not installed.
+    """
+    if importlib.util.find_spec("pytorch_grad_cam") is None:
+        _grad_cam()
 
 
 def _grad_cam() -> Any:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from deepscan.extract.sampling import SEGMENT_FRAMES
 from deepscan.records import Result, Segment, TrackResult, VerdictLabel
 
 # A person who was not seen for longer is not joined by a line, nor followed by a box. Sampling takes the nearest frame,
 # so a gap of two steps may be somewhat longer.
 GAP_STEPS = 2
 _GAP_SLACK_STEPS = 0.5
-# A stretch is reported from two consecutive frames on; see deepscan.verdict.
-SEGMENT_FRAMES = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from deepscan.ahead import ahead
 from deepscan.config import CropSettings, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces import FaceFinder
+from deepscan.extract.sampling import frames_for
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.video import MediaLimits, probe, sample_frames
 from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
@@ -219,7 +220,13 @@ def crop_keys(track: Track) -> list[CropKey]:
 
 
 def search_people(
-    path: Path, n_frames: int, finder: FaceFinder, crop: CropSettings, track: TrackSettings, limits: MediaLimits
+    path: Path,
+    n_frames: int,
+    finder: FaceFinder,
+    crop: CropSettings,
+    track: TrackSettings,
+    limits: MediaLimits,
+    min_segment_s: float | None = None,
 ) -> PeopleSearch:
     """A search through a video or image, whose frames are decoded ahead of it in a thread.
 
@@ -228,20 +235,27 @@ def search_people(
         n_frames: sampled evenly over the whole duration.
         finder, crop, track: as for :class:`PeopleSearch`.
         limits: on the file.
+        min_segment_s: see :func:`deepscan.extract.sampling.frames_for`.
 
     Raises:
         MediaError: the file cannot be read.
     """
     media = probe(path, limits)
-    frames = sample_frames(path, n_frames, limits)
+    frames = sample_frames(path, frames_for(n_frames, media.duration_s, min_segment_s), limits)
     return PeopleSearch(media, frames, finder, crop, track, close_up=media.kind == "image", n_ahead=_FRAMES_AHEAD)
 
 
 def extract_people(
-    path: Path, n_frames: int, finder: FaceFinder, crop: CropSettings, track: TrackSettings, limits: MediaLimits
+    path: Path,
+    n_frames: int,
+    finder: FaceFinder,
+    crop: CropSettings,
+    track: TrackSettings,
+    limits: MediaLimits,
+    min_segment_s: float | None = None,
 ) -> Extraction:
     """Find the people of a video or image; arguments and errors as for :func:`search_people`."""
-    return _finished(search_people(path, n_frames, finder, crop, track, limits))
+    return _finished(search_people(path, n_frames, finder, crop, track, limits, min_segment_s))
 
 
 def find_people(

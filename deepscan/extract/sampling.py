@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 # enough: keyframes are usually 50 to 300 frames apart.
 SEEK_COST_FRAMES = 12
 
+# A manipulated stretch is told when so many sampled frames in a row look it.
+SEGMENT_FRAMES = 2
+MOST_FRAMES = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -30,6 +35,22 @@ class Step:
 
     pts: int
     seek_to: int | None = None
+
+
+def frames_for(n_frames: int, duration_s: float | None, min_segment_s: float | None) -> int:
+    """How many frames to take, so that no stretch of a given length escapes.
+
+    Args:
+        n_frames: to take at least.
+        duration_s: of the video; None for an image.
+        min_segment_s: every stretch as long as this holds :data:`SEGMENT_FRAMES` of the frames; None asks for nothing.
+
+    Returns:
+        At most :data:`MOST_FRAMES`, unless ``n_frames`` is more.
+    """
+    if min_segment_s is None or not duration_s:
+        return n_frames
+    return max(n_frames, min(MOST_FRAMES, math.ceil(SEGMENT_FRAMES * duration_s / min_segment_s)))
 
 
 def choose(pts: Ticks, end: int, n_frames: int) -> Ticks:

@@ -109,3 +109,23 @@ def test_plan_takes_the_quicker_route_for_the_length(n_frames, route):
     steps = sampling.plan(pts, n_frames, pts[::250], 32)
     n_seeks = sum(s.seek_to is not None for s in steps)
     assert n_seeks <= 1 if route == "one pass" else n_seeks >= 31
+
+
+@given(
+    duration_s=st.floats(0.1, 20_000, allow_nan=False),
+    min_segment_s=st.floats(0.05, 100),
+    n_frames=st.integers(1, 64),
+)
+def test_no_stretch_of_the_length_escapes(duration_s, min_segment_s, n_frames):
+    n = sampling.frames_for(n_frames, duration_s, min_segment_s)
+    assert n_frames <= n <= max(n_frames, sampling.MOST_FRAMES)
+    if n < sampling.MOST_FRAMES:
+        assert sampling.SEGMENT_FRAMES * duration_s / n <= min_segment_s * (1 + 1e-9)
+
+
+def test_more_frames_only_where_they_are_asked_for():
+    assert sampling.frames_for(32, 3600.0, None) == 32
+    assert sampling.frames_for(32, None, 2.0) == 32
+    assert sampling.frames_for(32, 10.0, 2.0) == 32
+    assert sampling.frames_for(32, 3600.0, 2.0) == 3600
+    assert sampling.frames_for(32, 1e6, 2.0) == sampling.MOST_FRAMES

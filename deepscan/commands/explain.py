@@ -1,0 +1,143 @@
+"""``deepscan explain``: videos and images are judged, and it is shown what the answers rest on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepscan.commands.options import Device, MinSegment, Threshold, Tta
+from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
+
+if TYPE_CHECKING:
+    from deepscan.errors import DeepscanError
+    from deepscan.page import Material
+    from deepscan.pipeline import Detector
+    from deepscan.records import Report, Result
+
+PAGE = "report.html"
+
+
+def explain(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help="Videos, images, folders or patterns.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for everything.")] = Path(
+        "evidence"
+    ),
+    video: Annotated[
+        bool, typer.Option("--video/--no-video", help="Also copies with boxes and running probabilities drawn in.")
+    ] = True,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
+    ] = None,
+    min_segment: MinSegment = None,
+    tta: Tta = None,
+    model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
+    device: Device = DeviceName.AUTO,
+    threshold: Threshold = None,
+) -> None:
+    """Show what the answers rest on: heat maps, timelines, an annotated copy, and a report page with all of it.
+
+    Example: deepscan explain clip.mp4 --out evidence/
+    """
+    from deepscan.errors import DeepscanError
+
+    try:
+        report, failures = _explain(
+            paths, out, model=model, video=video,
+            settings={"frames": frames, "min_segment_s": min_segment, "tta": tta, "threshold": threshold,
+                      "device": device.value},
+        )  # fmt: skip
+    except DeepscanError as error:
+        fail_with(error)
+    except KeyboardInterrupt:
+        typer.echo("deepscan: Interrupted; what is written is whole.", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    from rich.console import Console
+
+    from deepscan.report import print_table
+
+    print_table(report, Console())
+    for failure in failures:
+        typer.echo(f"deepscan: {failure}", err=True)
+    typer.echo(f"deepscan: {out / PAGE} is the page to open.", err=True)
+    if failures or report.exit_code:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _explain(
+    paths: list[str], out: Path, *, model: str, video: bool, settings: dict[str, object]
+) -> tuple[Report, list[DeepscanError]]:
+    """Judge, then write the pages; what fails for one input does not cost the others."""
+    from datetime import datetime
+
+    from deepscan.config import PredictSettings
+    from deepscan.errors import OutputError
+    from deepscan.explain.gradcam import require_gradcam
+    from deepscan.page import check_target, write_pages
+    from deepscan.pipeline import load_detector
+
+    require_gradcam()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out} cannot be made", error.strerror or str(error)) from error
+    check_target(out / PAGE)
+    known = {name: value for name, value in settings.items() if value is not None}
+    detector = load_detector(model, PredictSettings.model_validate(known))
+    with progress_bar() as bar:
+        task = bar.add_task("judging", total=None, rate="", failed=0)
+        results = []
+        for result in detector.predict_many(paths):
+            results.append(result)
+            bar.update(task, completed=len(results), description=Path(result.path).name[-30:])
+        bar.update(task, total=len(results), completed=0)
+        writer = _Writer(detector, out, video=video)
+        report = detector.report(results)
+        write_pages(
+            report,
+            out / PAGE,
+            made=datetime.now().astimezone(),
+            card=detector.card,
+            material=writer.material,
+            on_progress=lambda n, _: bar.update(task, completed=n, description="explaining"),
+        )
+    return report, writer.failures
+
+
+class _Writer:
+    """Writes the files of one input after the other."""
+
+    def __init__(self, detector: Detector, out: Path, *, video: bool) -> None:
+        self._detector, self._out, self._video = detector, out, video
+        self._number = 0
+        self.failures: list[DeepscanError] = []
+
+    def material(self, result: Result) -> Material | None:
+        """For the page; the files are written on the way."""
+        from deepscan.errors import DeepscanError
+        from deepscan.explain.annotate import annotate, default_suffix
+        from deepscan.explain.evidence import explain as explained
+        from deepscan.explain.folder import folder_name, write_evidence
+        from deepscan.extract.filefacts import file_facts
+        from deepscan.page import from_explanation
+        from deepscan.records import VerdictLabel
+
+        self._number += 1
+        path = Path(result.path)
+        if result.verdict is VerdictLabel.ERROR:
+            return None
+        folder = self._out / folder_name(self._number, path)
+        try:
+            explanation = explained(self._detector, path)
+            write_evidence(explanation, folder)
+            if self._video:
+                folder.mkdir(parents=True, exist_ok=True)
+                annotate(path, result, folder / f"annotated{default_suffix(result)}")
+            return from_explanation(explanation, file_facts(path))
+        except DeepscanError as error:
+            self.failures.append(error)
+            return None
