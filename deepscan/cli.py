@@ -23,6 +23,7 @@ from deepscan.commands.explain import explain
 from deepscan.commands.export import export
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
+from deepscan.commands.serve import serve
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
 from deepscan.commands.train import train
 
@@ -59,6 +60,7 @@ def _app(
 
 app.command()(predict)
 app.command()(explain)
+app.command()(serve)
 app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)

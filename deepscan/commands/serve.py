@@ -1,0 +1,83 @@
+"""``deepscan serve``: the web page and the JSON API."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from deepscan.commands.options import Device, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, seconds
+from deepscan.commands.terminal import DeviceName, fail_with
+
+
+def _name_and_password(text: str) -> tuple[str, str]:
+    name, colon, password = text.partition(":")
+    if not (name and colon and password):
+        raise typer.BadParameter("it is NAME:PASSWORD.")
+    return name, password
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Where to listen. Beyond this machine only with --auth.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 7860,
+    auth: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DEEPSCAN_AUTH",
+            metavar="NAME:PASSWORD",
+            help="Ask for them. Others on this machine can read a command line: better in the environment.",
+            show_default="none",
+        ),
+    ] = None,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of a file at most, in MiB.")] = 500,
+    max_duration: Annotated[
+        float, typer.Option(parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 30min.")
+    ] = 1800.0,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
+    ] = None,
+    min_segment: MinSegment = None,
+    tta: Tta = None,
+    model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
+    device: Device = DeviceName.AUTO,
+    runtime: Runtime = RuntimeChoice.AUTO,
+    threshold: Threshold = None,
+) -> None:
+    """Serve a web page on this machine: drop a file, see the verdict. Needs deepscan[web].
+
+    Example: deepscan serve
+
+    The same port has a JSON API: curl -F file=@clip.mp4 http://127.0.0.1:7860/api/predict
+    """
+    from deepscan.errors import DeepscanError
+
+    known = None if auth is None else _name_and_password(auth)
+    try:
+        from deepscan.web.server import check_host, make_app, require_web
+        from deepscan.web.server import serve as listen
+
+        check_host(host, known)
+        require_web()
+        from deepscan.config import PredictSettings
+        from deepscan.pipeline import load_detector
+        from deepscan.web.service import JudgeService, WebLimits
+
+        given = {"frames": frames, "min_segment_s": min_segment, "tta": tta, "threshold": threshold,
+                 "device": device.value, "runtime": runtime.value}  # fmt: skip
+        settings = PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
+        limits = WebLimits(upload_bytes=max_upload_mb * 2**20, duration_s=max_duration)
+        service = JudgeService(
+            load_detector(model, settings), limits, with_heat=find_spec("pytorch_grad_cam") is not None
+        )
+        try:
+            listen(make_app(service, host=host, auth=known), host, port, on_start=_told)
+        finally:
+            service.close()
+    except DeepscanError as error:
+        fail_with(error)
+
+
+def _told(address: str) -> None:
+    typer.echo(f"deepscan: {address} is the page; Ctrl-C ends it.", err=True)

@@ -1,0 +1,195 @@
+"""The page: drop a file, see the verdict, the faces, the seconds, and take the report along."""
+
+from __future__ import annotations
+
+import html
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+from gradio.themes import Base
+
+from deepscan import __version__
+from deepscan.errors import DeepscanError
+from deepscan.page.build import input_view
+from deepscan.page.figures import WORDS
+from deepscan.page.pictures import plan_for
+from deepscan.records import Result, RgbImage, VerdictLabel
+from deepscan.web.service import SUFFIXES, Judged, JudgeService, shown_name
+
+log = logging.getLogger(__name__)
+
+TITLE = "deepscan"
+# Uploads that nobody came back for, and what was made of them, are removed after an hour.
+_SWEEP_EVERY_S, _KEPT_S = 300, 3600
+_WORD_COLOURS = {"fake": "#c62828", "real": "#2e7d32", "uncertain": "#8a6d00"}
+_OTHER_COLOUR = "#5f6368"
+_STYLE = """
+.answer h2 { margin: 0 0 .3em; font-size: 1.6em; }
+.answer .word { font-weight: 700; }
+.answer p { margin: .25em 0; }
+footer a[href*="gradio"] { display: none; }
+"""
+
+
+@dataclass(slots=True)
+class _Sessions:
+    """Folders by browser session, to be removed with it."""
+
+    service: JudgeService
+    _folders: dict[str, list[Path]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def folder(self, session: str) -> Path:
+        folder = self.service.folder()
+        with self._lock:
+            self._folders.setdefault(session, []).append(folder)
+        return folder
+
+    def end(self, session: str) -> None:
+        with self._lock:
+            folders = self._folders.pop(session, [])
+        for folder in folders:
+            self.service.forget(folder)
+
+
+def make_page(service: JudgeService) -> gr.Blocks:
+    """The page as Gradio blocks.
+
+    Args:
+        service: judges what is dropped.
+    """
+    sessions = _Sessions(service)
+    limits = service.limits
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(_SWEEP_EVERY_S, _KEPT_S)) as page:
+        gr.Markdown(
+            "# deepscan\nIs a face in this video or picture manipulated? The file is judged on this server and sent "
+            "nowhere; it is removed when you close this page."
+        )
+        with gr.Row():
+            with gr.Column(scale=1):
+                upload = gr.File(
+                    label=f"A video or a picture: up to {limits.upload_bytes / 2**20:g} MiB and "
+                    f"{limits.duration_s / 60:g} minutes",
+                    file_types=list(SUFFIXES),
+                    elem_id="upload",
+                )
+                start = gr.Button("Judge it", variant="primary", elem_id="judge")
+                gr.Markdown(_about(service))
+            with gr.Column(scale=2):
+                answer = gr.HTML(elem_id="answer", elem_classes=["answer"], label="Verdict")
+                bars = gr.Label(label="Probability", visible=False, show_heading=False, elem_id="bars")
+                timeline = gr.LinePlot(
+                    x="seconds", y="probability", color="person", y_lim=[0, 1], tooltip="all", height=220,
+                    title="Probability of “fake” over time; drag to look closer", visible=False, elem_id="timeline",
+                )  # fmt: skip
+                faces = gr.Gallery(
+                    label="Faces; what speaks for “fake” is hot", columns=4, object_fit="contain", format="png",
+                    visible=False, elem_id="faces", buttons=["download", "fullscreen"], interactive=False,
+                )  # fmt: skip
+                with gr.Row():
+                    whole = gr.DownloadButton("Report (HTML)", visible=False, elem_id="report")
+                    data = gr.DownloadButton("Report (JSON)", visible=False, elem_id="json")
+
+        def judge(file: str | None, request: gr.Request, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio is told
+            if not file:
+                raise gr.Error("Choose a file first.", print_exception=False)
+            try:
+                judged = service.judge(
+                    Path(file),
+                    shown_name(file),
+                    sessions.folder(str(request.session_hash)),
+                    lambda share, what: progress(share, desc=what),
+                )
+            except DeepscanError as error:
+                raise gr.Error(html.escape(str(error)), print_exception=False) from error
+            return _shown(judged, service)
+
+        start.click(
+            judge,
+            upload,
+            [answer, bars, timeline, faces, whole, data],
+            show_progress="full",
+            show_progress_on=[answer],
+            concurrency_limit=limits.waiting,
+            api_visibility="private",
+        )
+        page.unload(lambda request: sessions.end(str(request.session_hash)))
+    page.queue(max_size=limits.waiting)
+    return page
+
+
+def theme() -> Base:
+    """With fonts that are there: others would be loaded from elsewhere."""
+    return gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def style() -> str:
+    """Of the page."""
+    return _STYLE
+
+
+def _about(service: JudgeService) -> str:
+    card = service.detector.card
+    heat = "" if service.with_heat else " Heat maps need the package grad-cam, which is not installed."
+    return (
+        f"deepscan {__version__}, detector {card.name} {card.version}. A probability is no proof: read the limits in "
+        f"the report.{heat} For programs: `POST /api/predict`."
+    )
+
+
+def _shown(judged: Judged, service: JudgeService) -> list[Any]:
+    """Of every output of the page."""
+    result = judged.result
+    times = _times(result)
+    pictures = list(_pictures(judged))
+    return [
+        _answer(judged, service),
+        gr.Label(value=_bars(result), visible=result.probability is not None),
+        gr.LinePlot(value=times, visible=result.kind == "video" and len(times) > 0),
+        gr.Gallery(value=pictures, visible=bool(pictures)),
+        gr.DownloadButton(value=str(judged.page), visible=True),
+        gr.DownloadButton(value=str(judged.json), visible=True),
+    ]
+
+
+def _answer(judged: Judged, service: JudgeService) -> str:
+    """The words of the report page. All of them are escaped: names come from files."""
+    result = judged.result
+    view = input_view(1, result, judged.material, judged.report.model, service.detector.card, plan_for(1))
+    colour = _WORD_COLOURS.get(result.verdict, _OTHER_COLOUR)
+    lines = [*view.told, *view.meaning]
+    return (
+        f'<h2><span class="word" style="color: {colour}" data-verdict="{html.escape(result.verdict)}">'
+        f"{html.escape(WORDS[result.verdict])}</span></h2><p><b>{html.escape(view.name)}</b></p>"
+        + "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+    )
+
+
+def _bars(result: Result) -> dict[str, float] | None:
+    if result.probability is None:
+        return None
+    return {"fake": result.probability, "not fake": 1 - result.probability}
+
+
+def _times(result: Result) -> pd.DataFrame:
+    rows = [
+        (frame.time_s, frame.probability, f"person {track.id}") for track in result.tracks for frame in track.frames
+    ]
+    return pd.DataFrame(rows, columns=["seconds", "probability", "person"])
+
+
+def _pictures(judged: Judged) -> Iterator[tuple[RgbImage, str]]:
+    """Each face, beside it the same with its heat where there is one."""
+    for person in judged.material.people if judged.material else ():
+        for picture in person.pictures:
+            when = f", {picture.time_s:.1f} s" if judged.result.kind == "video" else ""
+            notes = "".join(f"; {note}" for note in picture.notes)
+            image = picture.image if picture.heat is None else np.hstack([picture.image, picture.heat])
+            yield image, f"Person {person.id}{when}{notes}"

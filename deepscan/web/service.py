@@ -1,0 +1,215 @@
+"""What stands behind the page and the API: one detector, one judgement at a time, and files that are gone afterwards.
+
+Every upload gets a folder of its own in a folder of the server's. Names that come with uploads are shown and nothing
+else: no path is made of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from deepscan.config import Settings
+from deepscan.errors import DeepscanError, MediaError
+from deepscan.extract.container import MediaLimits
+from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, probe
+from deepscan.page import Material, from_explanation, from_file, write_pages
+from deepscan.pipeline import Detector
+from deepscan.records import Report, Result, VerdictLabel
+
+if TYPE_CHECKING:
+    from deepscan.explain.evidence import Explanation
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = tuple(sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
+_LONGEST_NAME = 120
+
+OnProgress = Callable[[float, str], None]
+
+
+class BusyError(DeepscanError):
+    """As many wait already as may wait."""
+
+    reason = "busy"
+
+
+class WebLimits(Settings):
+    """What the server takes.
+
+    Attributes:
+        upload_bytes: of one file.
+        duration_s: of a video.
+        waiting: judgements that may wait for the one that is made.
+    """
+
+    upload_bytes: int = 500 * 2**20
+    duration_s: float = 1800.0
+    waiting: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One upload, judged.
+
+    Attributes:
+        report: of this one; its path is the name that the upload came with.
+        material: pictures and facts for the page; None where the file could not be read.
+        page: the report page; the JSON lies beside it.
+    """
+
+    report: Report
+    material: Material | None
+    page: Path
+
+    @property
+    def result(self) -> Result:
+        return self.report.results[0]
+
+    @property
+    def json(self) -> Path:
+        return self.page.with_suffix(".json")
+
+
+class JudgeService:
+    """Judges uploads, one after the other, whichever door they come through. Close it at the end.
+
+    Args:
+        detector: loaded.
+        limits: of what is taken.
+        with_heat: make heat maps; needs the ``grad-cam`` package.
+    """
+
+    def __init__(self, detector: Detector, limits: WebLimits | None = None, *, with_heat: bool) -> None:
+        self.detector, self.limits, self.with_heat = detector, limits or WebLimits(), with_heat
+        self._root = tempfile.TemporaryDirectory(prefix="deepscan-web-")
+        self._turn, self._counting = threading.Lock(), threading.Lock()
+        self._n_inside = 0
+
+    @property
+    def root(self) -> Path:
+        """The folder that everything is in; it goes with the service."""
+        return Path(self._root.name)
+
+    def close(self) -> None:
+        """Remove everything."""
+        self._root.cleanup()
+
+    def folder(self) -> Path:
+        """A new folder for one upload and all that is made of it; see :meth:`forget`."""
+        return Path(tempfile.mkdtemp(dir=self.root))
+
+    def forget(self, folder: Path) -> None:
+        """Remove the folder of an upload."""
+        if folder.parent == self.root:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def report(self, path: Path, name: str) -> Report:
+        """Judge a file; what cannot be read is a result with the verdict ``error``.
+
+        Args:
+            path: of the file.
+            name: that it came with; see :func:`shown_name`.
+
+        Raises:
+            BusyError: too many are waiting.
+        """
+        with self._one_at_a_time():
+            return self._report(path, name)
+
+    def judge(self, path: Path, name: str, folder: Path, on_progress: OnProgress = lambda share, what: None) -> Judged:
+        """Judge a file and write its page.
+
+        Args:
+            path: of the file.
+            name: that it came with; see :func:`shown_name`.
+            folder: for the page.
+            on_progress: called with the share that is done, in [0, 1], and with what is done next.
+
+        Raises:
+            BusyError: too many are waiting.
+            DeepscanError: the page cannot be written.
+        """
+        on_progress(0.0, "Waiting for its turn")
+        with self._one_at_a_time():
+            on_progress(0.05, "Looking for faces and scoring them")
+            report = self._report(path, name)
+            on_progress(0.6, "Looking at what the answer rests on")
+            material = self._material(path, report.results[0])
+            on_progress(0.9, "Writing the report")
+            page = folder / "report.html"
+            write_pages(
+                report,
+                page,
+                made=datetime.now().astimezone(),
+                card=self.detector.card,
+                material=lambda _: material,
+            )
+        return Judged(report, material, page)
+
+    def _report(self, path: Path, name: str) -> Report:
+        refused: MediaError | None = None
+        try:
+            probe(path, MediaLimits(max_bytes=self.limits.upload_bytes, max_duration_s=self.limits.duration_s))
+        except MediaError as error:
+            refused = error
+        result = self.detector.predict_or_error(path, refused)
+        message = result.message and result.message.replace(path.name, name)
+        return self.detector.report([replace(result, path=name, message=message)])
+
+    def _material(self, path: Path, result: Result) -> Material | None:
+        if result.verdict is VerdictLabel.ERROR:
+            return None
+        try:
+            if self.with_heat and self.detector.card.trained:
+                from deepscan.extract.filefacts import file_facts
+
+                return from_explanation(self._explained(path), file_facts(path))
+            return from_file(path, result)
+        except DeepscanError as error:
+            # The answer stands without its pictures.
+            log.warning("%s; the report has no pictures", error)
+            return None
+
+    def _explained(self, path: Path) -> Explanation:
+        from deepscan.explain.evidence import explain
+
+        return explain(self.detector, path)
+
+    @contextmanager
+    def _one_at_a_time(self) -> Iterator[None]:
+        with self._counting:
+            if self._n_inside > self.limits.waiting:
+                why = f"{self._n_inside} files are being judged or wait for it"
+                raise BusyError("The server is busy", why, "Try again in a minute.")
+            self._n_inside += 1
+        try:
+            with self._turn:
+                yield
+        finally:
+            with self._counting:
+                self._n_inside -= 1
+
+
+def stored_name(name: str) -> str:
+    """What an upload is called on disk: nothing of its own name but a suffix that is known."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"upload{suffix if suffix in SUFFIXES else ''}"
+
+
+def shown_name(name: str | None) -> str:
+    """The name of an upload as it is shown: without folders, control characters, and not too long."""
+    last = PureWindowsPath(PurePosixPath(name or "").name).name
+    clean = "".join(c if c.isprintable() else "\ufffd" for c in last).strip()
+    if len(clean) > _LONGEST_NAME:
+        suffix = PurePosixPath(clean).suffix[:10]
+        clean = clean[: _LONGEST_NAME - len(suffix)] + suffix
+    return clean or "upload"
