@@ -14,13 +14,14 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 from gradio.themes import Base
+from PIL import Image
 
 from deepscan import __version__
 from deepscan.errors import DeepscanError
 from deepscan.page.build import input_view
 from deepscan.page.figures import WORDS
 from deepscan.page.pictures import plan_for
-from deepscan.records import Result, RgbImage, VerdictLabel
+from deepscan.records import Result
 from deepscan.web.service import SUFFIXES, Judged, JudgeService, shown_name
 
 log = logging.getLogger(__name__)
@@ -40,21 +41,27 @@ footer a[href*="gradio"] { display: none; }
 
 @dataclass(slots=True)
 class _Sessions:
-    """Folders by browser session, to be removed with it."""
+    """Folders by browser session: of its uploads, and of what was made of them. They go when the session ends."""
 
     service: JudgeService
-    _folders: dict[str, list[Path]] = field(default_factory=dict)
+    _folders: dict[str, set[Path]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def folder(self, session: str) -> Path:
+        """A new one."""
         folder = self.service.folder()
-        with self._lock:
-            self._folders.setdefault(session, []).append(folder)
+        self.adopt(session, folder)
         return folder
 
-    def end(self, session: str) -> None:
+    def adopt(self, session: str, folder: Path) -> None:
+        """One that is there already. The same upload of two sessions is in the same folder."""
         with self._lock:
-            folders = self._folders.pop(session, [])
+            self._folders.setdefault(session, set()).add(folder)
+
+    def end(self, session: str) -> None:
+        """Remove what no other session has."""
+        with self._lock:
+            folders = self._folders.pop(session, set()).difference(*self._folders.values())
         for folder in folders:
             self.service.forget(folder)
 
@@ -63,7 +70,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
     """The page as Gradio blocks.
 
     Args:
-        service: judges what is dropped.
+        service: judges what is dropped. Its folder is Gradio's, too: what lies there is not copied once more.
     """
     sessions = _Sessions(service)
     limits = service.limits
@@ -97,6 +104,13 @@ def make_page(service: JudgeService) -> gr.Blocks:
                     whole = gr.DownloadButton("Report (HTML)", visible=False, elem_id="report")
                     data = gr.DownloadButton("Report (JSON)", visible=False, elem_id="json")
 
+        def adopt(file: str | None, request: gr.Request) -> None:
+            if file:
+                sessions.adopt(str(request.session_hash), Path(file).parent)
+
+        def leave(request: gr.Request) -> None:
+            sessions.end(str(request.session_hash))
+
         def judge(file: str | None, request: gr.Request, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio is told
             if not file:
                 raise gr.Error("Choose a file first.", print_exception=False)
@@ -120,7 +134,8 @@ def make_page(service: JudgeService) -> gr.Blocks:
             concurrency_limit=limits.waiting,
             api_visibility="private",
         )
-        page.unload(lambda request: sessions.end(str(request.session_hash)))
+        upload.upload(adopt, upload, None, queue=False, api_visibility="private")
+        page.unload(leave)
     page.queue(max_size=limits.waiting)
     return page
 
@@ -185,11 +200,15 @@ def _times(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seconds", "probability", "person"])
 
 
-def _pictures(judged: Judged) -> Iterator[tuple[RgbImage, str]]:
-    """Each face, beside it the same with its heat where there is one."""
+def _pictures(judged: Judged) -> Iterator[tuple[str, str]]:
+    """Each face as a file beside the report, with the same with its heat where there is one, and what it shows."""
+    number = 0
     for person in judged.material.people if judged.material else ():
         for picture in person.pictures:
             when = f", {picture.time_s:.1f} s" if judged.result.kind == "video" else ""
             notes = "".join(f"; {note}" for note in picture.notes)
             image = picture.image if picture.heat is None else np.hstack([picture.image, picture.heat])
-            yield image, f"Person {person.id}{when}{notes}"
+            number += 1
+            path = judged.page.with_name(f"face-{number:03}.png")
+            Image.fromarray(image).save(path)
+            yield str(path), f"Person {person.id}{when}{notes}"

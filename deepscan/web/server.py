@@ -51,9 +51,7 @@ def make_app(service: JudgeService, *, host: str = "127.0.0.1", auth: tuple[str,
     """
     check_host(host, auth)
     require_web()
-    kept = service.root / "page"
-    kept.mkdir(exist_ok=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(kept)
+    os.environ["GRADIO_TEMP_DIR"] = str(service.root)
     import gradio as gr
 
     from deepscan.web.api import PREDICT, make_api
