@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import clips
+import numpy as np
 import pytest
 
 import deepscan
+from deepscan.extract.faces import FaceFinder
 from deepscan.files import file_sha256
 from deepscan.models.checkpoint import SHIPPED_ROOT, WEIGHTS_FILE, load_card
+from deepscan.train.selfblend import draw_blend, self_blend
 
 SHA256 = "1ccdce6ce860c4002605a14a255802e6af0705c4708064d3d46c48ecf7ec67fe"
 # Verdict and probability of each sample. Runtimes and processors round differently; other weights, another crop rule
@@ -46,3 +50,21 @@ def test_samples_are_answered_as_before(detector, name):
         assert result.probability is None
     else:
         assert result.probability == pytest.approx(probability, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("blend", [3, 8], ids=["taken for another person", "the same person"])
+def test_the_fake_stretch_of_a_real_clip_is_found(detector, tmp_path, blend):
+    """Real, fake, real: the segment begins and ends within one sampling step of the stretch. Two drawings of a blend
+    that the detector sees; how many it does not see is measured in benchmarks/localise.py."""
+    frames = list(clips.moving_portrait(120, (320, 320)))
+    rng = np.random.default_rng(blend)
+    parameters = draw_blend(rng)
+    for index, faces in zip(range(40, 80), FaceFinder().detect(frames[40:80]), strict=True):
+        frames[index] = self_blend(frames[index], faces[0].landmarks, parameters.jittered(rng, 0.5))
+    result = detector.predict(clips.write_video(tmp_path / "clip.mp4", frames, fps=20))
+    (segment,) = result.segments
+    step_s = 6.0 / 32
+    assert abs(segment.start_s - 2.0) <= step_s
+    assert abs(segment.end_s - 4.0) <= step_s
+    untouched = clips.write_video(tmp_path / "real.mp4", clips.moving_portrait(120, (320, 320)), fps=20)
+    assert detector.predict(untouched).segments == ()

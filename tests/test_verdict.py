@@ -142,7 +142,7 @@ def test_a_real_person_with_a_fake_looking_stretch_is_conflicting():
     [
         [0.1, 0.9, 0.9, 0.1, 0.1],  # two in a row are too few
         [0.9, 0.9, 0.1, 0.9, 0.9, 0.1],  # and so are two twice
-        [0.9] * 3 + [0.1] * 10,  # three in a row, but less than a quarter
+        [0.6] * 3 + [0.3] * 10,  # three in a row, but less than a quarter, and not far from the others
     ],
 )
 def test_a_short_stretch_does_not_shake_a_real_one(frames):
@@ -151,7 +151,31 @@ def test_a_short_stretch_does_not_shake_a_real_one(frames):
 
 
 def test_a_quarter_of_the_frames_is_enough():
-    assert decide_one(0.1, NO_BAND, [0.9] * 3 + [0.1] * 9).reason == "conflicting"
+    assert decide_one(0.1, NO_BAND, [0.6] * 3 + [0.3] * 9).reason == "conflicting"
+
+
+def test_a_stretch_unlike_the_rest_of_the_person_is_conflicting_however_short():
+    """0.1 to 0.9 is 4.4 in log-odds."""
+    verdict = decide_one(0.1, NO_BAND, [0.1] * 20 + [0.9] * 3 + [0.1] * 20)
+    assert (verdict.label, verdict.reason) == (UNCERTAIN, "conflicting")
+    assert [(s.start_s, s.end_s) for s in verdict.segments] == [(10.0, 11.0)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "found"),
+    [
+        ([0.2] * 6 + [0.7] * 4 + [0.2] * 6, [(3.0, 4.5)]),  # 2.2 above the others
+        ([0.4] * 6 + [0.7] * 4 + [0.4] * 6, []),  # 1.3
+        ([0.2] * 8 + [0.7] * 2 + [0.2] * 6, []),  # two frames alone, and unsure
+        ([0.01] * 6 + [0.45] * 4 + [0.01] * 6, []),  # unlike, and yet more likely real
+        ([0.2] * 3 + [0.7] * 13, []),  # three others are too few to compare with
+        ([1e-12] * 6 + [1 - 1e-12] * 4 + [1e-12] * 6, [(3.0, 4.5)]),
+    ],
+)
+def test_within_the_band_a_stretch_is_a_segment_where_it_stands_out(frames, found):
+    verdict = decide_one(0.5, BAND, frames)
+    assert verdict.label is UNCERTAIN
+    assert [(s.start_s, s.end_s) for s in verdict.segments] == found
 
 
 def test_a_stretch_does_not_change_a_fake_or_uncertain_one():
@@ -160,11 +184,15 @@ def test_a_stretch_does_not_change_a_fake_or_uncertain_one():
     assert decide_one(0.5, BAND, frames).reason == "low_confidence"
 
 
-def test_single_frames_must_be_surely_fake_to_make_a_segment():
-    unsure = decide_one(0.95, BAND, frames=[0.7] * 4)  # above the threshold, within the band
-    assert (unsure.label, unsure.segments) == (FAKE, ())
-    sure = decide_one(0.95, BAND, frames=[0.7, 0.85, 0.85, 0.7])
-    assert [(s.start_s, s.end_s) for s in sure.segments] == [(0.5, 1.0)]
+def test_a_segment_is_sure_somewhere_and_goes_on_while_frames_are_more_likely_fake():
+    unsure = decide_one(0.5, BAND, frames=[0.7] * 4)  # nothing but frames within the band
+    assert (unsure.label, unsure.segments) == (UNCERTAIN, ())
+    one = decide_one(0.5, BAND, frames=[0.7, 0.85, 0.7, 0.4])  # one sure frame is no more
+    assert one.segments == ()
+    sure = decide_one(0.5, BAND, frames=[0.4, 0.7, 0.85, 0.85, 0.6, 0.4])
+    assert [(s.start_s, s.end_s) for s in sure.segments] == [(0.5, 2.0)]
+    of_a_fake = decide_one(0.95, BAND, frames=[0.7] * 4)  # the person as a whole is sure
+    assert [(s.start_s, s.end_s) for s in of_a_fake.segments] == [(0.0, 1.5)]
 
 
 def test_segments_are_runs_of_two_or_more():
@@ -175,16 +203,24 @@ def test_segments_are_runs_of_two_or_more():
 
 
 @given(st.lists(probabilities, min_size=1, max_size=12), probabilities, st.floats(0.05, 0.95))
-def test_segments_cover_exactly_the_runs(frames, probability, threshold):
-    assume(all(abs(p - threshold) > 1e-9 for p in frames))
+def test_segments_are_whole_runs(frames, probability, threshold):
+    floor = min(0.5, threshold)
+    assume(all(abs(p - threshold) > 1e-9 and abs(p - floor) > 1e-9 for p in frames))
     verdict = decide_one(probability, NO_BAND, frames, threshold=threshold)
-    flags = [p >= threshold for p in frames]
-    neighbours = [
-        flag and ((i > 0 and flags[i - 1]) or (i + 1 < len(flags) and flags[i + 1])) for i, flag in enumerate(flags)
-    ]
-    covered = [any(s.start_s <= i * 0.5 <= s.end_s for s in verdict.segments) for i in range(len(flags))]
-    assert covered == (neighbours if verdict.label is not REAL else [False] * len(flags))
-    assert all(threshold <= s.probability <= 1 and s.start_s < s.end_s for s in verdict.segments)
+    covered = [any(s.start_s <= i * 0.5 <= s.end_s for s in verdict.segments) for i in range(len(frames))]
+    padded = [False, *covered, False]
+    for i, p in enumerate(frames):
+        if covered[i]:
+            assert p >= floor
+            assert padded[i] or padded[i + 2]
+        elif padded[i] or padded[i + 2]:
+            assert p < floor  # a segment ends where frames do
+    sure = [p >= threshold for p in frames]
+    if verdict.label is not REAL:
+        assert all(covered[i] and covered[i + 1] for i in range(len(frames) - 1) if sure[i] and sure[i + 1])
+    else:
+        assert not any(covered)
+    assert all(floor <= s.probability <= 1 and s.start_s < s.end_s for s in verdict.segments)
 
 
 def test_the_timeline_is_that_of_the_track():

@@ -33,7 +33,7 @@ def serve(
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of a file at most, in MiB.")] = 500,
     max_duration: Annotated[
         float, typer.Option(parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 30min.")
-    ] = 1800.0,
+    ] = "30min",  # type: ignore[assignment]  # goes through the parser
     frames: Annotated[
         int | None,
         typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),

@@ -104,27 +104,25 @@ class UploadGuard:
             nonlocal n_bytes
             message = await receive()
             n_bytes += len(message.get("body", b""))
-            if n_bytes > self._most:
-                raise _TooLargeError
-            return message
+            # The application is told that the sender has gone; what it makes of that is not sent.
+            return message if n_bytes <= self._most else {"type": "http.disconnect"}
 
         async def watched(message: Message) -> None:
             nonlocal answered
-            answered = True
-            await send(message)
+            if n_bytes <= self._most:
+                answered = True
+                await send(message)
 
         try:
             await self._app(scope, counted, watched)
-        except _TooLargeError:
-            if not answered:
-                await self._refusal()(scope, receive, send)
+        except Exception:
+            if n_bytes <= self._most:
+                raise
+        if n_bytes > self._most and not answered:
+            await self._refusal()(scope, receive, send)
 
     def _refusal(self) -> JSONResponse:
         return error_response(413, "too_large", f"The file is larger than {self._file_bytes / 2**20:g} MiB.")
-
-
-class _TooLargeError(Exception):
-    pass
 
 
 def error_response(status: int, reason: str, message: str) -> JSONResponse:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from deepscan.errors import ConfigError, OutputError
 from deepscan.web.guard import AuthGuard, HostGuard, UploadGuard, is_loopback
@@ -91,7 +94,7 @@ def check_host(host: str, auth: tuple[str, str] | None) -> None:
 
 
 def serve(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None] = lambda address: None) -> None:
-    """Listen until Ctrl-C or SIGTERM.
+    """Listen until Ctrl-C or SIGTERM, which then reaches the caller as KeyboardInterrupt or SystemExit.
 
     Args:
         app: see :func:`make_app`.
@@ -115,5 +118,13 @@ def serve(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]
         listener.listen(128)
         shown = f"[{host}]" if ":" in host else host
         on_start(f"http://{shown}:{listener.getsockname()[1]}/")
+        if threading.current_thread() is threading.main_thread():
+            # The server ends in order and then passes the signal on, which would end us before we have cleaned up.
+            signal.signal(signal.SIGTERM, _exit)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _exit(number: int, frame: object) -> NoReturn:
+    del frame
+    sys.exit(128 + number)
