@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, MinSegment, Threshold, Tta
+from deepscan.commands.options import Device, Frames, MinSegment, Threshold, Tta
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ def explain(
     video: Annotated[
         bool, typer.Option("--video/--no-video", help="Also copies with boxes and running probabilities drawn in.")
     ] = True,
-    frames: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
-    ] = None,
+    frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",

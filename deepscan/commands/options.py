@@ -43,6 +43,10 @@ Tta = Annotated[
     bool | None,
     typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
 ]
+Frames = Annotated[
+    int | None,
+    typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
+]
 MinSegment = Annotated[
     float | None,
     typer.Option(

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan import __version__
-from deepscan.commands.options import Address, Device, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, WorkEngine
+from deepscan.commands.options import (
+    Address,
+    Device,
+    Frames,
+    MinSegment,
+    Runtime,
+    RuntimeChoice,
+    Threshold,
+    Tta,
+    WorkEngine,
+)
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -97,14 +107,11 @@ def predict(
         bool | None,
         typer.Option(
             "--heat/--no-heat",
-            help="Heat maps in the page; needs deepscan[explain].",
+            help="Heat maps in the page; they need the optional part 'explain'.",
             show_default=f"up to {_MOST_WITH_HEAT} files, where that is installed",
         ),
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
-    ] = None,
+    frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from deepscan.commands.options import Device, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, seconds
+from deepscan.commands.options import Device, Frames, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, seconds
 from deepscan.commands.terminal import DeviceName, fail_with
 
 
@@ -34,10 +34,7 @@ def serve(
     max_duration: Annotated[
         float, typer.Option(parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 30min.")
     ] = "30min",  # type: ignore[assignment]  # goes through the parser
-    frames: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
-    ] = None,
+    frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
@@ -45,7 +42,7 @@ def serve(
     runtime: Runtime = RuntimeChoice.AUTO,
     threshold: Threshold = None,
 ) -> None:
-    """Serve a web page on this machine: drop a file, see the verdict. Needs deepscan[web].
+    """Serve a web page on this machine: drop a file, see the verdict. Needs the optional part 'web'.
 
     Example: deepscan serve
 
