@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, Threshold, Tta
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, Threshold, Tta, settings_of
 from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import (
     EXIT_FAILED,
@@ -130,13 +130,6 @@ def evaluate(
         raise typer.Exit(EXIT_INTERRUPTED)
     if cross and any(cell.error is not None for cell in cells):
         raise typer.Exit(EXIT_FAILED)
-
-
-def settings_of(**given: object) -> PredictSettings:
-    """Settings of a prediction from options; None takes the default."""
-    from deepscan.config import PredictSettings
-
-    return PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
 def _contenders(models: list[str], settings: PredictSettings) -> list[Contender]:

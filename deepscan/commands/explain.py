@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Frames, MinSegment, Threshold, Tta
+from deepscan.commands.options import Device, Frames, MinSegment, Threshold, Tta, settings_of
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 
 if TYPE_CHECKING:
+    from deepscan.config import PredictSettings
     from deepscan.errors import DeepscanError
     from deepscan.page import Material
     from deepscan.pipeline import Detector
@@ -44,10 +45,14 @@ def explain(
 
     try:
         report, failures = _explain(
-            paths, out, model=model, video=video,
-            settings={"frames": frames, "min_segment_s": min_segment, "tta": tta, "threshold": threshold,
-                      "device": device.value},
-        )  # fmt: skip
+            paths,
+            out,
+            model=model,
+            video=video,
+            settings=settings_of(
+                frames=frames, min_segment_s=min_segment, tta=tta, threshold=threshold, device=device.value
+            ),
+        )
     except DeepscanError as error:
         fail_with(error)
     except KeyboardInterrupt:
@@ -66,12 +71,11 @@ def explain(
 
 
 def _explain(
-    paths: list[str], out: Path, *, model: str, video: bool, settings: dict[str, object]
+    paths: list[str], out: Path, *, model: str, video: bool, settings: PredictSettings
 ) -> tuple[Report, list[DeepscanError]]:
     """Judge, then write the pages; what fails for one input does not cost the others."""
     from datetime import datetime
 
-    from deepscan.config import PredictSettings
     from deepscan.errors import OutputError
     from deepscan.explain.gradcam import require_gradcam
     from deepscan.page import check_target, write_pages
@@ -83,8 +87,7 @@ def _explain(
     except OSError as error:
         raise OutputError(f"{out} cannot be made", error.strerror or str(error)) from error
     check_target(out / PAGE)
-    known = {name: value for name, value in settings.items() if value is not None}
-    detector = load_detector(model, PredictSettings.model_validate(known))
+    detector = load_detector(model, settings)
     with progress_bar() as bar:
         task = bar.add_task("judging", total=None, rate="", failed=0)
         results = []

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deepscan.commands.terminal import DeviceName, EngineChoice
+
+if TYPE_CHECKING:
+    from deepscan.config import PredictSettings
 
 _UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0}
 
@@ -25,6 +28,13 @@ def seconds(text: str) -> float:
     if value <= 0:
         raise typer.BadParameter(f"{text!r} is no length of time above 0, such as 2s.")
     return value
+
+
+def settings_of(**given: object) -> PredictSettings:
+    """Settings of a prediction from options; None takes the default."""
+    from deepscan.config import PredictSettings
+
+    return PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
 class RuntimeChoice(StrEnum):

@@ -26,6 +26,7 @@ from deepscan.commands.options import (
     Threshold,
     Tta,
     WorkEngine,
+    settings_of,
 )
 from deepscan.commands.terminal import (
     EXIT_FAILED,
@@ -161,7 +162,7 @@ def predict(
     try:
         if html_file is not None:
             _check_page(html_file, heat)
-        settings = _settings(
+        settings = settings_of(
             frames=frames,
             min_segment_s=min_segment,
             tta=tta,
@@ -196,12 +197,6 @@ def predict(
         raise typer.Exit(EXIT_FAILED)
     if exit_code and batch.n_fake:
         raise typer.Exit(EXIT_FAKE)
-
-
-def _settings(**given: object) -> PredictSettings:
-    from deepscan.config import PredictSettings
-
-    return PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
 def _check_outputs(outputs: dict[str, str | None]) -> None:

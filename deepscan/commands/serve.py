@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Frames, MinSegment, Runtime, RuntimeChoice, Threshold, Tta, seconds
+from deepscan.commands.options import (
+    Device,
+    Frames,
+    MinSegment,
+    Runtime,
+    RuntimeChoice,
+    Threshold,
+    Tta,
+    seconds,
+    settings_of,
+)
 from deepscan.commands.terminal import DeviceName, fail_with
 
 
@@ -30,10 +40,15 @@ def serve(
             show_default="none",
         ),
     ] = None,
-    max_upload_mb: Annotated[int, typer.Option(min=1, help="Size of a file at most, in MiB.")] = 500,
+    max_upload_mb: Annotated[
+        int | None, typer.Option(min=1, help="Size of a file at most, in MiB.", show_default="500")
+    ] = None,
     max_duration: Annotated[
-        float, typer.Option(parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 30min.")
-    ] = "30min",  # type: ignore[assignment]  # goes through the parser
+        float | None,
+        typer.Option(
+            parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 5min.", show_default="30min"
+        ),
+    ] = None,
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
@@ -57,16 +72,22 @@ def serve(
 
         check_host(host, known)
         require_web()
-        from deepscan.config import PredictSettings
         from deepscan.pipeline import load_detector
         from deepscan.web.service import JudgeService, WebLimits
 
-        given = {"frames": frames, "min_segment_s": min_segment, "tta": tta, "threshold": threshold,
-                 "device": device.value, "runtime": runtime.value}  # fmt: skip
-        settings = PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
-        limits = WebLimits(upload_bytes=max_upload_mb * 2**20, duration_s=max_duration)
+        settings = settings_of(
+            frames=frames,
+            min_segment_s=min_segment,
+            tta=tta,
+            threshold=threshold,
+            device=device.value,
+            runtime=runtime.value,
+        )
+        limits = {"upload_bytes": max_upload_mb and max_upload_mb * 2**20, "duration_s": max_duration}
         service = JudgeService(
-            load_detector(model, settings), limits, with_heat=find_spec("pytorch_grad_cam") is not None
+            load_detector(model, settings),
+            WebLimits.model_validate({name: value for name, value in limits.items() if value is not None}),
+            with_heat=find_spec("pytorch_grad_cam") is not None,
         )
         try:
             listen(make_app(service, host=host, auth=known), host, port, on_start=_told)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from deepscan.explain.gradcam import HeatMaps, explain_frames
 from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top_frames
 from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.container import DEFAULT_LIMITS
-from deepscan.extract.crops import face_square
+from deepscan.extract.crops import at_most, face_square
 from deepscan.extract.people import Person, clear_people
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.video import MediaLimits, probe, sample_frames
@@ -167,7 +166,7 @@ def explain_whole_frames(
         for heat, number, position in heats[frame.index]:
             face = people[number].track.sightings[position].face
             faces.append((heat, face_square(face, frame.image.shape, detector.card.crop)))
-        picture = _at_most(overlay_frame(frame.image, faces), _FRAME_SIDE_PX)
+        picture = at_most(overlay_frame(frame.image, faces), _FRAME_SIDE_PX)
         ids = tuple(people[number].track.id for number in chosen[frame.index])
         out.append(FrameEvidence(frame.time_s, ids, picture))
     return tuple(out)
@@ -224,11 +223,3 @@ def _shown(n: int, tops: Sequence[Sequence[int]]) -> tuple[int, ...]:
     turns = [top[rank] for rank in range(N_SUPPORTING) for top in tops if rank < len(top)]
     evenly = [round((i + 0.5) * n / N_SHOWN - 0.5) for i in range(N_SHOWN)] if n > N_SHOWN else list(range(n))
     return tuple(sorted(list(dict.fromkeys([*turns, *evenly]))[:N_SHOWN]))
-
-
-def _at_most(image: RgbImage, side_px: int) -> RgbImage:
-    share = side_px / max(image.shape[:2])
-    if share >= 1:
-        return image
-    size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
     from deepscan.records import Kind
@@ -161,6 +162,20 @@ def nothing_decodes(path: Path) -> MediaError:
         "The file is damaged; get it again.",
         reason="unreadable",
     )
+
+
+def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets that hold something, up to where the file is cut off."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return  # what came before is what there is
+        if packet is None:
+            return
+        if packet.size:  # an empty one repeats the last frame
+            yield packet
 
 
 def is_avi(container: InputContainer) -> bool:

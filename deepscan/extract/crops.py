@@ -120,6 +120,15 @@ def resized(crops: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=how) for crop in crops])
 
 
+def at_most(image: RgbImage, side_px: int) -> RgbImage:
+    """An image whose longer side is at most so many pixels; never enlarged."""
+    share = side_px / max(image.shape[:2])
+    if share >= 1:
+        return image
+    size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def brightness(crop: RgbImage) -> float:
     """Mean luma (BT.601) of an RGB image, in [0, 255]."""
     red, green, blue, _ = cv2.mean(crop)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import av
 
-from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits, checked_kind, is_avi, opened, quiet_ffmpeg
+from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits, checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
 from deepscan.extract.imagefacts import image_facts
 from deepscan.extract.metadata import (
     Fact,
@@ -172,16 +172,7 @@ def _length_s(stream: Any) -> Any:
 
 def _packets(container: Any, stream: Any, *, in_order: bool) -> _Packets:
     keys, ticks, signature = array("b"), array("q"), ""
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            break  # cut off here: what came before is what there is
-        if packet is None:
-            break
-        if not packet.size:
-            continue
+    for packet in demuxed(container, stream):
         if not keys:
             signature = _signature(bytes(packet)[:_SIGNATURE_BYTES])
         keys.append(packet.is_keyframe)

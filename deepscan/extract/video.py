@@ -25,6 +25,7 @@ from deepscan.extract.container import (
     check_pixels,
     checked_kind,
     declared_duration_s,
+    demuxed,
     is_avi,
     nothing_decodes,
     opened,
@@ -269,16 +270,9 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Timeline:
     end: int | None = None
     # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
     in_order = is_avi(container) and bool(stream.codec_context.has_b_frames)
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            break  # cut off here: what came before is what there is
-        if packet is None:
-            break
-        if not packet.size or packet.is_corrupt:
-            continue  # an empty packet repeats the last frame, a corrupt one is cut off
+    for packet in demuxed(container, stream):
+        if packet.is_corrupt:
+            continue  # it is cut off
         in_order |= packet.pts is None
         candidates = (packet.dts, packet.pts) if in_order else (packet.pts,)
         # No time at all becomes 0, and is told by the repetition below.

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
-
 from deepscan.errors import MediaError
 from deepscan.explain.timeline import sampling_step_s
 from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
-from deepscan.extract.crops import Square, crop_square
+from deepscan.extract.crops import Square, at_most, crop_square
 from deepscan.extract.filefacts import file_facts
 from deepscan.extract.metadata import FileFacts
 from deepscan.extract.video import sample_frames
@@ -157,15 +154,6 @@ def facts_or_none(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> FileFacts
         return file_facts(path, limits)
     except MediaError:
         return None
-
-
-def at_most(image: RgbImage, side_px: int) -> RgbImage:
-    """An image whose longer side is at most so many pixels; never enlarged."""
-    share = side_px / max(image.shape[:2])
-    if share >= 1:
-        return image
-    size = (max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _person(person: PersonEvidence) -> PersonMaterial:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deepscan.page.material import at_most
+from deepscan.extract.crops import at_most
 from deepscan.records import RgbImage
 
 _JPEG_QUALITY = 82

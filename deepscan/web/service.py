@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING
 
 from deepscan.config import Settings
 from deepscan.errors import DeepscanError, MediaError
@@ -24,9 +23,6 @@ from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, probe
 from deepscan.page import Material, from_explanation, from_file, write_pages
 from deepscan.pipeline import Detector
 from deepscan.records import Report, Result, VerdictLabel
-
-if TYPE_CHECKING:
-    from deepscan.explain.evidence import Explanation
 
 log = logging.getLogger(__name__)
 
@@ -170,19 +166,15 @@ class JudgeService:
             return None
         try:
             if self.with_heat and self.detector.card.trained:
+                from deepscan.explain.evidence import explain
                 from deepscan.extract.filefacts import file_facts
 
-                return from_explanation(self._explained(path), file_facts(path))
+                return from_explanation(explain(self.detector, path), file_facts(path))
             return from_file(path, result)
         except DeepscanError as error:
             # The answer stands without its pictures.
             log.warning("%s; the report has no pictures", error)
             return None
-
-    def _explained(self, path: Path) -> Explanation:
-        from deepscan.explain.evidence import explain
-
-        return explain(self.detector, path)
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from deepscan.errors import MediaError
+from deepscan.extract.crops import at_most
 from deepscan.page import from_explanation, from_file
-from deepscan.page.material import at_most, facts_or_none
+from deepscan.page.material import facts_or_none
 from deepscan.page.meaning import meaning, sentences
 from deepscan.records import FrameResult, Result, TrackResult, VerdictLabel
 
