@@ -3,14 +3,19 @@
 Nothing heavy is imported before a command runs, so `--help` and completion answer at once.
 
 Exit codes: 0 every input was answered, whatever the verdict; 1 with --exit-code when anything is fake; 2 wrong usage;
-3 at least one input could not be read or scored; 130 interrupted. Results go to stdout, progress and logs to stderr.
+3 at least one input could not be read or scored; 130 interrupted, 143 ended by SIGTERM, 129 by a closed terminal: what
+was done until then is reported whole. Results go to stdout, progress and logs to stderr.
 """
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -88,15 +93,47 @@ def info() -> None:
 
 def main() -> None:
     """Entry point of the ``deepscan`` command."""
+    with _ended_in_order() as signals:
+        try:
+            app()
+        except KeyboardInterrupt:
+            typer.echo("deepscan: Interrupted.", err=True)
+            sys.exit(128 + signals[0] if signals else EXIT_INTERRUPTED)
+        except SystemExit as end:
+            if signals and end.code == EXIT_INTERRUPTED:
+                sys.exit(128 + signals[0])
+            raise
+        except BrokenPipeError:
+            # The reader of our stdout went away (`deepscan predict ... | head`): nothing is left to say to it.
+            sys.stderr.close()
+            sys.exit(EXIT_FAILED)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[list[int]]:
+    """SIGTERM and a closed terminal end a run as Ctrl-C does, with what is done reported and nothing temporary left.
+
+    Yields:
+        Of these signals the one that came; empty so far.
+    """
+    came: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        del frame
+        came.append(number)
+        for other in ours:  # a second one must not end the clearing up
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    named = [number for name in ("SIGTERM", "SIGHUP") if (number := getattr(signal, name, None)) is not None]
+    ours = [number for number in named if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    for number in ours:
+        signal.signal(number, interrupt)
     try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("deepscan: Interrupted.", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our stdout went away (`deepscan predict ... | head`): nothing is left to say to it.
-        sys.stderr.close()
-        sys.exit(EXIT_FAILED)
+        yield came
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

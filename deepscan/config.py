@@ -115,6 +115,30 @@ class ModelSettings(Settings):
     head: HeadSettings = HeadSettings()
 
 
+class MediaLimits(Settings):
+    """What is refused, so that a file from a stranger can take no more than a share of the machine.
+
+    The defaults pass anything that a camera, an editor or a platform makes. None lifts a limit.
+
+    Attributes:
+        max_pixels: width x height of a picture or frame, by its header, before it is decoded. (Pillow refuses stills
+            over 179 million by itself.)
+        max_bytes: size of the file.
+        max_duration_s: length of the video in seconds.
+        max_frames: frames that the video holds; counted in its packets, whatever its header says.
+        max_tracks: people of a file that are judged, those seen longest. A file with more is never called real.
+    """
+
+    max_pixels: int = Field(8192 * 8192, ge=1)
+    max_bytes: int | None = Field(64 * 2**30, ge=1)
+    max_duration_s: float | None = Field(24 * 3600.0, gt=0)
+    max_frames: int | None = Field(10_000_000, ge=1)
+    max_tracks: int = Field(64, ge=1)
+
+
+DEFAULT_LIMITS = MediaLimits()
+
+
 class PredictSettings(Settings):
     """Settings of a prediction that may change its scores; they are written into the report.
 
@@ -128,6 +152,7 @@ class PredictSettings(Settings):
         allow_untrained: score with random weights; every verdict is then "uncertain".
         face: how faces are found.
         track: how faces become people.
+        limits: what is refused.
     """
 
     frames: int = Field(32, ge=1, le=10_000)
@@ -139,3 +164,4 @@ class PredictSettings(Settings):
     allow_untrained: bool = False
     face: FaceSettings = FaceSettings()
     track: TrackSettings = TrackSettings()
+    limits: MediaLimits = DEFAULT_LIMITS

@@ -19,14 +19,18 @@ def file_sha256(path: Path) -> str:
 
 
 @contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
+def temporary_beside(path: Path, mark: str = "") -> Iterator[Path]:
     """A temporary file in the folder of ``path``; renamed to it at the end, removed if anything fails.
+
+    Args:
+        path: that it becomes.
+        mark: of a run, so that :func:`remove_marked` finds what killed processes left.
 
     Raises:
         OutputError: the folder cannot be written to.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".tmp")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.{mark}", suffix=".tmp")
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     os.close(handle)
@@ -39,6 +43,12 @@ def temporary_beside(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_marked(folder: Path, mark: str) -> None:
+    """Remove the temporary files of a run, none of whose processes is alive, from a folder and those in it."""
+    for left in folder.rglob(f".*.{mark}*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -15,7 +15,6 @@ from deepscan import __version__
 from deepscan.config import PredictSettings
 from deepscan.engines import LostReason
 from deepscan.errors import DeepscanError, MediaError, ModelError
-from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.people import (
@@ -132,7 +131,7 @@ class Detector:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
         return self._result_or_error(next(self._search([(path, error)])))
 
-    def extract(self, path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> Extraction:
+    def extract(self, path: Path) -> Extraction:
         """The people of a video or image, found and cut as :meth:`predict` does.
 
         Raises:
@@ -140,17 +139,28 @@ class Detector:
         """
         settings = self.settings
         return extract_people(
-            path, settings.frames, self._finder, self.card.crop, settings.track, limits, settings.min_segment_s
+            path, settings.frames, self._finder, self.card.crop, settings.track, settings.limits, settings.min_segment_s
         )
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
         return self._scorer.score(sequences)
 
-    def decide(self, tracks: Sequence[Track], scores: Sequence[Score]) -> Verdict:
-        """The answer for an input with at least one person, by this detector's calibration and settings."""
+    def decide(self, tracks: Sequence[Track], scores: Sequence[Score], *, n_left_out: int = 0) -> Verdict:
+        """The answer for an input with at least one person, by this detector's calibration and settings.
+
+        Args:
+            tracks: the people.
+            scores: one for each.
+            n_left_out: people over the limit, who are not judged.
+        """
         return decide(
-            tracks, scores, self.card.calibration, threshold=self.settings.threshold, trained=self.card.trained
+            tracks,
+            scores,
+            self.card.calibration,
+            threshold=self.settings.threshold,
+            trained=self.card.trained,
+            n_left_out=n_left_out,
         )
 
     def report(self, results: Iterable[Result]) -> Report:
@@ -161,7 +171,7 @@ class Detector:
         settings = self.settings
 
         def search(path: Path) -> PeopleSearch:
-            rules = self.card.crop, settings.track, DEFAULT_LIMITS, settings.min_segment_s
+            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s
             return search_people(path, settings.frames, self._finder, *rules)
 
         return search_and_score(inputs, search, _content_sha256, self._scorer)
@@ -188,7 +198,7 @@ class Detector:
         clear = clear_people(found)
         if clear:
             scores = [self._scorer.judge([file.features[key] for key in crop_keys(p.track)]) for p in clear]
-            verdict = self.decide([p.track for p in clear], scores)
+            verdict = self.decide([p.track for p in clear], scores, n_left_out=found.people_left_out)
         else:
             verdict = abstain(found, self.settings.face.min_face_px)
         end = time.perf_counter()

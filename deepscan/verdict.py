@@ -34,6 +34,7 @@ MESSAGES = {
     "too_dark": "It is too dark to find or judge a face.",
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
     "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
+    "too_many_people": "The people seen longest look real, but {n} more were over the limit and not judged.",
     "untrained_model": "Random weights were used: this says nothing about the file.",
 }
 
@@ -54,6 +55,7 @@ def decide(
     *,
     threshold: float | None = None,
     trained: bool = True,
+    n_left_out: int = 0,
 ) -> Verdict:
     """The answer for an input with at least one scored track.
 
@@ -63,6 +65,7 @@ def decide(
         calibration: of the detector.
         threshold: the user's own; it replaces the detector's threshold and its uncertain band.
         trained: false for random weights: the verdict is then always "uncertain".
+        n_left_out: people who are not among the tracks, so that nobody knows whether all are real.
     """
     if threshold is not None:
         calibration = calibration.model_copy(
@@ -89,9 +92,11 @@ def decide(
     # The most suspicious person decides; among equals fake before uncertain before real.
     rank = {VerdictLabel.FAKE: 2, VerdictLabel.UNCERTAIN: 1, VerdictLabel.REAL: 0}
     worst = max(range(len(results)), key=lambda i: (rank[results[i].verdict], results[i].probability))
-    reason = reasons[worst]
-    message = MESSAGES[reason] if reason else None
-    return Verdict(results[worst].verdict, results[worst].probability, reason, message, tuple(results), tuple(segments))
+    label, reason = results[worst].verdict, reasons[worst]
+    if label is VerdictLabel.REAL and n_left_out:
+        label, reason = VerdictLabel.UNCERTAIN, "too_many_people"
+    message = MESSAGES[reason].format(n=n_left_out) if reason else None
+    return Verdict(label, results[worst].probability, reason, message, tuple(results), tuple(segments))
 
 
 def _label(probability: float, calibration: Calibration) -> VerdictLabel:

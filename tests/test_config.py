@@ -12,13 +12,14 @@ from deepscan.config import (
     CropSettings,
     FaceSettings,
     HeadSettings,
+    MediaLimits,
     ModelSettings,
     PredictSettings,
     Settings,
     TrackSettings,
 )
 
-ALL = [FaceSettings, TrackSettings, CropSettings, HeadSettings, ModelSettings, PredictSettings]
+ALL = [FaceSettings, TrackSettings, CropSettings, HeadSettings, ModelSettings, MediaLimits, PredictSettings]
 
 
 def test_every_settings_class_is_tested():

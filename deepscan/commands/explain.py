@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Frames, MinSegment, Threshold, Tta, settings_of
+from deepscan.commands.options import Device, Frames, Limits, MinSegment, Threshold, Tta, limits_of, settings_of
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def explain(
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
+    limits: Limits = None,
 ) -> None:
     """Show what the answers rest on: heat maps, timelines, an annotated copy, and a report page with all of it.
 
@@ -50,7 +51,12 @@ def explain(
             model=model,
             video=video,
             settings=settings_of(
-                frames=frames, min_segment_s=min_segment, tta=tta, threshold=threshold, device=device.value
+                frames=frames,
+                min_segment_s=min_segment,
+                tta=tta,
+                threshold=threshold,
+                device=device.value,
+                limits=limits_of(limits),
             ),
         )
     except DeepscanError as error:
@@ -127,7 +133,7 @@ class _Writer:
         from deepscan.records import VerdictLabel
 
         self._number += 1
-        path = Path(result.path)
+        path, limits = Path(result.path), self._detector.settings.limits
         if result.verdict is VerdictLabel.ERROR:
             return None
         folder = self._out / folder_name(self._number, path)
@@ -136,8 +142,9 @@ class _Writer:
             write_evidence(explanation, folder)
             if self._video:
                 folder.mkdir(parents=True, exist_ok=True)
-                annotate(path, result, folder / f"annotated{default_suffix(result)}")
-            return from_explanation(explanation, file_facts(path))
+                copy = folder / f"annotated{default_suffix(result)}"
+                annotate(path, result, copy, limits=limits)
+            return from_explanation(explanation, file_facts(path, limits))
         except DeepscanError as error:
             self.failures.append(error)
             return None

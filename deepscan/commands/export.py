@@ -79,8 +79,7 @@ def export(
 
 def _people(path: Path, card: DetectorCard | EnsembleCard) -> list[NDArray[np.uint8]]:
     """The crops of everybody in a file, as a prediction sees them."""
-    from deepscan.config import PredictSettings
-    from deepscan.extract.container import DEFAULT_LIMITS
+    from deepscan.config import DEFAULT_LIMITS, PredictSettings
     from deepscan.extract.faces import FaceFinder
     from deepscan.extract.people import clear_people, extract_people
 

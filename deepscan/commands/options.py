@@ -12,22 +12,65 @@ import typer
 from deepscan.commands.terminal import DeviceName, EngineChoice
 
 if TYPE_CHECKING:
-    from deepscan.config import PredictSettings
+    from deepscan.config import MediaLimits, PredictSettings
 
-_UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0}
+_LIMITS = {
+    "pixels": "max_pixels",
+    "bytes": "max_bytes",
+    "duration": "max_duration_s",
+    "frames": "max_frames",
+    "tracks": "max_tracks",
+}
+_UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
 def seconds(text: str) -> float:
-    """A length of time: a number, or one with ``s``, ``ms`` or ``min``.
+    """A length of time: a number, or one with ``s``, ``ms``, ``min`` or ``h``.
 
     Raises:
         BadParameter: it is none, or not above 0.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(s|ms|min|)", text.strip())
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+) ?(s|ms|min|h|)", text.strip())
     value = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
     if value <= 0:
         raise typer.BadParameter(f"{text!r} is no length of time above 0, such as 2s.")
     return value
+
+
+def limits_of(given: list[str] | None) -> MediaLimits:
+    """Limits on files from ``NAME=VALUE`` options; what is not named keeps its default.
+
+    Raises:
+        BadParameter: there is no such limit, or it cannot have that value.
+    """
+    from pydantic import ValidationError
+
+    from deepscan.config import MediaLimits
+
+    values = {}
+    for text in given or []:
+        name, _, value = (part.strip() for part in text.partition("="))
+        if name not in _LIMITS:
+            raise typer.BadParameter(
+                f"{text!r} is none of {', '.join(f'{known}=VALUE' for known in _LIMITS)}.", param_hint="--max"
+            )
+        values[_LIMITS[name]] = None if value == "none" else seconds(value) if name == "duration" else _count(value)
+    try:
+        return MediaLimits.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = next(name for name, field in _LIMITS.items() if field == wrong["loc"][0])
+        raise typer.BadParameter(f"{name}={wrong['input']}: {wrong['msg']}.", param_hint="--max") from error
+
+
+def _count(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([kMG]?)", text)
+    if match is None:
+        raise typer.BadParameter(
+            f"{text!r} is no number, such as 2000, 2M or 1.5G; 'none' lifts a limit.", param_hint="--max"
+        )
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def settings_of(**given: object) -> PredictSettings:
@@ -74,6 +117,16 @@ Threshold = Annotated[
         max=0.999,
         help="Call fake from this probability on; replaces the model's threshold and its uncertain band.",
         show_default="the model's",
+    ),
+]
+Limits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--max",
+        metavar="NAME=VALUE",
+        help="Refuse files with more pixels in a frame, bytes, duration, frames, or judge fewer tracks (people): "
+        "duration=5min, bytes=2G, tracks=8; none lifts a limit. Repeatable.",
+        show_default="67M pixels, 64 GiB, 24 h, 10M frames, 64 tracks",
     ),
 ]
 FramesOfData = Annotated[

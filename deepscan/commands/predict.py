@@ -20,12 +20,14 @@ from deepscan.commands.options import (
     Address,
     Device,
     Frames,
+    Limits,
     MinSegment,
     Runtime,
     RuntimeChoice,
     Threshold,
     Tta,
     WorkEngine,
+    limits_of,
     settings_of,
 )
 from deepscan.commands.terminal import (
@@ -119,6 +121,7 @@ def predict(
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
     threshold: Threshold = None,
+    limits: Limits = None,
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -169,6 +172,7 @@ def predict(
             threshold=threshold,
             device=device.value,
             runtime=runtime.value,
+            limits=limits_of(limits),
             allow_untrained=allow_untrained,
         )
         n_jobs = jobs or (1 if engine is EngineChoice.LOCAL else None)
@@ -353,14 +357,14 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
         file = Path(result.path)
         if result.verdict is VerdictLabel.ERROR:
             return None
-        return explained(file) if with_heat else from_file(file, result, not_explained=why)
+        return explained(file) if with_heat else from_file(file, result, limits=settings.limits, not_explained=why)
 
     def explained(file: Path) -> Material:
         from deepscan.explain.evidence import explain
         from deepscan.extract.filefacts import file_facts
         from deepscan.page import from_explanation
 
-        return from_explanation(explain(detector(), file), file_facts(file))
+        return from_explanation(explain(detector(), file), file_facts(file, settings.limits))
 
     @cache
     def detector() -> Detector:

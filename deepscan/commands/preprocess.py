@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Address, WorkEngine
+from deepscan.commands.options import Address, Limits, WorkEngine, limits_of
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -25,6 +25,7 @@ from deepscan.commands.terminal import (
 )
 
 if TYPE_CHECKING:
+    from deepscan.config import MediaLimits
     from deepscan.engines import Engine
     from deepscan.extract.datasets import CorpusItem, Problem
     from deepscan.extract.preprocess import Progress, Summary
@@ -77,6 +78,7 @@ def preprocess(
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds after which a video is given up as a failure.")
     ] = 600.0,
+    limits: Limits = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Do only this part of the videos: one job of an array.")
     ] = None,
@@ -123,9 +125,10 @@ def preprocess(
                 image=image.value,
                 boxes="original" if reuse_boxes else "own",
             )
+            most = limits_of(limits)
             items, problems = _read(root, dataset, val, test, seed)
             with create_engine(engine.value, jobs=jobs, time_limit_s=time_limit, address=address) as workers:
-                summary = _run(items, problems, folder, settings, share, workers)
+                summary = _run(items, problems, folder, settings, share, workers, most)
         if summary is None or not summary.n_open:
             _after(folder, shards, layout, report)
     except DeepscanError as error:
@@ -171,6 +174,7 @@ def _run(
     settings: StoreSettings,
     share: Share,
     engine: Engine,
+    limits: MediaLimits,
 ) -> Summary:
     """Preprocess with a bar for whoever watches; the summary goes to stdout."""
     from deepscan.extract.preprocess import preprocess as run
@@ -186,7 +190,7 @@ def _run(
             text = f"{rate:.2f}/s" if rate < 10 else f"{rate:.0f}/s"
             bar.update(task, total=at.total, completed=at.done, description=at.name[-30:], rate=text, failed=at.failed)
 
-        summary = run(items, folder, settings, engine, problems=problems, share=share, on_progress=show)
+        summary = run(items, folder, settings, engine, problems=problems, share=share, limits=limits, on_progress=show)
     print_summary(summary, folder, share)
     return summary
 

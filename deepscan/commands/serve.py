@@ -10,11 +10,13 @@ import typer
 from deepscan.commands.options import (
     Device,
     Frames,
+    Limits,
     MinSegment,
     Runtime,
     RuntimeChoice,
     Threshold,
     Tta,
+    limits_of,
     seconds,
     settings_of,
 )
@@ -56,6 +58,7 @@ def serve(
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
     threshold: Threshold = None,
+    limits: Limits = None,
 ) -> None:
     """Serve a web page on this machine: drop a file, see the verdict. Needs the optional part 'web'.
 
@@ -82,11 +85,12 @@ def serve(
             threshold=threshold,
             device=device.value,
             runtime=runtime.value,
+            limits=limits_of(limits),
         )
-        limits = {"upload_bytes": max_upload_mb and max_upload_mb * 2**20, "duration_s": max_duration}
+        web_limits = {"upload_bytes": max_upload_mb and max_upload_mb * 2**20, "duration_s": max_duration}
         service = JudgeService(
             load_detector(model, settings),
-            WebLimits.model_validate({name: value for name, value in limits.items() if value is not None}),
+            WebLimits.model_validate({name: value for name, value in web_limits.items() if value is not None}),
             with_heat=find_spec("pytorch_grad_cam") is not None,
         )
         try:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -116,13 +119,15 @@ class _Context:
     """The multiprocessing context that a pool starts its workers with; knows them all."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
+        # A worker that is killed leaves its temporary files behind.
+        self.temporary = tempfile.mkdtemp(prefix="deepscan-worker-")
+        self.settings = replace(settings, temporary=self.temporary)
         self._spawn = get_context("spawn")
         self.started: list[_WorkerProcess] = []
 
     def Process(self, **options: Any) -> _WorkerProcess:  # noqa: N802 - pebble calls it so
         process = _WorkerProcess(**options)
-        process.settings = self._settings
+        process.settings = self.settings
         self.started.append(process)
         return process
 
@@ -200,7 +205,7 @@ class Guard:
                 kept = self._pool
                 if kept is None:
                     context = _Context(self.settings)
-                    pool = ProcessPool(1, initializer=start_worker, initargs=(self.settings,), context=context)
+                    pool = ProcessPool(1, initializer=start_worker, initargs=(context.settings,), context=context)
                     self._pool = (pool, context)
             if kept is None:
                 # Whether a worker can start is asked apart from any task: a task is lost once it was given to one.
@@ -259,6 +264,7 @@ def _end(pool: ProcessPool, context: _Context) -> threading.Thread:
             pool.join()
         except (RuntimeError, OSError) as error:
             log.debug("A worker pool did not end well: %s", error)
+        shutil.rmtree(context.temporary, ignore_errors=True)
 
     pool.stop()  # type: ignore[no-untyped-call]
     context.kill()

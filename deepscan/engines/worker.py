@@ -10,8 +10,10 @@ import logging
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable
@@ -40,6 +42,7 @@ class WorkerSettings:
         log_date_format: of their time, if the format has one.
         keeps_main: the worker knows what the leader's main module defines; costs it that module's imports.
         folder: to work in, if it is there: relative paths mean the same as in the leader.
+        temporary: folder for temporary files; whoever guards the worker removes it, as a killed worker cannot.
     """
 
     threads: int = 1
@@ -48,6 +51,7 @@ class WorkerSettings:
     log_date_format: str | None = None
     keeps_main: bool = True
     folder: str | None = None
+    temporary: str | None = None
 
     @classmethod
     def from_leader(cls, threads: int, *, keeps_main: bool = True) -> Self:
@@ -80,7 +84,8 @@ def start_worker(settings: WorkerSettings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _end_with_leader()
+    tempfile.tempdir = settings.temporary
+    _end_with_leader(settings.temporary)
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter(settings.log_format, settings.log_date_format))
     logger = logging.getLogger("deepscan")
@@ -163,7 +168,7 @@ def _limit_threads(threads: int) -> None:
         cv2.setNumThreads(threads)
 
 
-def _end_with_leader() -> None:
+def _end_with_leader(temporary: str | None) -> None:
     """End this process when its leader is gone, however that ended and whatever runs here."""
     leader = multiprocessing.parent_process()
     if leader is None:
@@ -171,6 +176,8 @@ def _end_with_leader() -> None:
 
     def watch(sentinel: int) -> None:
         connection.wait([sentinel])
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         os._exit(1)
 
     threading.Thread(target=watch, args=(leader.sentinel,), name="leader-watch", daemon=True).start()

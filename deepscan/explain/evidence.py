@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from deepscan.explain.gradcam import HeatMaps, explain_frames
 from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top_frames
 from deepscan.explain.overlay import overlay_crop, overlay_frame
-from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.crops import at_most, face_square
 from deepscan.extract.people import Person, clear_people
 from deepscan.extract.sampling import frames_for
-from deepscan.extract.video import MediaLimits, probe, sample_frames
+from deepscan.extract.video import probe, sample_frames
 from deepscan.records import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
 from deepscan.verdict import abstain
 
@@ -88,13 +87,12 @@ class Explanation:
     frames: tuple[FrameEvidence, ...]
 
 
-def explain(detector: Detector, path: str | Path, *, limits: MediaLimits = DEFAULT_LIMITS) -> Explanation:
+def explain(detector: Detector, path: str | Path) -> Explanation:
     """Judge one video or image and show why.
 
     Args:
         detector: loaded.
         path: of the input.
-        limits: on it.
 
     Raises:
         MediaError: the file cannot be read.
@@ -102,14 +100,14 @@ def explain(detector: Detector, path: str | Path, *, limits: MediaLimits = DEFAU
         ModelError: the network has no map to look at.
     """
     path = Path(path)
-    found = detector.extract(path, limits)
+    found = detector.extract(path)
     clear = clear_people(found)
     if not clear:
         return Explanation(path, found.media, abstain(found, detector.settings.face.min_face_px), (), ())
     scores = detector.score([person.crops for person in clear])
-    verdict = detector.decide([person.track for person in clear], scores)
+    verdict = detector.decide([person.track for person in clear], scores, n_left_out=found.people_left_out)
     people = explain_people(detector, clear, verdict.tracks)
-    frames = explain_whole_frames(detector, path, clear, people, limits=limits)
+    frames = explain_whole_frames(detector, path, clear, people)
     return Explanation(path, found.media, verdict, people, frames)
 
 
@@ -136,8 +134,6 @@ def explain_whole_frames(
     path: Path,
     people: Sequence[Person],
     evidence: Sequence[PersonEvidence],
-    *,
-    limits: MediaLimits = DEFAULT_LIMITS,
 ) -> tuple[FrameEvidence, ...]:
     """The strongest frame of each person with heat, in the order of time. The file is read once more.
 
@@ -146,7 +142,6 @@ def explain_whole_frames(
         path: of the file.
         people: found in it.
         evidence: of the same, in the same order.
-        limits: as for the prediction.
     """
     chosen: dict[int, list[int]] = {}
     heats: dict[int, list[tuple[NDArray[np.float32], int, int]]] = {}
@@ -158,8 +153,8 @@ def explain_whole_frames(
             heats.setdefault(index, []).append((own.heat.heat[row], number, position))
     out = []
     settings = detector.settings
-    n_frames = frames_for(settings.frames, probe(path, limits).duration_s, settings.min_segment_s)
-    for frame in sample_frames(path, n_frames, limits):
+    n_frames = frames_for(settings.frames, probe(path, settings.limits).duration_s, settings.min_segment_s)
+    for frame in sample_frames(path, n_frames, settings.limits):
         if frame.index not in chosen:
             continue
         faces = []

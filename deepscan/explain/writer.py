@@ -14,8 +14,9 @@ import av
 import av.error
 import numpy as np
 
+from deepscan.config import MediaLimits
 from deepscan.errors import OutputError
-from deepscan.extract.container import MediaLimits, opened, quiet_ffmpeg
+from deepscan.extract.container import opened, quiet_ffmpeg
 from deepscan.files import temporary_beside
 from deepscan.records import RgbImage
 

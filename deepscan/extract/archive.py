@@ -165,10 +165,11 @@ def unescape_text(text: str) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, mark: str = "") -> Iterator[BinaryIO]:
     """A new file that takes the place of ``path`` when the block ends, and is on the disk by then.
 
-    If the block fails nothing has changed. What a killed run left of the same file is removed.
+    If the block fails nothing has changed. What a killed run left of the same file is removed. For ``mark`` see
+    :func:`deepscan.files.temporary_beside`.
 
     Raises:
         OutputError: it cannot be written; a full disk is told as such.
@@ -177,7 +178,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         for stale in path.parent.glob(f".{glob.escape(path.name[:40])}.*.tmp"):
             stale.unlink(missing_ok=True)
-        with temporary_beside(path) as temporary, temporary.open("wb") as file:
+        with temporary_beside(path, mark) as temporary, temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

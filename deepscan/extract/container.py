@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import stat
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import av
@@ -22,29 +21,12 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
+    from deepscan.config import MediaLimits
     from deepscan.records import Kind
 
 # Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
 # other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
 _CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
-
-
-@dataclass(frozen=True, slots=True)
-class MediaLimits:
-    """What is refused before it is decoded.
-
-    Attributes:
-        max_pixels: width x height of a picture or frame. (Pillow refuses stills over 179 million by itself.)
-        max_bytes: size of the file, None for any.
-        max_duration_s: length of the video in seconds, None for any.
-    """
-
-    max_pixels: int = 8192 * 8192
-    max_bytes: int | None = None
-    max_duration_s: float | None = None
-
-
-DEFAULT_LIMITS = MediaLimits()
 
 
 @contextmanager
@@ -155,6 +137,16 @@ def check_duration(path: Path, duration_s: float | None, limits: MediaLimits) ->
         )
 
 
+def check_frames(path: Path, n_frames: int, limits: MediaLimits) -> None:
+    if limits.max_frames is not None and n_frames > limits.max_frames:
+        raise MediaError(
+            f"{path.name}: is too large",
+            f"it holds more than {limits.max_frames:,} frames, which is the limit",
+            "Cut out the part in question.",
+            reason="too_large",
+        )
+
+
 def nothing_decodes(path: Path) -> MediaError:
     return MediaError(
         f"{path.name}: cannot be read",
@@ -164,9 +156,15 @@ def nothing_decodes(path: Path) -> MediaError:
     )
 
 
-def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets that hold something, up to where the file is cut off."""
-    packets = container.demux(stream)
+def demuxed(
+    path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits
+) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets that hold something, up to where the file is cut off.
+
+    Raises:
+        MediaError: there are more than ``limits`` allow (``too_large``).
+    """
+    packets, n_packets = container.demux(stream), 0
     while True:
         try:
             packet = next(packets, None)
@@ -175,6 +173,8 @@ def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[V
         if packet is None:
             return
         if packet.size:  # an empty one repeats the last frame
+            n_packets += 1
+            check_frames(path, n_packets, limits)
             yield packet
 
 

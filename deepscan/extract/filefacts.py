@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
@@ -19,7 +19,8 @@ from typing import Any, Literal
 
 import av
 
-from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits, checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
+from deepscan.extract.container import checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
 from deepscan.extract.imagefacts import image_facts
 from deepscan.extract.metadata import (
     Fact,
@@ -121,7 +122,7 @@ def _video_facts(path: Path, limits: MediaLimits) -> tuple[tuple[Fact, ...], tup
             Fact("Container", container.format.long_name, "The kind of file, told by its content, not by its name."),
             *_stream_facts(container, stream),
         ]
-        packets = _packets(container, stream, in_order=is_avi(container))
+        packets = _packets(demuxed(path, container, stream, limits), stream, in_order=is_avi(container))
         facts += [*_rate_facts(stream, packets), _created(groups)]
     signs = (
         _gop_sign(packets.gops),
@@ -170,9 +171,9 @@ def _length_s(stream: Any) -> Any:
     return float(stream.duration * stream.time_base)
 
 
-def _packets(container: Any, stream: Any, *, in_order: bool) -> _Packets:
+def _packets(demuxed_packets: Iterable[Any], stream: Any, *, in_order: bool) -> _Packets:
     keys, ticks, signature = array("b"), array("q"), ""
-    for packet in demuxed(container, stream):
+    for packet in demuxed_packets:
         if not keys:
             signature = _signature(bytes(packet)[:_SIGNATURE_BYTES])
         keys.append(packet.is_keyframe)

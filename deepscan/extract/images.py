@@ -95,9 +95,13 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-                _check_size(path, image, max_pixels)
-                yield image
+            with path.open("rb") as file:
+                # Pillow makes room for a WebP's whole canvas as soon as it is opened.
+                _check_size(path, *_webp_size(file.read(32)), max_pixels)
+                file.seek(0)
+                with Image.open(file, formats=_FORMATS) as image:
+                    _check_size(path, *image.size, max_pixels)
+                    yield image
     except MediaError:
         raise
     except Image.DecompressionBombError:
@@ -112,9 +116,22 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
         ) from error
 
 
-def _check_size(path: Path, image: Image.Image, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise _too_large(path, f"it is {image.width:,} x {image.height:,} pixels", max_pixels)
+def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise _too_large(path, f"it is {width:,} x {height:,} pixels", max_pixels)
+
+
+def _webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height by a WebP's first 32 bytes; 0 x 0 if they are none (RFC 9649, sections 2.5 to 2.7)."""
+    if not (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
+        return 0, 0
+    kind, data = head[12:16], head[20:]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
 def _too_large(path: Path, why: str, max_pixels: int) -> MediaError:

@@ -43,7 +43,7 @@ from deepscan.files import file_sha256
 from deepscan.lines import lock_file
 
 if TYPE_CHECKING:
-    from deepscan.extract.container import MediaLimits
+    from deepscan.config import MediaLimits
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,8 @@ def content_sha256(item: CorpusItem, limits: MediaLimits | None = None) -> str:
     Raises:
         MediaError: it cannot be read, is no plain file, is empty, or exceeds ``limits``.
     """
-    from deepscan.extract.container import DEFAULT_LIMITS, checked_kind
+    from deepscan.config import DEFAULT_LIMITS
+    from deepscan.extract.container import checked_kind
 
     limits = limits or DEFAULT_LIMITS
     for path in item.frames or (item.path,):

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.ahead import ahead
-from deepscan.config import CropSettings, TrackSettings
+from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.tracks import Tracker
-from deepscan.extract.video import MediaLimits, probe, sample_frames
+from deepscan.extract.video import probe, sample_frames
 from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
@@ -58,6 +58,7 @@ class Extraction:
         n_usable: detections large enough to be scored; the others were too small.
         largest_px: size of the largest detection.
         brightness: mean luma of the brightest sampled frame, in [0, 255].
+        people_left_out: how many more there are, over the limit.
         timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
         sampling: how the frames of a video were reached.
     """
@@ -71,6 +72,7 @@ class Extraction:
     brightness: float
     timing_s: dict[str, float]
     sampling: Sampling | None = None
+    people_left_out: int = 0
 
 
 class PeopleSearch:
@@ -84,6 +86,7 @@ class PeopleSearch:
         track: how faces become people.
         close_up: look once more where a face fills the frame, as in crops and portraits.
         n_ahead: frames that are decoded ahead of the search, in a thread; 0 for none and no thread.
+        max_tracks: people who are kept, those seen longest; None for all.
     """
 
     def __init__(
@@ -96,8 +99,10 @@ class PeopleSearch:
         *,
         close_up: bool = False,
         n_ahead: int = 0,
+        max_tracks: int | None = None,
     ) -> None:
         self.media, self._finder, self._crop, self._close_up = media, finder, crop, close_up
+        self._max_tracks = max_tracks
         self._decoded = _Decoded(frames)
         self._frames = ahead(lambda: self._decoded, n_ahead, "decode") if n_ahead else self._decoded
         self._tracker = Tracker(track)
@@ -135,7 +140,9 @@ class PeopleSearch:
 
     def finish(self) -> Extraction:
         """Everything that was found."""
-        people = tuple(Person(t, np.stack([self._crops[key] for key in crop_keys(t)])) for t in self._tracker.finish())
+        tracks = self._tracker.finish()
+        kept = _seen_longest(tracks, self._max_tracks)
+        people = tuple(Person(t, np.stack([self._crops[key] for key in crop_keys(t)])) for t in kept)
         sampling: Sampling | None = None
         if self.media.kind == "video":
             sampling = "seek" if self._sought else "sequential"
@@ -149,6 +156,7 @@ class PeopleSearch:
             self._brightest,
             {"decode": self._decoded.seconds, "detect": self._detect_s},
             sampling,
+            len(tracks) - len(kept),
         )
 
     def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
@@ -185,6 +193,14 @@ def _batches(frames: Iterator[Frame], n: int) -> Iterator[list[Frame]]:
             batch, n_px = [], 0
     if batch:
         yield batch
+
+
+def _seen_longest(tracks: list[Track], most: int | None) -> list[Track]:
+    """The tracks with the most sightings, in their order; of equals the first."""
+    if most is None or len(tracks) <= most:
+        return tracks
+    longest = sorted(range(len(tracks)), key=lambda i: -len(tracks[i].sightings))[:most]
+    return [tracks[i] for i in sorted(longest)]
 
 
 def _is_soon_after(frame: Frame, before: Frame) -> bool:
@@ -242,7 +258,16 @@ def search_people(
     """
     media = probe(path, limits)
     frames = sample_frames(path, frames_for(n_frames, media.duration_s, min_segment_s), limits)
-    return PeopleSearch(media, frames, finder, crop, track, close_up=media.kind == "image", n_ahead=_FRAMES_AHEAD)
+    return PeopleSearch(
+        media,
+        frames,
+        finder,
+        crop,
+        track,
+        close_up=media.kind == "image",
+        n_ahead=_FRAMES_AHEAD,
+        max_tracks=limits.max_tracks,
+    )
 
 
 def extract_people(

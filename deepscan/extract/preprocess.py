@@ -7,6 +7,7 @@ whatever process an engine runs it. Only the journal decides what is done: a run
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from deepscan.config import FaceSettings
+from deepscan.config import DEFAULT_LIMITS, FaceSettings, MediaLimits
 from deepscan.engines import Engine, Lost
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.extract.archive import StoreError
-from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.datasets.base import CorpusItem, Problem
 from deepscan.extract.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
 from deepscan.extract.manifest import (
@@ -36,6 +36,7 @@ from deepscan.extract.reuse import reuse_people
 from deepscan.extract.shards import Share
 from deepscan.extract.sources import opened_item
 from deepscan.extract.store import StoreSettings, find_store, read_store, write_store
+from deepscan.files import remove_marked
 
 if TYPE_CHECKING:
     from deepscan.extract.faces import FaceFinder
@@ -56,6 +57,7 @@ class Task:
         settings: of the store.
         limits: on the file.
         original: what became of the video it was made from, whose boxes may be used.
+        mark: of the run's temporary files.
     """
 
     item: CorpusItem
@@ -63,6 +65,7 @@ class Task:
     settings: StoreSettings
     limits: MediaLimits = DEFAULT_LIMITS
     original: Entry | None = None
+    mark: str = ""
 
 
 @dataclass(slots=True)
@@ -135,7 +138,16 @@ def process(task: Task) -> Entry:
             if not clear:
                 return without("skipped", nobody_reason(found), "", found.frames_sampled)
             found = replace(found, people=clear)
-            path = write_store(task.folder, item, sha256, settings, found, boxes_sha256=boxes_sha256, boxes_fit=fits)
+            path = write_store(
+                task.folder,
+                item,
+                sha256,
+                settings,
+                found,
+                boxes_sha256=boxes_sha256,
+                boxes_fit=fits,
+                mark=task.mark,
+            )
             stored = read_store(path)
         return Entry.stored(task.folder, item, stamp, stored)
     except OutputError:
@@ -180,6 +192,7 @@ def preprocess(
     share = share or Share()
     mine = [item for item in items if share.takes(item)]
     summary = Summary(n_open=len(mine))
+    mark, killed = secrets.token_hex(4), False
     with Journal(folder, share.suffix) as journal:
         entries: dict[str, Entry] = {}
 
@@ -200,15 +213,19 @@ def preprocess(
                     original = entries.get(item.original) if item.original else None
                     known = journal.recall(item, settings, original=original)
                     if known is None:
-                        todo.append(Task(item, folder, settings, limits, original))
+                        todo.append(Task(item, folder, settings, limits, original, mark))
                     else:
                         done(known, recalled=True)
                 for task, result in engine.map(process, todo):
+                    killed |= isinstance(result, Lost)
                     entry = _lost(task, result) if isinstance(result, Lost) else result
                     journal.append(entry)
                     done(entry)
         except KeyboardInterrupt:
             log.warning("Interrupted: %d of %d videos are done and stay done.", len(entries), len(mine))
+        finally:
+            if killed or summary.n_open:
+                remove_marked(folder, mark)
     _conclude(folder, share, {item.dataset for item in items}, list(entries.values()), problems, summary)
     summary.wall_s = time.perf_counter() - start
     return summary

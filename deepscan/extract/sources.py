@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.container import MediaLimits, checked_kind
+from deepscan.extract.container import checked_kind
 from deepscan.extract.datasets.base import CorpusItem
 from deepscan.extract.images import image_size, read_image
 from deepscan.extract.members import read_member

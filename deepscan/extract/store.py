@@ -204,6 +204,7 @@ def write_store(
     *,
     boxes_sha256: str | None = None,
     boxes_fit: bool = True,
+    mark: str = "",
 ) -> Path:
     """Write what was found in a video; its file appears whole or not at all.
 
@@ -215,6 +216,7 @@ def write_store(
         found: with at least one person.
         boxes_sha256: as for :func:`store_key`.
         boxes_fit: whether those boxes are the ones that it was cut at.
+        mark: of the run's temporary files.
 
     Raises:
         OutputError: it cannot be written.
@@ -225,7 +227,7 @@ def write_store(
     boxes: BoxesOf = "original" if boxes_sha256 is not None and boxes_fit else "own"
     key = store_key(item, sha256, settings, boxes_sha256=boxes_sha256)
     video = _video(item, found, sha256=sha256, boxes=boxes, boxes_sha256=boxes_sha256)
-    with replacing(path) as file:
+    with replacing(path, mark) as file:
         write_members(file, _samples(key, video, settings.for_boxes(boxes_sha256), found))
     return path
 

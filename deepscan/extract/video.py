@@ -16,11 +16,10 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract import sampling
 from deepscan.extract.container import (
-    DEFAULT_LIMITS,
-    MediaLimits,
     check_duration,
     check_pixels,
     checked_kind,
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from deepscan.extract.sampling import Ticks
     from deepscan.records import RgbImage
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "MediaLimits", "probe", "sample_frames"]
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "probe", "sample_frames"]
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif"})
 
@@ -246,7 +245,7 @@ def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeli
         check_duration(path, declared_s, limits)
         # Containers know when their audio ends too; only a stream's own duration is exact.
         slack_s = 0.5 if stream.duration is not None else max(1.0, (declared_s or 0.0) / 10)
-        timeline = _scan(container, stream)
+        timeline = _scan(path, container, stream, limits)
     if not len(timeline.pts):
         raise MediaError(
             f"{path.name}: holds no frames",
@@ -265,12 +264,12 @@ def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeli
     return timeline
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> _Timeline:
+def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits) -> _Timeline:
     times, keys = array("q"), array("q")
     end: int | None = None
     # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
     in_order = is_avi(container) and bool(stream.codec_context.has_b_frames)
-    for packet in demuxed(container, stream):
+    for packet in demuxed(path, container, stream, limits):
         if packet.is_corrupt:
             continue  # it is cut off
         in_order |= packet.pts is None

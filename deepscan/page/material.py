@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.explain.timeline import sampling_step_s
-from deepscan.extract.container import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.crops import Square, at_most, crop_square
 from deepscan.extract.filefacts import file_facts
 from deepscan.extract.metadata import FileFacts

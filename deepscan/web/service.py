@@ -16,9 +16,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from deepscan.config import Settings
+from deepscan.config import MediaLimits, Settings
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.container import MediaLimits
 from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, probe
 from deepscan.page import Material, from_explanation, from_file, write_pages
 from deepscan.pipeline import Detector
@@ -91,6 +90,14 @@ class JudgeService:
         self._n_inside = 0
 
     @property
+    def _file_limits(self) -> MediaLimits:
+        """Those of the detector, and those of uploads where they are lower."""
+        own = self.detector.settings.limits
+        most_bytes = min(self.limits.upload_bytes, own.max_bytes or self.limits.upload_bytes)
+        most_s = min(self.limits.duration_s, own.max_duration_s or self.limits.duration_s)
+        return own.model_copy(update={"max_bytes": most_bytes, "max_duration_s": most_s})
+
+    @property
     def root(self) -> Path:
         """The folder that everything is in; it goes with the service."""
         return Path(self._root.name)
@@ -154,7 +161,7 @@ class JudgeService:
     def _report(self, path: Path, name: str) -> Report:
         refused: MediaError | None = None
         try:
-            probe(path, MediaLimits(max_bytes=self.limits.upload_bytes, max_duration_s=self.limits.duration_s))
+            probe(path, self._file_limits)
         except MediaError as error:
             refused = error
         result = self.detector.predict_or_error(path, refused)
@@ -169,8 +176,8 @@ class JudgeService:
                 from deepscan.explain.evidence import explain
                 from deepscan.extract.filefacts import file_facts
 
-                return from_explanation(explain(self.detector, path), file_facts(path))
-            return from_file(path, result)
+                return from_explanation(explain(self.detector, path), file_facts(path, self._file_limits))
+            return from_file(path, result, limits=self._file_limits)
         except DeepscanError as error:
             # The answer stands without its pictures.
             log.warning("%s; the report has no pictures", error)

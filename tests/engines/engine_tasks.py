@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -105,3 +106,12 @@ def end_parent(path):
         handle.write("x")
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+def leave_a_file(what):
+    """Write a temporary file and tell where, or hang with it open."""
+    with tempfile.NamedTemporaryFile(delete=False) as file:
+        file.write(b"left")
+    if what == "hang":
+        time.sleep(600)
+    return file.name

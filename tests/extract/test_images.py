@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.video import IMAGE_SUFFIXES, MediaLimits, probe, sample_frames
+from deepscan.extract.video import IMAGE_SUFFIXES, probe, sample_frames
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 SIZE_LIMIT = MediaLimits().max_pixels

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, extraction, full_disk, item, tree
 
+from deepscan.config import MediaLimits
 from deepscan.errors import MediaError, OutputError
-from deepscan.extract.container import MediaLimits
 from deepscan.extract.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
 from deepscan.extract.manifest import (
     Failure,

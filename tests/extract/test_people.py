@@ -6,11 +6,10 @@ import clips
 import numpy as np
 import pytest
 
-from deepscan.config import CropSettings, FaceSettings, TrackSettings
+from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.people import PeopleSearch, extract_people, find_people
 from deepscan.extract.tracks import iou
-from deepscan.extract.video import MediaLimits
 from deepscan.records import Frame, MediaInfo
 
 CROP, TRACK = CropSettings(size_px=48), TrackSettings()

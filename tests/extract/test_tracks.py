@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.config import CropSettings, FaceSettings, TrackSettings
+from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.people import extract_people
 from deepscan.extract.tracks import Tracker, iou
-from deepscan.extract.video import MediaLimits
 from deepscan.records import Face, Frame
 
 WIDTH, HEIGHT = 240, 120

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract import sampling, video
-from deepscan.extract.video import VIDEO_SUFFIXES, MediaLimits, probe, sample_frames
+from deepscan.extract.video import VIDEO_SUFFIXES, probe, sample_frames
 
 NEVER, ALWAYS = 10**9, -(10**9)  # seek costs that force a route
 
