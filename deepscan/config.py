@@ -95,11 +95,11 @@ class HeadSettings(Settings):
     """
 
     name: HeadName = "lstm"
-    hidden: int = Field(128, ge=1)
-    bidirectional_layers: int = Field(1, ge=0)
-    unidirectional_layers: int = Field(0, ge=0)
+    hidden: int = Field(128, ge=1, le=2**15)
+    bidirectional_layers: int = Field(1, ge=0, le=32)
+    unidirectional_layers: int = Field(0, ge=0, le=32)
     dropout: float = Field(0.2, ge=0, lt=1)
-    dense: int = Field(0, ge=0)
+    dense: int = Field(0, ge=0, le=2**15)
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:

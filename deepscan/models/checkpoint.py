@@ -15,9 +15,9 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 
 from deepscan.config import CropSettings, ModelSettings, Settings
@@ -34,6 +34,10 @@ WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
 GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
+_LARGEST_CARD = 64 * 2**20
+
+
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Calibration(Settings):
@@ -114,8 +118,8 @@ class DetectorCard(Card):
 
     schema_id: Literal["deepscan.card/1"] = "deepscan.card/1"
     network: ModelSettings
-    mean: tuple[float, float, float]
-    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+    std: tuple[_Positive, _Positive, _Positive]
 
     @property
     def backbone(self) -> str:
@@ -216,6 +220,8 @@ def load_card(folder: Path) -> DetectorCard | EnsembleCard:
     """
     try:
         data = (folder / CARD_FILE).read_bytes()
+        if len(data) > _LARGEST_CARD:
+            raise ModelError(f"{folder / CARD_FILE} is not a valid model card", f"it is {len(data) / 1e6:.0f} MB large")
         return (EnsembleCard if _is_ensemble(data) else DetectorCard).model_validate_json(data)
     except OSError as error:
         raise ModelError(f"{folder / CARD_FILE} cannot be read", error.strerror or "") from error
@@ -266,6 +272,7 @@ class DetectorFiles:
         from deepscan.models.network import DetectorNetwork
 
         file = self.folder / WEIGHTS_FILE
+        self._check_head(file)
         network = DetectorNetwork(self.card.network)
         try:
             loaded = load_file(file)
@@ -273,6 +280,22 @@ class DetectorFiles:
             raise ModelError(f"{file} cannot be read", str(error)) from error
         _load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in loaded.items()}, file)
         return network.eval()
+
+    def _check_head(self, file: Path) -> None:
+        """A card from a stranger may ask for a head of any size; the weights for it would have to be there."""
+        import torch
+
+        from deepscan.models.heads import create_head
+        from deepscan.models.registry import backbone_spec
+
+        backbone_spec(self.card.network.backbone)
+        head = self.card.network.head
+        with torch.device("meta"):
+            built = create_head(head, self.feature_dim)
+        n_weights = sum(weights.numel() for weights in built.parameters()) + built.out_dim * head.dense
+        if n_weights * torch.half.itemsize > file.stat().st_size:
+            why = f"the head on the card has {n_weights:,} weights, more than the file holds"
+            raise ModelError(f"{file} does not fit the network", why)
 
 
 def open_files(folder: Path, card: DetectorCard) -> DetectorFiles:
@@ -400,7 +423,7 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
 def _is_ensemble(card: bytes) -> bool:
     try:
         content = json.loads(card)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and str(content.get("schema_id", "")).startswith("deepscan.ensemble/")
 

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import lightning as L
@@ -215,6 +216,8 @@ def _fit(
         default_root_dir=folder,
     )
     last = folder / f"{LAST}.ckpt"
+    if last.exists():
+        _read_checkpoint(last)  # what is wrong with it is told here in one line
     loader = TrainLoader(maker, per_epoch, trainer)
     checked = ValidationLoader(val, maker.size_px, _VALIDATION_BATCH, trainer) if judged else None
     trainer.fit(module, loader, checked, ckpt_path=last if last.exists() else None, weights_only=True)
@@ -260,8 +263,25 @@ class _WithinEpochs(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
+def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint of Lightning's; one that carries code, from somebody else's run, is refused and does not run.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if not isinstance(content["state_dict"], dict):
+            raise TypeError("it holds no weights")
+    except Exception as error:
+        why = "it holds more than numbers" if isinstance(error, UnpicklingError) else type(error).__name__
+        hint = f"Remove it to begin its stage again: {checkpoint.parent}."
+        raise ConfigError(f"{checkpoint.name} cannot be read as a checkpoint", why, hint) from error
+    return dict(content)
+
+
 def _load_network(network: DetectorNetwork, checkpoint: Path) -> None:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = _read_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from deepscan.errors import ConfigError
 from deepscan.models.network import DetectorNetwork
 from deepscan.train import batches
 from deepscan.train.curves import read_epochs
-from deepscan.train.fit import _moved_towards, train_network
+from deepscan.train.fit import _load_network, _moved_towards, train_network
 from deepscan.train.loader import evenly
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 from deepscan.train.samples import read_samples
@@ -100,6 +101,38 @@ def test_a_finished_stage_is_not_trained_again(made, whole_run, monkeypatch):
     plan, run = whole_run
     killed_at(monkeypatch, 0)
     same_weights(train_network(plan, made, run, resume=True), run)
+
+
+class Bomb:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return Path.touch, (self.marker,)
+
+
+def test_a_checkpoint_that_carries_code_is_refused_when_a_run_is_resumed(tmp_path, made, monkeypatch):
+    """A run's folder from somebody else: killed after its first stage's first epoch."""
+    plan, run, marker = recipe({"epochs": 2}), tmp_path / "run", tmp_path / "marker"
+    with monkeypatch.context() as patch:
+        killed_at(patch, 8)
+        with pytest.raises(KilledError):
+            train_network(plan, made, run)
+    (checkpoint,) = run.rglob("last.ckpt")
+    torch.save(torch.load(checkpoint, weights_only=True) | {"bomb": Bomb(marker)}, checkpoint)
+    with pytest.raises(ConfigError, match=r"last\.ckpt cannot be read as a checkpoint: it holds more than numbers"):
+        train_network(plan, made, run, resume=True)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", {"state_dict": 3}, {"weights": {}}])
+def test_what_is_no_checkpoint_is_told_in_one_line(tmp_path, content):
+    file = tmp_path / "best.ckpt"
+    file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
+    with pytest.raises(ConfigError, match=r"best\.ckpt cannot be read as a checkpoint"):
+        _load_network(DetectorNetwork(recipe().model), file)
 
 
 def test_a_folder_holds_one_run(made, whole_run):
