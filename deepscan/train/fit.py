@@ -270,14 +270,13 @@ def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
         ConfigError: it cannot be read, or is none.
     """
     try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        if not isinstance(content["state_dict"], dict):
-            raise TypeError("it holds no weights")
+        content = dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+        content["state_dict"] = dict(content["state_dict"])
     except Exception as error:
         why = "it holds more than numbers" if isinstance(error, UnpicklingError) else type(error).__name__
         hint = f"Remove it to begin its stage again: {checkpoint.parent}."
         raise ConfigError(f"{checkpoint.name} cannot be read as a checkpoint", why, hint) from error
-    return dict(content)
+    return content
 
 
 def _load_network(network: DetectorNetwork, checkpoint: Path) -> None:
