@@ -70,11 +70,13 @@ def serve(
 
     known = None if auth is None else _name_and_password(auth)
     try:
-        from deepscan.web.server import check_host, make_app, require_web
+        from deepscan.web.require import require_web
+
+        require_web()
+        from deepscan.web.server import check_host, make_app
         from deepscan.web.server import serve as listen
 
         check_host(host, known)
-        require_web()
         from deepscan.pipeline import load_detector
         from deepscan.web.service import JudgeService, WebLimits
 

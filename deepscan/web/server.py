@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from deepscan.errors import ConfigError, OutputError
 from deepscan.web.guard import AuthGuard, HostGuard, UploadGuard, is_loopback
+from deepscan.web.require import require_web
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -20,25 +21,6 @@ if TYPE_CHECKING:
     from deepscan.web.service import JudgeService
 
 log = logging.getLogger(__name__)
-
-_HINT = "Install it: pip install 'deepscan[web]'."
-
-
-def require_web() -> None:
-    """See that the optional part is there, and keep it from reporting its use.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    # Read when it is imported: what it would otherwise send home.
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    try:
-        import gradio  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("The web page cannot be served", f"{error.name} is not installed", _HINT) from error
 
 
 def make_app(service: JudgeService, *, host: str = "127.0.0.1", auth: tuple[str, str] | None = None) -> ASGIApp:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -133,19 +135,14 @@ def test_nothing_outside_of_the_servers_folder_is_sent(service, tmp_path):
     service.forget(inside)
 
 
-def test_the_optional_part_is_missed_in_one_line(monkeypatch):
-    import builtins
-
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name == "gradio":
-            raise ImportError("No module named 'gradio'", name="gradio")
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(server.ConfigError, match=r"gradio is not installed. Install it: pip install 'deepscan\[web\]'"):
-        server.require_web()
+@pytest.mark.parametrize("name", ["fastapi", "gradio", "starlette", "uvicorn"])
+def test_the_optional_part_is_missed_in_one_line(name):
+    """In a process where nothing of it was imported yet, as on a machine without it."""
+    code = f"import sys; sys.modules[{name!r}] = None; sys.argv[1:] = ['serve']; from deepscan.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    hint = "Install it: pip install 'deepscan[web]'."
+    assert done.stderr.strip() == f"deepscan: The web page cannot be served: {name} is not installed. {hint}"
 
 
 def test_a_port_that_is_taken():
