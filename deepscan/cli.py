@@ -31,6 +31,7 @@ from deepscan.commands.preprocess import preprocess
 from deepscan.commands.serve import serve
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
 from deepscan.commands.train import train
+from deepscan.texts import PrintableFormatter
 
 app = typer.Typer(
     name="deepscan",
@@ -58,7 +59,7 @@ def _app(
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logger = logging.getLogger("deepscan")
     logger.handlers[:] = [logging.StreamHandler()]
-    logger.handlers[0].setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logger.handlers[0].setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logger.setLevel(level)
     logger.propagate = False
 

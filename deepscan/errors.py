@@ -7,6 +7,8 @@ the report, never a traceback.
 
 from __future__ import annotations
 
+from deepscan.texts import printable
+
 
 class DeepscanError(Exception):
     """Base of everything deepscan raises on purpose.
@@ -32,7 +34,7 @@ class DeepscanError(Exception):
             text += f": {self.why}"
         if self.hint:
             text = f"{text.rstrip('.')}. {self.hint}"
-        return " ".join(text.split())
+        return printable(" ".join(text.split()))
 
 
 class MediaError(DeepscanError):

@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
+from deepscan.texts import printable
 
 SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
@@ -220,8 +221,8 @@ def _encodable(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Without control characters: a file name must not steer the terminal."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in _encodable(text))
+    """For the terminal; bytes that are no text stay legible."""
+    return printable(_encodable(text))
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

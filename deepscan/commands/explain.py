@@ -9,6 +9,7 @@ import typer
 
 from deepscan.commands.options import Device, Frames, Limits, MinSegment, Threshold, Tta, limits_of, settings_of
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
+from deepscan.texts import printable
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings
@@ -99,7 +100,7 @@ def _explain(
         results = []
         for result in detector.predict_many(paths):
             results.append(result)
-            bar.update(task, completed=len(results), description=Path(result.path).name[-30:])
+            bar.update(task, completed=len(results), description=printable(Path(result.path).name[-30:]))
         bar.update(task, total=len(results), completed=0)
         writer = _Writer(detector, out, video=video)
         report = detector.report(results)

@@ -43,6 +43,7 @@ from deepscan.commands.terminal import (
     shows_progress,
     stderr,
 )
+from deepscan.texts import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -289,7 +290,7 @@ class _Shown:
 
     def __call__(self, batch: Batch, path: Path) -> None:
         rate = f"{batch.per_second:.2f}/s" if batch.per_second < 10 else f"{batch.per_second:.0f}/s"
-        name = "".join(c if c.isprintable() else "\ufffd" for c in path.name[-30:])
+        name = printable(path.name[-30:])
         self._bar.update(self._task, completed=batch.n_done, description=name, rate=rate, failed=batch.n_failed)
 
     def _find_total(self, paths: list[str], lists: list[str]) -> None:

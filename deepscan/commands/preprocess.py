@@ -23,6 +23,7 @@ from deepscan.commands.terminal import (
     progress_bar,
     stderr,
 )
+from deepscan.texts import printable
 
 if TYPE_CHECKING:
     from deepscan.config import MediaLimits
@@ -188,7 +189,8 @@ def _run(
             fresh = at.done - at.recalled
             rate = fresh / max(1e-6, time.monotonic() - start)
             text = f"{rate:.2f}/s" if rate < 10 else f"{rate:.0f}/s"
-            bar.update(task, total=at.total, completed=at.done, description=at.name[-30:], rate=text, failed=at.failed)
+            name = printable(at.name[-30:])
+            bar.update(task, total=at.total, completed=at.done, description=name, rate=text, failed=at.failed)
 
         summary = run(items, folder, settings, engine, problems=problems, share=share, limits=limits, on_progress=show)
     print_summary(summary, folder, share)

@@ -24,6 +24,7 @@ from typing import Any, Literal, Self
 
 from deepscan.engines import Lost
 from deepscan.errors import DeepscanError
+from deepscan.texts import PrintableFormatter
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def start_worker(settings: WorkerSettings) -> None:
     tempfile.tempdir = settings.temporary
     _end_with_leader(settings.temporary)
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(settings.log_format, settings.log_date_format))
+    handler.setFormatter(PrintableFormatter(settings.log_format, settings.log_date_format))
     logger = logging.getLogger("deepscan")
     logger.handlers[:] = [handler]
     logger.setLevel(settings.log_level)

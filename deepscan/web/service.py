@@ -22,6 +22,7 @@ from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, probe
 from deepscan.page import Material, from_explanation, from_file, write_pages
 from deepscan.pipeline import Detector
 from deepscan.records import Report, Result, VerdictLabel
+from deepscan.texts import printable
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ def stored_name(name: str) -> str:
 def shown_name(name: str | None) -> str:
     """The name of an upload as it is shown: without folders, control characters, and not too long."""
     last = PureWindowsPath(PurePosixPath(name or "").name).name
-    clean = "".join(c if c.isprintable() else "\ufffd" for c in last).strip()
+    clean = printable(last).strip()
     if len(clean) > _LONGEST_NAME:
         suffix = PurePosixPath(clean).suffix[:10]
         clean = clean[: _LONGEST_NAME - len(suffix)] + suffix
