@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,9 @@ class MediaLimits:
 
 
 DEFAULT_LIMITS = MediaLimits()
+
+# Called for every packet that is read: whoever watches a decoder sees from it that there is progress.
+on_packet: ContextVar[Callable[[], None]] = ContextVar("on_packet", default=lambda: None)
 
 
 @contextmanager
@@ -164,18 +169,24 @@ def nothing_decodes(path: Path) -> MediaError:
     )
 
 
-def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets that hold something, up to where the file is cut off."""
-    packets = container.demux(stream)
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets up to where the file is cut off, then the empty one that ends it."""
+    step = on_packet.get()
+    demuxed_packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(demuxed_packets, None)
         except av.FFmpegError:
             return  # what came before is what there is
         if packet is None:
             return
-        if packet.size:  # an empty one repeats the last frame
-            yield packet
+        step()
+        yield packet
+
+
+def demuxed(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets that hold something."""
+    return (packet for packet in packets(container, stream) if packet.size)  # an empty one repeats the last frame
 
 
 def is_avi(container: InputContainer) -> bool:
