@@ -20,12 +20,15 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_detector"]
 
 
-def load_detector(model: str | Path = "default", settings: PredictSettings | None = None) -> Detector:
+def load_detector(
+    model: str | Path = "default", settings: PredictSettings | None = None, *, isolate: bool = True
+) -> Detector:
     """Load a detector, once, for any number of files.
 
     Args:
         model: the name of one that came with the package (see ``deepscan models``) or the folder of a trained one.
         settings: of every prediction; the defaults are those of the command line.
+        isolate: decode in a process of its own, whose crash costs a file and not the program. It changes no score.
 
     Returns:
         A detector: ``.predict(path)`` gives a :class:`deepscan.records.Result`, ``.predict_many(paths)`` one for each.
@@ -33,6 +36,7 @@ def load_detector(model: str | Path = "default", settings: PredictSettings | Non
     Raises:
         deepscan.errors.ModelError: no such model, or its files are damaged.
     """
+    from deepscan.extract.isolation import DEFAULT_ISOLATION
     from deepscan.pipeline import load_detector as load
 
-    return load(model, settings)
+    return load(model, settings, isolation=DEFAULT_ISOLATION if isolate else None)

@@ -17,6 +17,7 @@ from deepscan.engines import LostReason
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
+from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
     Extraction,
     PeopleSearch,
@@ -55,12 +56,14 @@ class Detector:
         source: networks, or the files that they are loaded from where the runtime needs that.
         card: of the detector.
         settings: of every prediction.
+        isolation: of the process that decodes; None decodes in this one. It changes no score.
 
     Attributes:
         card: what the detector is and what was measured of it.
         settings: of every prediction.
         device: the torch device it runs on.
         runtime: what runs it.
+        isolation: of the process that decodes.
     """
 
     def __init__(
@@ -68,8 +71,11 @@ class Detector:
         source: DetectorNetwork | Ensemble | DetectorFiles | EnsembleFiles,
         card: DetectorCard | EnsembleCard,
         settings: PredictSettings | None = None,
+        *,
+        isolation: IsolationLimits | None = DEFAULT_ISOLATION,
     ) -> None:
-        self.card, self._source = card, source
+        prepare(isolation)  # it gets ready while the networks do
+        self.card, self._source, self.isolation = card, source, isolation
         self.settings = settings or PredictSettings()
         self.device = place_of(self.settings)
         self._scorer, self.runtime = make_scorer(source, card, self.settings)
@@ -139,7 +145,14 @@ class Detector:
         """
         settings = self.settings
         return extract_people(
-            path, settings.frames, self._finder, self.card.crop, settings.track, settings.limits, settings.min_segment_s
+            path,
+            settings.frames,
+            self._finder,
+            self.card.crop,
+            settings.track,
+            settings.limits,
+            settings.min_segment_s,
+            self.isolation,
         )
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
@@ -171,7 +184,7 @@ class Detector:
         settings = self.settings
 
         def search(path: Path) -> PeopleSearch:
-            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s
+            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
             return search_people(path, settings.frames, self._finder, *rules)
 
         return search_and_score(inputs, search, _content_sha256, self._scorer)
@@ -220,18 +233,23 @@ class Detector:
         )
 
 
-def load_detector(model: str | Path = DEFAULT_DETECTOR, settings: PredictSettings | None = None) -> Detector:
-    """Load a detector by name or folder; see :func:`deepscan.load_detector`.
+def load_detector(
+    model: str | Path = DEFAULT_DETECTOR,
+    settings: PredictSettings | None = None,
+    *,
+    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+) -> Detector:
+    """Load a detector by name or folder; see :func:`deepscan.load_detector`, and :class:`Detector` for ``isolation``.
 
     With ``settings.allow_untrained`` the name of a backbone gives that network with random weights; every verdict is
     then "uncertain" and the report says so.
     """
     settings = settings or PredictSettings()
     if _is_untrained(str(model), settings):
-        return Detector(*untrained_detector(str(model)), settings)
+        return Detector(*untrained_detector(str(model)), settings, isolation=isolation)
     files = open_detector(resolve_detector(model))
     _refuse_untrained(str(model), files.card, settings)
-    return Detector(files, files.card, settings)
+    return Detector(files, files.card, settings, isolation=isolation)
 
 
 def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:

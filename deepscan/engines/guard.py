@@ -29,7 +29,17 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessPool
 
 from deepscan.engines import Lost
-from deepscan.engines.worker import Outcome, WorkerSettings, execute, ready, start_worker, stopped, unexpected
+from deepscan.engines.worker import (
+    FEW_ARENAS,
+    Outcome,
+    WorkerSettings,
+    end_of_process,
+    execute,
+    ready,
+    start_worker,
+    stopped,
+    unexpected,
+)
 from deepscan.errors import DeepscanError
 
 log = logging.getLogger(__name__)
@@ -39,7 +49,7 @@ R = TypeVar("R")
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 # glibc keeps what large arrays leave behind; given back at once, a worker's peak is some 60 MB lower. OpenMP threads
 # that wait without spinning leave the core to the other workers. What the user has set counts.
-_MEMORY_VARIABLES = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
+_MEMORY_VARIABLES = {**FEW_ARENAS, "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 _WAIT_VARIABLES = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 _WATCH_S = 0.2  # between two looks at a worker that runs a task
 _GRACE_S = 1.0  # in which pebble is to report a death; it misses some
@@ -275,17 +285,11 @@ def _end(pool: ProcessPool, context: _Context) -> threading.Thread:
 
 
 def _death(code: int | None) -> str:
-    """One line about a process that ended with this code."""
+    """One line about a worker process that ended with this code."""
     if code is None:
         return "its worker process died"
-    if code >= 0:
-        return f"its worker process ended by itself with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    hint = "; the memory may have run out, fewer jobs need less" if name == "SIGKILL" else ""
-    return f"its worker process was ended by {name}{hint}"
+    hint = ", fewer jobs need less" if code == -9 else ""  # SIGKILL
+    return f"its worker process {end_of_process(code)}{hint}"
 
 
 @contextmanager

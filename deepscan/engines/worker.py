@@ -29,6 +29,8 @@ from deepscan.texts import PrintableFormatter
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE_CHARS = 300
+# glibc reserves 64 MB of addresses for each arena, several for every core.
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
 _LOG_FORMAT = "%(levelname)s: %(message)s"
 
 
@@ -151,6 +153,17 @@ def one_line(text: str) -> str:
     """The text on one line, cut to ``MAX_MESSAGE_CHARS`` characters."""
     line = " ".join(text.split())
     return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 3]}..."
+
+
+def end_of_process(code: int) -> str:
+    """How a process ended, after its name in a sentence, by its exit code (below 0: the signal)."""
+    if code >= 0:
+        return f"ended by itself with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"was ended by {name}{'; the memory may have run out' if name == 'SIGKILL' else ''}"
 
 
 @lru_cache(maxsize=1)

@@ -18,9 +18,9 @@ from deepscan.explain.gradcam import HeatMaps, explain_frames
 from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top_frames
 from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.crops import at_most, face_square
+from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.people import Person, clear_people
 from deepscan.extract.sampling import frames_for
-from deepscan.extract.video import probe, sample_frames
 from deepscan.records import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
 from deepscan.verdict import abstain
 
@@ -153,8 +153,10 @@ def explain_whole_frames(
             heats.setdefault(index, []).append((own.heat.heat[row], number, position))
     out = []
     settings = detector.settings
-    n_frames = frames_for(settings.frames, probe(path, settings.limits).duration_s, settings.min_segment_s)
-    for frame in sample_frames(path, n_frames, settings.limits):
+    n_frames = frames_for(
+        settings.frames, probe(path, settings.limits, detector.isolation).duration_s, settings.min_segment_s
+    )
+    for frame in sample_frames(path, n_frames, settings.limits, detector.isolation):
         if frame.index not in chosen:
             continue
         faces = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Callable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import av
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
 # Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
 # other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
 _CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
+
+
+# Called for every packet that is read: whoever watches a decoder sees from it that there is progress.
+on_packet: ContextVar[Callable[[], None]] = ContextVar("on_packet", default=lambda: None)
 
 
 @contextmanager
@@ -156,22 +162,31 @@ def nothing_decodes(path: Path) -> MediaError:
     )
 
 
-def demuxed(
-    path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits
-) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets that hold something, up to where the file is cut off.
-
-    Raises:
-        MediaError: there are more than ``limits`` allow (``too_large``).
-    """
-    packets, n_packets = container.demux(stream), 0
+def packets(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets up to where the file is cut off, then the empty one that ends it."""
+    step = on_packet.get()
+    demuxed_packets = container.demux(stream)
     while True:
         try:
-            packet = next(packets, None)
+            packet = next(demuxed_packets, None)
         except av.FFmpegError:
             return  # what came before is what there is
         if packet is None:
             return
+        step()
+        yield packet
+
+
+def demuxed(
+    path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits
+) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets that hold something.
+
+    Raises:
+        MediaError: there are more than ``limits`` allow (``too_large``).
+    """
+    n_packets = 0
+    for packet in packets(container, stream):
         if packet.size:  # an empty one repeats the last frame
             n_packets += 1
             check_frames(path, n_packets, limits)

@@ -18,9 +18,9 @@ from deepscan.ahead import ahead
 from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces import FaceFinder
+from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.tracks import Tracker
-from deepscan.extract.video import probe, sample_frames
 from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
@@ -243,6 +243,7 @@ def search_people(
     track: TrackSettings,
     limits: MediaLimits,
     min_segment_s: float | None = None,
+    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
 ) -> PeopleSearch:
     """A search through a video or image, whose frames are decoded ahead of it in a thread.
 
@@ -252,12 +253,13 @@ def search_people(
         finder, crop, track: as for :class:`PeopleSearch`.
         limits: on the file.
         min_segment_s: see :func:`deepscan.extract.sampling.frames_for`.
+        isolation: of the process that decodes; None decodes in this one.
 
     Raises:
         MediaError: the file cannot be read.
     """
-    media = probe(path, limits)
-    frames = sample_frames(path, frames_for(n_frames, media.duration_s, min_segment_s), limits)
+    media = probe(path, limits, isolation)
+    frames = sample_frames(path, frames_for(n_frames, media.duration_s, min_segment_s), limits, isolation)
     return PeopleSearch(
         media,
         frames,
@@ -278,9 +280,10 @@ def extract_people(
     track: TrackSettings,
     limits: MediaLimits,
     min_segment_s: float | None = None,
+    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
 ) -> Extraction:
     """Find the people of a video or image; arguments and errors as for :func:`search_people`."""
-    return _finished(search_people(path, n_frames, finder, crop, track, limits, min_segment_s))
+    return _finished(search_people(path, n_frames, finder, crop, track, limits, min_segment_s, isolation))
 
 
 def find_people(

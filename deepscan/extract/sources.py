@@ -14,8 +14,8 @@ from deepscan.errors import MediaError
 from deepscan.extract.container import checked_kind
 from deepscan.extract.datasets.base import CorpusItem
 from deepscan.extract.images import image_size, read_image
+from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.members import read_member
-from deepscan.extract.video import probe, sample_frames
 from deepscan.records import Frame, MediaInfo
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from deepscan.extract.container import (
     is_avi,
     nothing_decodes,
     opened,
+    packets,
     quiet_ffmpeg,
 )
 from deepscan.extract.images import IMAGE_SUFFIXES, Orientation, image_size, read_image
@@ -213,14 +214,7 @@ def _decoded(
     decoder = stream.codec_context
     skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
     n_seen = 0
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-            if packet is None:
-                return
-        except av.FFmpegError:
-            return  # the rest of the file cannot be read
+    for packet in packets(container, stream):
         if packet.is_corrupt:
             continue  # cut off in its middle; feeding it loses the good frames that wait behind it
         if skipping:

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from deepscan.config import MediaLimits, Settings
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, probe
+from deepscan.extract.isolation import probe
+from deepscan.extract.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deepscan.page import Material, from_explanation, from_file, write_pages
 from deepscan.pipeline import Detector
 from deepscan.records import Report, Result, VerdictLabel

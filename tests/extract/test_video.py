@@ -15,6 +15,7 @@ from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract import sampling, video
 from deepscan.extract.video import VIDEO_SUFFIXES, probe, sample_frames
+from deepscan.texts import printable
 
 NEVER, ALWAYS = 10**9, -(10**9)  # seek costs that force a route
 
@@ -31,7 +32,7 @@ def reason_of(path, limits=None):
     with pytest.raises(MediaError) as from_sampling:
         next(sample_frames(path, 4, limits))
     for caught in (from_probe, from_sampling):
-        assert str(caught.value).startswith(f"{path.name}: ")
+        assert str(caught.value).startswith(f"{printable(path.name)}: ")
         assert "\n" not in str(caught.value)
     assert from_probe.value.reason == from_sampling.value.reason
     return from_probe.value.reason

@@ -1,0 +1,531 @@
+"""The process that decodes: the same frames, and what its crash, its silence and its lies cost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepscan.config import MediaLimits
+from deepscan.errors import DeepscanError, MediaError
+from deepscan.extract import decoderprocess, isolation, video
+from deepscan.extract.isolation import IsolationLimits, probe, sample_frames
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+@pytest.fixture(autouse=True)
+def own_processes():
+    """Every test starts its own, and leaves none."""
+    isolation._pool.end()
+    yield
+    isolation._pool.end()
+
+
+def child(monkeypatch, code):
+    """Processes that run ``code`` before they serve; ``s`` are their settings."""
+    boot = decoderprocess._BOOT.replace("main(s)", "exec(s['code']); main(s)")
+    monkeypatch.setattr(decoderprocess, "_BOOT", boot)
+    dumps = json.dumps
+
+    def with_code(value, **options):
+        return dumps({**value, "code": code} if "area" in value else value, **options)
+
+    monkeypatch.setattr(decoderprocess, "json", type("Json", (), {"dumps": with_code, "loads": json.loads}))
+
+
+def instead_of_frames(monkeypatch, body, where="sample_frames"):
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    child(monkeypatch, f"from deepscan.extract import video\ndef given(*_):\n{lines}\nvideo.{where} = given\n")
+
+
+def idle_pid():
+    (process,) = isolation._pool._idle
+    return process.pid
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{pid}/stat")
+    return not state.exists() or state.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def ends(pid, within_s=10.0):
+    until = time.monotonic() + within_s
+    while is_alive(pid) and time.monotonic() < until:
+        time.sleep(0.02)
+    return not is_alive(pid)
+
+
+def refused(path, isolation_limits=isolation.DEFAULT_ISOLATION, n=4):
+    with pytest.raises(MediaError) as caught:
+        list(sample_frames(path, n, isolation=isolation_limits))
+    text = str(caught.value)
+    assert text.startswith(f"{path.name}: ")
+    assert "\n" not in text
+    assert caught.value.hint
+    return caught.value
+
+
+# The same as without
+
+
+@pytest.fixture(params=["clip", "gif", "still", "turned"])
+def media(request, tmp_path, face_clip, portrait_image):
+    if request.param == "clip":
+        return face_clip
+    if request.param == "still":
+        return portrait_image
+    if request.param == "gif":
+        return clips.write_video(tmp_path / "clip.gif", clips.numbered_frames(9), 10)
+    return clips.write_video(tmp_path / "turned.mp4", [clips.quadrants()] * 5, rotation=90)
+
+
+def test_frames_and_facts_are_the_same(media):
+    assert probe(media) == video.probe(media) == probe(media, isolation=None)
+    there, here = list(sample_frames(media, 12)), list(video.sample_frames(media, 12))
+    assert [(f.index, f.time_s, f.sought) for f in there] == [(f.index, f.time_s, f.sought) for f in here]
+    for theirs, ours in zip(there, here, strict=True):
+        assert np.array_equal(theirs.image, ours.image)
+        assert theirs.image.flags.c_contiguous
+        assert theirs.image.flags.owndata
+
+
+def test_one_process_serves_files_one_after_the_other(face_clip, portrait_image):
+    before = isolation.processes_started()
+    for path in (face_clip, portrait_image, face_clip):
+        probe(path)
+        assert len(list(sample_frames(path, 3))) == (1 if path == portrait_image else 3)
+    assert isolation.processes_started() == before + 1
+
+
+def test_frames_may_be_of_any_size_and_are_not_written_over(tmp_path):
+    sizes = [(64, 48), (640, 480), (32, 32), (1920, 1080)]
+    kept = []
+    for number, size in enumerate(sizes):
+        path = tmp_path / f"{number}.png"
+        Image.new("RGB", size, (number * 50, 10, 20)).save(path)
+        kept += sample_frames(path, 1)
+    for number, (frame, size) in enumerate(zip(kept, sizes, strict=True)):
+        assert frame.image.shape == (size[1], size[0], 3)
+        assert (frame.image == (number * 50, 10, 20)).all()
+
+
+def test_errors_are_the_same(tmp_path, face_clip):
+    noise = tmp_path / "noise.mp4"
+    noise.write_bytes(bytes(range(256)) * 20)
+    sound = clips.write_audio(tmp_path / "voice.mp4")
+    small = MediaLimits(max_pixels=100)
+    for path, limits in [
+        (noise, MediaLimits()),
+        (sound, MediaLimits()),
+        (face_clip, small),
+        (tmp_path / "nothing.mp4", MediaLimits()),
+        (tmp_path, MediaLimits()),
+    ]:
+        told = []
+        for module in (video, isolation):
+            for look in (module.probe, lambda p, lim, m=module: next(m.sample_frames(p, 4, lim))):
+                with pytest.raises(MediaError) as caught:
+                    look(path, limits)
+                told.append((str(caught.value), caught.value.reason))
+        assert len(set(told)) == 1
+
+
+def test_no_file_needs_no_process(tmp_path):
+    before = isolation.processes_started()
+    with pytest.raises(MediaError, match="not found"):
+        probe(tmp_path / "nothing.mp4")
+    assert isolation.processes_started() == before
+
+
+def test_warnings_come_through(tmp_path, caplog):
+    whole = clips.write_video(
+        tmp_path / "whole.mp4",
+        clips.texture_frames(60),
+        container_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+        gop=10,
+    )
+    path = tmp_path / "cut.mp4"
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    heard = {}
+    for module in (video, isolation):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="deepscan"):
+            with contextlib.suppress(MediaError):
+                list(module.sample_frames(path, 30))
+            heard[module] = [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
+    assert heard[video] == heard[isolation]
+
+
+@pytest.mark.parametrize("name", ["видео 映像 😀.mp4", "line\nend.mp4", "100%s {0}.mp4"])
+def test_any_file_name_and_relative_paths(tmp_path, monkeypatch, face_clip, name):
+    (tmp_path / name).write_bytes(face_clip.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    assert len(list(sample_frames(Path(name), 3))) == 3
+    assert probe(Path(name)).path == Path(name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want text")
+def test_a_name_that_is_no_text(tmp_path, face_clip):
+    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
+    path.write_bytes(face_clip.read_bytes())
+    assert probe(path).n_frames == 60
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_number_of_frames_is_checked_at_once(face_clip, n):
+    with pytest.raises(ValueError, match="n_frames"):
+        sample_frames(face_clip, n)
+
+
+def test_limits_that_cannot_be():
+    for wrong in ({"stall_s": 0}, {"total_s": -1.0}, {"memory_bytes": 0}, {"files_per_process": 0}):
+        with pytest.raises(ValueError, match="Supported"):
+            IsolationLimits(**wrong)
+
+
+# Its life
+
+
+def test_who_stops_early_leaves_it_usable(face_clip):
+    probe(face_clip)
+    pid = idle_pid()
+    for n_taken in (1, 5):
+        frames = sample_frames(face_clip, 60)
+        for _ in range(n_taken):
+            next(frames)
+        frames.close()
+        assert idle_pid() == pid
+    assert len(list(sample_frames(face_clip, 60))) == 60
+    assert idle_pid() == pid
+
+
+def test_frames_that_are_never_asked_for_start_nothing(face_clip):
+    before = isolation.processes_started()
+    sample_frames(face_clip, 3)
+    assert isolation.processes_started() == before
+
+
+def test_threads_have_one_each(face_clip):
+    taken, meet = {}, threading.Barrier(3)
+
+    def work(number):
+        frames = sample_frames(face_clip, 20)
+        first = next(frames)
+        meet.wait()
+        taken[number] = [first.image.sum(), *(f.image.sum() for f in frames)]
+
+    before = isolation.processes_started()
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert taken[0] == taken[1] == taken[2]
+    assert len(taken[0]) == 20
+    assert isolation.processes_started() == before + 3
+    assert len(isolation._pool._idle) == isolation._MOST_IDLE
+
+
+def test_it_is_replaced_after_so_many_files(face_clip):
+    limits, pids = IsolationLimits(files_per_process=2), []
+    for _ in range(4):
+        frames = sample_frames(face_clip, 1, isolation=limits)
+        next(frames)
+        pids.append(max(isolation._pool._all, key=lambda p: p.pid).pid)
+        frames.close()
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+    assert ends(pids[0])
+
+
+@linux
+def test_it_holds_no_network_and_ends_with_the_program(face_clip):
+    probe(face_clip)
+    pid = idle_pid()
+    maps = Path(f"/proc/{pid}/maps").read_text()
+    assert "libavcodec" in maps
+    assert not any(name in maps for name in ("torch", "openvino", "cv2"))
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    soft = {line[:25].strip(): line[26:46].strip() for line in limits}
+    assert (soft["Max core file size"], soft["Max file size"]) == ("0", "0")
+    assert isolation.DEFAULT_ISOLATION.memory_bytes < int(soft["Max address space"])
+    isolation._pool.end()
+    assert not is_alive(pid)
+
+
+_PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from deepscan.extract import isolation
+frames = isolation.sample_frames(Path(sys.argv[1]), 20)
+next(frames)
+print([p.pid for p in isolation._pool._all][0], flush=True)
+{end}
+"""
+
+
+@linux
+@pytest.mark.parametrize(
+    "end", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(3)", "raise SystemExit", "raise KeyboardInterrupt"]
+)
+def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", _PROGRAM.format(end=end), str(face_clip)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ends(int(run.stdout))
+    assert "leak" not in run.stderr
+    assert "KeyboardInterrupt" in run.stderr or not run.stderr
+
+
+@linux
+def test_an_orphan_ends_though_its_decoder_is_busy(face_clip):
+    code = (
+        "from deepscan.extract import decoderprocess\n"
+        "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', 'from deepscan.extract import video; '\n"
+        "    'import time; video.sample_frames = lambda *_: time.sleep(600); main(s)')\n"
+        "import threading, time, os, signal\n"
+        "threading.Timer(2.0, lambda: (print([p.pid for p in isolation._pool._all][0], flush=True),\n"
+        "    os.kill(os.getpid(), signal.SIGKILL))).start()\n"
+    )
+    program = _PROGRAM.replace("frames =", code + "frames =", 1).format(end="")
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == -signal.SIGKILL
+    assert ends(int(run.stdout))
+
+
+@linux
+def test_interrupts_are_not_its_matter(face_clip):
+    probe(face_clip)
+    pid = idle_pid()
+    assert os.getsid(pid) != os.getsid(0)
+    os.kill(pid, signal.SIGINT)
+    assert probe(face_clip).n_frames == 60
+    assert idle_pid() == pid
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_has_its_own(face_clip):
+    frames = sample_frames(face_clip, 10)
+    first = next(frames)
+    pid = os.fork()
+    if not pid:
+        code = 1
+        try:
+            if isolation._pool._all:
+                os._exit(2)
+            frames.close()
+            code = 0 if len(list(sample_frames(face_clip, 10))) == 10 else 3
+            isolation._pool.end()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    rest = list(frames)
+    assert len(rest) == 9
+    assert rest[0].index == first.index + 1
+
+
+def test_it_cannot_be_started(face_clip, monkeypatch):
+    monkeypatch.setattr(decoderprocess, "_BOOT", "import sys; sys.exit(7)")
+    with pytest.raises(DeepscanError, match="cannot be started: it ended by itself with exit code 7") as caught:
+        probe(face_clip)
+    assert caught.value.reason == "no_decoder"
+    monkeypatch.setattr(sys, "executable", str(face_clip))
+    with pytest.raises(DeepscanError, match="cannot be started"):
+        probe(face_clip)
+
+
+# What it may do to itself
+
+
+def test_a_crash_is_an_error_of_its_file(face_clip, portrait_image, monkeypatch):
+    with monkeypatch.context() as patch:
+        instead_of_frames(patch, "import ctypes\nctypes.string_at(0)")
+        error = refused(face_clip)
+    assert error.reason == "decoder_crashed"
+    assert "decoder was ended by SIGSEGV" in str(error) or sys.platform == "win32"
+    assert len(list(sample_frames(portrait_image, 1))) == 1
+
+
+def test_a_crash_that_earlier_files_may_have_caused_is_tried_again(face_clip):
+    whole = [f.image.sum() for f in sample_frames(face_clip, 60)]
+    frames = sample_frames(face_clip, 60)
+    taken = [next(frames).image.sum() for _ in range(3)]
+    (process,) = isolation._pool._all
+    os.kill(process.pid, signal.SIGTERM)
+    assert taken + [f.image.sum() for f in frames] == whole
+
+
+def test_a_crash_of_a_fresh_one_is_the_files(face_clip):
+    frames = sample_frames(face_clip, 60)
+    next(frames)
+    (process,) = isolation._pool._all
+    os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    with pytest.raises(MediaError) as caught:
+        list(frames)
+    assert caught.value.reason == "decoder_crashed"
+
+
+def test_what_hangs_is_given_up(face_clip, monkeypatch):
+    instead_of_frames(monkeypatch, "import time\ntime.sleep(600)")
+    start = time.monotonic()
+    error = refused(face_clip, IsolationLimits(stall_s=0.5))
+    assert (error.reason, "for 0.5 s" in str(error)) == ("timeout", True)
+    assert time.monotonic() - start < 10
+
+
+def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
+    body = "import time\nfor _ in range(8):\n    time.sleep(0.3)\n    video.on_packet.get()()\nreturn (x for x in ())"
+    instead_of_frames(monkeypatch, "from deepscan.extract import container as video\n" + body)
+    monkeypatch.setattr(decoderprocess, "_STOP_S", 5.0)
+    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=1.6))) == []
+    error = refused(face_clip, IsolationLimits(stall_s=60, total_s=1.0))
+    assert error.reason == "timeout"
+
+
+def test_who_takes_long_over_a_frame_is_not_blamed_on_the_decoder(face_clip):
+    limits, n = IsolationLimits(stall_s=0.4, total_s=5.0), 0
+    for _ in sample_frames(face_clip, 3, isolation=limits):
+        time.sleep(0.8)
+        n += 1
+    assert n == 3
+
+
+@linux
+def test_memory_is_limited(tmp_path, portrait_image):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (6000, 6000)).save(path)
+    error = refused(path, IsolationLimits(memory_bytes=64 * 2**20))
+    assert (error.reason, "0.1 GiB" in str(error)) == ("out_of_memory", True)
+    assert len(list(sample_frames(path, 1))) == 1
+    assert len(list(sample_frames(portrait_image, 1))) == 1
+
+
+@linux
+def test_memory_of_a_video_is_limited(tmp_path):
+    path = clips.write_video(tmp_path / "large.mp4", [np.zeros((2160, 3840, 3), np.uint8)] * 8, codec="mpeg4")
+    assert refused(path, IsolationLimits(memory_bytes=96 * 2**20)).reason == "out_of_memory"
+
+
+def test_a_defect_is_told_as_one(face_clip, monkeypatch):
+    instead_of_frames(monkeypatch, "raise KeyError('x' * 5000)")
+    error = refused(face_clip)
+    assert error.reason == "internal"
+    assert "unexpected KeyError" in str(error)
+    assert len(str(error)) < 600
+
+
+@linux
+def test_it_writes_no_files(face_clip, tmp_path, monkeypatch):
+    target = tmp_path / "written"
+    instead_of_frames(monkeypatch, f"open({str(target)!r}, 'wb', 0).write(b'x')")
+    assert "unexpected OSError" in str(refused(face_clip))
+    assert not target.stat().st_size
+
+
+def test_what_libraries_print_is_no_answer(face_clip, monkeypatch, capfd):
+    instead_of_frames(monkeypatch, "import os\nos.write(1, b'{}\\n')\nos.write(2, b'noise')\nreturn (x for x in ())")
+    assert list(sample_frames(face_clip, 4)) == []
+    assert capfd.readouterr() == ("", "")
+
+
+# What it may say
+
+_GROW = "link.send(need=300); link.receive()"
+_LIES = {
+    "no json": "link._answers.write(b'frames\\n'); link._answers.flush()",
+    "deep json": "link._answers.write(b'[' * 60000 + b'\\n'); link._answers.flush()",
+    "no message": "link._answers.write(b'[1]\\n'); link._answers.flush()",
+    "an endless line": "link._answers.write(b'x' * 200000); link._answers.flush()",
+    "a frame before there is room": "link.send(frame=[0, 2, 2, 0.0, 0, False])",
+    "another slot": f"{_GROW}; link.send(frame=[4, 2, 2, 0.0, 0, False])",
+    "a slot below": f"{_GROW}; link.send(frame=[-1, 2, 2, 0.0, 0, False])",
+    "out of the slot": f"{_GROW}; link.send(frame=[0, 2, 2000000, 0.0, 0, False])",
+    "nothing": f"{_GROW}; link.send(frame=[0, 0, 2, 0.0, 0, False])",
+    "less than nothing": f"{_GROW}; link.send(frame=[0, -5, -2, 0.0, 0, False])",
+    "no time": f"{_GROW}; link.send(frame=[0, 2, 2, float('nan'), 0, False])",
+    "another index": f"{_GROW}; link.send(frame=[0, 2, 2, 0.0, 1, False])",
+    "more than was asked for": f"{_GROW}\nfor i in range(9): link.send(frame=[0, 2, 2, 0.0, i, False])",
+    "text": f"{_GROW}; link.send(frame=['0', 2, 2, 0.0, 0, False])",
+    "truth": f"{_GROW}; link.send(frame=[0, True, 2, 0.0, 0, False])",
+    "too few": f"{_GROW}; link.send(frame=[0, 2])",
+    "too large": "link.send(need=2**40)",
+    "no size": "link.send(need='much')",
+    "facts instead": "link.send(media=['video', 2, 2, 1.0, 1])",
+    "an error of other parts": "link.send(error=['a', 'b'], tired=False)",
+    "an error of other types": "link.send(error=['a', 'b', 'c', 4], tired=False)",
+    "a reason that is none": "link.send(error=['a', 'b', 'c', 'No Reason!'], tired=False)",
+    "an endless error": "link.send(error=['a' * 9000, 'b', 'c', 'reason'], tired=False)",
+    "a failure of another type": "link.send(failed=3, tired=False)",
+    "an unknown word": "link.send(hello=1)",
+    "a log of another type": "link.send(log=['x', 1])",
+}
+
+
+@pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
+def test_lies_end_it(face_clip, monkeypatch, lie):
+    lines = "\n".join(f"    {line}" for line in lie.splitlines())
+    code = f"from deepscan.extract import decoderchild\ndef serve(request, link, slots):\n{lines}\n"
+    child(monkeypatch, f"{code}decoderchild._serve = serve\n")
+    assert refused(face_clip).reason == "decoder_crashed"
+    assert not isolation._pool._idle
+
+
+@pytest.mark.parametrize(
+    "told",
+    ["['song', 2, 2, 1.0, 1]", "['video', 9**9, 9**9, 1.0, 1]", "['video', 2, 2, float('inf'), 1]", "None", "[]"],
+)
+def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
+    code = "from deepscan.extract import decoderchild\n"
+    code += f"decoderchild._serve = lambda request, link, slots: link.send(media={told})\n"
+    child(monkeypatch, code)
+    with pytest.raises(MediaError) as caught:
+        probe(face_clip)
+    assert caught.value.reason == "decoder_crashed"
+
+
+def test_what_it_logs_stays_one_line_and_no_error(face_clip, monkeypatch, caplog):
+    code = "from deepscan.extract import decoderchild\n"
+    code += "decoderchild._serve = lambda r, link, s: link.send(log=[50, 'a\\n' * 9000 + '\\x1b[2J'])\n"
+    child(monkeypatch, code)
+    assert list(sample_frames(face_clip, 2)) == []
+    (record,) = [r for r in caplog.records if r.name.startswith("deepscan")]
+    assert record.levelno == logging.WARNING
+    assert "\n" not in record.getMessage()
+    assert len(record.getMessage()) <= 300
+
+
+@linux
+def test_it_cannot_take_the_memory_away_under_us(face_clip, monkeypatch):
+    instead_of_frames(
+        monkeypatch,
+        "import os\nfor fd in range(3, 64):\n    try:\n        os.ftruncate(fd, 0)\n"
+        "    except OSError:\n        pass\nreturn (x for x in ())",
+    )
+    kept = list(sample_frames(face_clip, 4))
+    assert kept == []
+    (process,) = isolation._pool._idle
+    process._area.resize(4096)
+    assert process._area.array(0, (16, 16)).sum() == 0
