@@ -69,7 +69,6 @@ def test_a_few_damaged_files(tmp_path, capsys):
     assert fuzz.main(["--n", "24", "--seed", "1", "--json", str(tmp_path / "fuzz.json")]) == 0
     report = json.loads((tmp_path / "fuzz.json").read_text())
     assert (report["n"], report["n_rows"], sum(report["counts"].values())) == (24, 24, 24)
-    assert report["processes"] >= 1
     assert "the bar is met" in capsys.readouterr().out
 
 
