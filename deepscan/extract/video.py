@@ -20,6 +20,7 @@ from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract import sampling
 from deepscan.extract.container import (
+    Care,
     check_duration,
     check_pixels,
     checked_kind,
@@ -83,6 +84,10 @@ class _SeekError(Exception):
     """A seek did not lead where the file's index says: its frames must be reached by decoding on."""
 
 
+class _DamageError(Exception):
+    """A frame does not decode as it should."""
+
+
 def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     """What a file holds: kind, displayed size in pixels, duration in seconds, number of frames if declared.
 
@@ -97,7 +102,7 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
         width, height = image_size(path, limits.max_pixels)
         return MediaInfo(path, "image", width, height, None, 1)
     with quiet_ffmpeg():
-        with opened(path, limits) as (container, stream):
+        with opened(path, limits, "one") as (container, stream):
             _, frame = next(_decoded(container, stream), (None, None))
             duration_s = declared_duration_s(container, stream)
             n_frames = stream.frames or None
@@ -166,31 +171,41 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
 def _taken(
     path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
 ) -> Iterator[tuple[int, RgbImage, bool]]:
-    """Follow the plan; where a seek misleads, reach what is left in one pass from the start."""
-    n_done = 0
-    try:
-        for taken in _follow(path, timeline, steps, limits):
-            yield taken
-            n_done += 1
-    except _SeekError:
-        log.debug("%s: its index is wrong, reading it from the start", path.name)
-        yield from _follow(path, timeline, [Step(step.pts) for step in steps[n_done:]], limits)
+    """Follow the plan; where a seek misleads or a frame is damaged, reach what is left in one pass from the start."""
+    # After a seek the first pictures may look back at what was not decoded: that is no damage.
+    care: Care = "all" if any(step.seek_to is not None for step in steps) else "none"
+    while True:
+        n_done = 0
+        try:
+            for taken in _follow(path, timeline, steps, limits, care):
+                yield taken
+                n_done += 1
+        except _SeekError:
+            log.debug("%s: its index is wrong, reading it from the start", path.name)
+            care = "none"
+        except _DamageError:
+            log.debug("%s: it is damaged, reading it from the start with care", path.name)
+            care = "one"
+        else:
+            return
+        steps = [Step(step.pts) for step in steps[n_done:]]
 
 
 def _follow(
-    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
     wanted = None if timeline.in_order else {step.pts for step in steps}
     to_rgb = VideoReformatter()
-    with opened(path, limits) as (container, stream):
-        frames = _decoded(container, stream, wanted, timeline.pts if timeline.in_order else None)
+    with opened(path, limits, care) as (container, stream):
+        in_order = timeline.pts if timeline.in_order else None
+        frames = _decoded(container, stream, wanted, in_order, fails=care == "none")
         for step in steps:
             if step.seek_to is not None:
                 try:
                     container.seek(step.seek_to, stream=stream)
                 except av.FFmpegError:
                     raise _SeekError from None
-                frames = _decoded(container, stream, wanted)
+                frames = _decoded(container, stream, wanted, fails=care == "none")
             pts, frame = next((taken for taken in frames if taken[0] >= step.pts), (None, None))
             if step.seek_to is not None and pts != step.pts:
                 raise _SeekError
@@ -205,11 +220,16 @@ def _decoded(
     stream: VideoStream,
     wanted: set[int] | None = None,
     in_order: Ticks | None = None,
+    *,
+    fails: bool = False,
 ) -> Iterator[tuple[int, VideoFrame]]:
     """Decoded frames with their timestamps from where the container stands, damaged ones left out.
 
     With ``wanted``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
     frames get these timestamps one after the other instead of their own.
+
+    Raises:
+        _DamageError: something is damaged, with ``fails``.
     """
     decoder = stream.codec_context
     skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
@@ -222,7 +242,9 @@ def _decoded(
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            continue  # damaged packet; the decoder picks up at a later one
+            if fails:
+                raise _DamageError from None
+            continue  # the decoder picks up at a later packet
         for frame in frames:
             pts = frame.pts if frame.pts is not None else frame.dts
             if in_order is not None:
