@@ -243,9 +243,9 @@ def count_seeks(monkeypatch, path, n):
     routes = []
     follow = video._follow
 
-    def watched(path, timeline, steps, limits, **options):
+    def watched(path, timeline, steps, limits, care):
         routes.append(steps)
-        return follow(path, timeline, steps, limits, **options)
+        return follow(path, timeline, steps, limits, care)
 
     with monkeypatch.context() as patch:
         patch.setattr(video, "_follow", watched)
@@ -315,7 +315,7 @@ def test_wrong_index_falls_back_to_reading_on(tmp_path, monkeypatch, wrong_by):
             seek(self._container, ticks + round(wrong_by / 10 / stream.time_base), stream=stream)
 
     follow = video.opened
-    monkeypatch.setattr(video, "opened", lambda *args, **options: _Wrapped(follow(*args, **options), Misled))
+    monkeypatch.setattr(video, "opened", lambda *args: _Wrapped(follow(*args), Misled))
     monkeypatch.setattr(sampling, "SEEK_COST_FRAMES", ALWAYS)
     assert numbers(path, 10) == expected
     assert len(n_seeks) == 1, "after the first misleading seek there must be no other"
