@@ -28,6 +28,7 @@ from deepscan.commands.explain import explain
 from deepscan.commands.export import export
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
+from deepscan.commands.robustness import robustness
 from deepscan.commands.serve import serve
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
 from deepscan.commands.train import train
@@ -71,6 +72,7 @@ app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(robustness)
 app.command()(ensemble)
 app.command()(card)
 app.command()(export)

@@ -140,12 +140,13 @@ def _contenders(models: list[str], settings: PredictSettings) -> list[Contender]
     loaded: dict[str, Detector] = {name: load_detector(name, settings) for name in dict.fromkeys(models)}
     names = [detector.card.name for detector in loaded.values()]
     return [
-        Contender(own if names.count(own) == 1 else name, detector, _train_groups(name, settings))
+        Contender(own if names.count(own) == 1 else name, detector, train_groups_of(name, settings))
         for own, (name, detector) in zip(names, loaded.items(), strict=True)
     ]
 
 
-def _train_groups(name: str, settings: PredictSettings) -> frozenset[str]:
+def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:
+    """Hashes of the groups that a detector was trained on; none where they are not told."""
     from deepscan.errors import ModelError
     from deepscan.models.checkpoint import resolve_detector
     from deepscan.train.groups import read_groups

@@ -21,8 +21,12 @@ from deepscan.train.plots import (
 )
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, option: str = "--plots") -> None:
     """Make the folder of the pictures, before the work that they are to show.
+
+    Args:
+        folder: to be made.
+        option: that asked for them, for the message.
 
     Raises:
         OutputError: it cannot be made.
@@ -32,7 +36,7 @@ def check_folder(folder: Path) -> None:
         raise DeepscanError(
             "Plots cannot be drawn",
             "matplotlib is not installed",
-            "Install it with: pip install 'deepscan[train]'; or leave --plots out.",
+            f"Install it with: pip install 'deepscan[train]'; or leave {option} out.",
             reason="missing_package",
         )
     try:

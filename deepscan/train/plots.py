@@ -77,7 +77,7 @@ def plot_confusion(
         kinds[2] = "no usable face"
     counts = np.array([[int((of & (answer == kind)).sum()) for kind in kinds] for of in (~fake, fake)])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -116,12 +116,12 @@ def plot_roc(
         threshold: marked on every curve.
         title: above the picture.
     """
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         from sklearn.metrics import roc_auc_score, roc_curve
 
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1, linestyle=":", label="chance: AUC 0.500")
-        for (name, pair), style in zip(curves.items(), _styles(), strict=False):
+        for (name, pair), style in zip(curves.items(), line_styles(), strict=False):
             y, p = _pair(pair)
             if not _both(y):
                 axes.plot([], [], label=f"{name}: one class only, n = {len(y):,}", **style)
@@ -150,11 +150,11 @@ def plot_precision_recall(path: Path, curves: Curves, *, title: str = "Precision
         curves: labels and probabilities by name, as for :func:`plot_roc`.
         title: above the picture.
     """
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         from sklearn.metrics import average_precision_score, precision_recall_curve
 
         axes = figure.subplots()
-        for (name, pair), style in zip(curves.items(), _styles(), strict=False):
+        for (name, pair), style in zip(curves.items(), line_styles(), strict=False):
             y, p = _pair(pair)
             if not _both(y):
                 axes.plot([], [], label=f"{name}: one class only, n = {len(y):,}", **style)
@@ -178,7 +178,7 @@ def plot_reliability(
         bins: of equal mass; bars are the 95 % interval of each share (Wilson), inputs taken as independent.
         title: above the picture.
     """
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         y, p = _pair((labels, probabilities))
         used = reliability(y, p, bins)
         mean, share = [one.probability for one in used], [one.share for one in used]
@@ -220,7 +220,7 @@ def plot_scores(
     """
     y, p = _pair((labels, probabilities))
     edges = np.linspace(0, 1, 41)
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         axes = figure.subplots()
         if band is not None and band[0] < band[1]:
             axes.axvspan(*band, color="#E8E8E8", label=f"uncertain: {band[0]:.3g} to {band[1]:.3g}")
@@ -253,10 +253,10 @@ def plot_training(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str =
     stages = [row.get("stage") for row in rows]
     starts = [i for i in range(1, len(rows)) if stages[i] != stages[i - 1]]
     height = max(len(panels), 1)
-    with _picture(path, f"{title}, {len(rows)} epochs", height_in=1.2 + 2.6 * height) as figure:
+    with picture(path, f"{title}, {len(rows)} epochs", height_in=1.2 + 2.6 * height) as figure:
         every = np.atleast_1d(figure.subplots(height, 1, sharex=True))
         for axes, (heading, keys, end) in zip(every, panels, strict=False):
-            for key, style in zip(keys, _styles(), strict=False):
+            for key, style in zip(keys, line_styles(), strict=False):
                 y = _column(rows, key)
                 known = ~np.isnan(y)
                 axes.plot(
@@ -309,7 +309,7 @@ def plot_matrix(
         title: above the picture.
     """
     table = np.asarray(values, np.float64).reshape(len(trained_on), len(tested_on))
-    with _picture(path, title) as figure:
+    with picture(path, title) as figure:
         axes = figure.subplots()
         axes.grid(visible=False)
         image = axes.imshow(np.ma.masked_invalid(table), cmap="cividis_r", vmin=chance, vmax=1, aspect="auto")
@@ -332,46 +332,8 @@ def plot_matrix(
         bar.outline.set_visible(False)
 
 
-def plot_strength(
-    path: Path,
-    curves: Mapping[str, Sequence[tuple[float, MetricValue]]],
-    *,
-    metric: str,
-    strength: str,
-    chance: float | None = None,
-    title: str = "Robustness",
-) -> None:
-    """A figure against the strength of a disturbance, with its interval as a band.
-
-    Args:
-        path: of the PNG.
-        curves: points (strength, figure) by name; undefined figures are left out.
-        metric: label of the upright axis.
-        strength: label of the other, with its unit ("JPEG quality", "noise, standard deviation of 255").
-        chance: value of guessing, drawn as a dotted line.
-        title: above the picture.
-    """
-    counts = {point.n for points in curves.values() for _, point in points if point.value is not None}
-    shown = (
-        f"n = {min(counts):,}" if len(counts) == 1 else f"n = {min(counts, default=0):,} to {max(counts, default=0):,}"
-    )
-    with _picture(path, title) as figure:
-        axes = figure.subplots()
-        for (name, points), style in zip(curves.items(), _styles(), strict=False):
-            known = sorted((x, m) for x, m in points if m.value is not None) if points else []
-            xs = [x for x, _ in known]
-            axes.plot(xs, [m.value for _, m in known], marker="o", label=name, **style)
-            with_bounds = [(x, m.low, m.high) for x, m in known if m.low is not None and m.high is not None]
-            if with_bounds:
-                axes.fill_between(*zip(*with_bounds, strict=True), color=style["color"], alpha=0.15, linewidth=0)
-        if chance is not None:
-            axes.axhline(chance, color=NEUTRAL, linewidth=1.2, linestyle=":", label=f"chance: {chance:g}")
-        axes.set(xlabel=strength, ylabel=f"{metric} (band: 95 % interval, {shown})")
-        _legend(axes, "best")
-
-
 @contextmanager
-def _picture(path: Path, title: str, height_in: float = _SIZE_IN[1]) -> Iterator[Any]:
+def picture(path: Path, title: str, height_in: float = _SIZE_IN[1]) -> Iterator[Any]:
     """A figure with matplotlib's own defaults and ``_STYLE``; saved at the end, all settings as they were before."""
     try:
         import matplotlib as mpl
@@ -398,7 +360,8 @@ def _picture(path: Path, title: str, height_in: float = _SIZE_IN[1]) -> Iterator
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _styles() -> Iterator[dict[str, Any]]:
+def line_styles() -> Iterator[dict[str, Any]]:
+    """Colours and line styles, without end."""
     return ({"color": colour, "linestyle": line} for colour, line in zip(cycle(_COLOURS), cycle(_LINES), strict=False))
 
 

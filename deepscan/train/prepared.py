@@ -91,6 +91,32 @@ def open_data(
     return pooled.split(split) if split else pooled
 
 
+def items_of(found: Corpus, split: Split | None, *, divide: bool = False) -> list[CorpusItem]:
+    """The items of a corpus, or of one split of it: its own, else those that ``deepscan preprocess`` would give.
+
+    Args:
+        found: the corpus.
+        split: only this one.
+        divide: give splits also where no split is asked for.
+
+    Raises:
+        ConfigError: there is nothing in this split.
+    """
+    from deepscan.extract.splits import assign_splits, check_groups
+
+    items = list(found.items)
+    if split or divide:
+        check_groups(items)
+        if any(item.split is None for item in items):
+            items = assign_splits(items)
+        items = [item for item in items if split in (None, item.split)]
+        if not items:
+            raise ConfigError(
+                f"{found.root} has nothing in split {split!r}", hint="Leave --split out to take everything."
+            )
+    return items
+
+
 def prepare(corpus: Path, folder: Path, settings: StoreSettings, split: Split | None, how: Preparation) -> None:
     """Preprocess a corpus, or one split of it, into a store, as ``deepscan preprocess`` does.
 
@@ -100,18 +126,9 @@ def prepare(corpus: Path, folder: Path, settings: StoreSettings, split: Split | 
         As :func:`open_data`.
     """
     from deepscan.extract.datasets import read_corpus
-    from deepscan.extract.splits import assign_splits, check_groups
 
     found = read_corpus(corpus)
-    items = list(found.items)
-    if split or how.divide:
-        check_groups(items)
-        if any(item.split is None for item in items):
-            items = assign_splits(items)
-        items = [item for item in items if split in (None, item.split)]
-        if not items:
-            raise ConfigError(f"{corpus} has nothing in split {split!r}", hint="Leave --split out to take everything.")
-    _preprocess(corpus, found, items, folder, settings, how)
+    _preprocess(corpus, found, items_of(found, split, divide=how.divide), folder, settings, how)
 
 
 def open_sources(

@@ -121,7 +121,7 @@ def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[l
 
 def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None) -> _Video:
     judged, tracks, crops = [], [], []
-    wanted = _wanted(people, frames)
+    wanted = wanted_frames(people, frames)
     for person in people:
         sightings = person.track.track.sightings
         places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
@@ -140,8 +140,8 @@ def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None) -> _Vi
     return _Video(people, tuple(judged), tuple(tracks), tuple(crops))
 
 
-def _wanted(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:
-    """Sampled frames of a video that are to be scored, evenly spaced among those with a face."""
+def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:
+    """Sampled frames of a video that are to be scored, evenly spaced among those with a face; None takes all."""
     if frames is None:
         return None
     seen = sorted({sighting.frame_index for person in people for sighting in person.track.track.sightings})

@@ -13,6 +13,7 @@ from PIL import Image
 from deepscan.errors import OutputError
 from deepscan.train import plots
 from deepscan.train.metrics import MetricValue
+from deepscan.train.strengthplots import Panel, plot_strengths
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 2, 300)
@@ -23,10 +24,18 @@ ROWS = [
     {"epoch": 1, "stage": "frames", "train_loss": 0.5, "val_log_loss": float("nan"), "val_accuracy": 0.7},
     {"epoch": 0, "stage": "video", "train_loss": 0.4, "val_log_loss": 0.5, "val_auc": 0.8, "val_accuracy": ""},
 ]
-STRENGTHS = {
-    "default": [(90.0, MetricValue(0.8, 0.7, 0.9, 50)), (10.0, MetricValue(0.6, 0.5, 0.7, 50))],
-    "meso4": [(90.0, MetricValue(0.7, n=40)), (10.0, MetricValue(None, reason="one class"))],
-}
+STRENGTHS = [
+    Panel(
+        "JPEG",
+        "quality",
+        ("none", "90", "10"),
+        {
+            "AUC": [MetricValue(0.9, 0.8, 1.0, 50), MetricValue(0.8, 0.7, 0.9, 50), MetricValue(0.6, 0.5, 0.7, 50)],
+            "FPR": [MetricValue(0.1, n=40), MetricValue(None, reason="no real"), MetricValue(0.4, 0.3, 0.5, 40)],
+        },
+        breaks=2,
+    )
+]
 DRAW = {
     "confusion": lambda path: plots.plot_confusion(path, Y, P, threshold=0.5),
     "confusion_band": lambda path: plots.plot_confusion(
@@ -40,7 +49,7 @@ DRAW = {
     "scores": lambda path: plots.plot_scores(path, Y, P, threshold=0.5, band=(0.3, 0.7)),
     "training": lambda path: plots.plot_training(path, ROWS),
     "matrix": lambda path: plots.plot_matrix(path, [[0.9, 0.4], [np.nan, 0.7]], ["A", "B"], ["C" * 30, "D" * 30]),
-    "strength": lambda path: plots.plot_strength(path, STRENGTHS, metric="AUC", strength="JPEG quality", chance=0.5),
+    "strength": lambda path: plot_strengths(path, STRENGTHS, floor=0.6),
 }
 EMPTY = {
     "confusion": lambda path: plots.plot_confusion(path, [], [], threshold=0.5),
@@ -51,7 +60,7 @@ EMPTY = {
     "training": lambda path: plots.plot_training(path, []),
     "one epoch": lambda path: plots.plot_training(path, ROWS[:1]),
     "matrix": lambda path: plots.plot_matrix(path, [[np.nan]], ["A"], ["A"]),
-    "strength": lambda path: plots.plot_strength(path, {"a": []}, metric="AUC", strength="noise"),
+    "strength": lambda path: plot_strengths(path, []),
 }
 
 
@@ -171,7 +180,7 @@ def test_inputs_without_a_score_are_left_out(tmp_path):
 
 
 def test_every_line_has_its_own_style():
-    styles = [(s["color"], s["linestyle"]) for s, _ in zip(plots._styles(), range(12), strict=False)]
+    styles = [(s["color"], s["linestyle"]) for s, _ in zip(plots.line_styles(), range(12), strict=False)]
     assert len(set(styles)) == 12
 
 
@@ -196,10 +205,13 @@ def test_matrix_says_what_was_not_measured(tmp_path, shown):
 
 def test_strength_curves_leave_out_what_is_undefined(tmp_path, shown):
     DRAW["strength"](tmp_path / "a.png")
-    curves = {line.get_label(): line.get_xydata().tolist() for line in shown[0].axes[0].get_lines()}
-    assert curves["default"] == [[10, 0.6], [90, 0.8]]
-    assert curves["meso4"] == [[90, 0.7]]
-    assert any("n = 40 to 50" in text for text in words(shown[0]))
+    axes = shown[0].axes[0]
+    curves = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+    assert curves["AUC"] == [[0, 0.9], [1, 0.8], [2, 0.6]]
+    assert curves["FPR"] == [[0, 0.1], [2, 0.4]]
+    assert {0.6} == {y for _, y in curves["floor of AUC: 0.6"]}
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["none", "90", "10"]
+    assert {"JPEG", "quality", " breaks"} <= set(words(shown[0]))
 
 
 def test_reliability_of_calibrated_scores_is_the_diagonal(tmp_path, shown):
