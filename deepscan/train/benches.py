@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.config import DEFAULT_LIMITS
 from deepscan.errors import DeepscanError, MediaError, OutputError
 from deepscan.extract.archive import StoreError
-from deepscan.extract.container import DEFAULT_LIMITS
 from deepscan.extract.crops import brightness
 from deepscan.extract.datasets import CorpusItem
+from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.members import read_member
 from deepscan.extract.people import is_too_dark
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.sources import opened_item
-from deepscan.extract.video import probe, sample_frames
 from deepscan.pipeline import Detector
 from deepscan.records import Box, Frame, MediaInfo, Result, Track, VerdictLabel
 from deepscan.train.changes import Change, Encode, Pixels, Place, Setting, change_crops, run_steps
