@@ -129,7 +129,7 @@ class _Writer:
         from deepscan.explain.annotate import annotate, default_suffix
         from deepscan.explain.evidence import explain as explained
         from deepscan.explain.folder import folder_name, write_evidence
-        from deepscan.extract.filefacts import file_facts
+        from deepscan.extract.isolation import file_facts
         from deepscan.page import from_explanation
         from deepscan.records import VerdictLabel
 

@@ -362,7 +362,7 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
 
     def explained(file: Path) -> Material:
         from deepscan.explain.evidence import explain
-        from deepscan.extract.filefacts import file_facts
+        from deepscan.extract.isolation import file_facts
         from deepscan.page import from_explanation
 
         return from_explanation(explain(detector(), file), file_facts(file, settings.limits))

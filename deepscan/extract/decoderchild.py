@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +32,7 @@ Message = dict[str, Any]
 
 _ALIVE_EVERY_S = 1.0
 _MOST_LOGS = 50  # of one file
+_PART_CHARS = 10_000
 # From here on a failure is put down to the lack of memory.
 _MEMORY_IS_SHORT = 0.75
 
@@ -239,7 +241,14 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
     path, limits = Path(request["path"]), MediaLimits.model_validate(request["limits"])
     if request["do"] == "probe":
         media = video.probe(path, limits)
-        link.send(media=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames])
+        link.send(probe=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames])
+        return
+    if request["do"] == "facts":
+        from deepscan.extract.filefacts import file_facts
+
+        text = json.dumps(asdict(file_facts(path, limits)))
+        for start in range(0, len(text), _PART_CHARS):
+            link.send(facts=[text[start : start + _PART_CHARS], start + _PART_CHARS >= len(text)])
         return
     frames = video.sample_frames(path, request["n_frames"], limits)
     with contextlib.closing(frames):  # type: ignore[type-var]

@@ -19,9 +19,12 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
 from deepscan.config import MediaLimits
 from deepscan.engines.worker import FEW_ARENAS, end_of_process, one_line
 from deepscan.errors import DeepscanError, MediaError
+from deepscan.extract.metadata import FileFacts
 from deepscan.extract.sharedarea import SharedArea
 from deepscan.records import Frame, MediaInfo
 
@@ -40,6 +43,7 @@ _STOP_S = 2.0
 _END_S = 0.5
 _MOST_LINE_BYTES = 1 << 16
 _MOST_TEXT_CHARS = 4000
+_MOST_FACTS_CHARS = 1 << 20
 _SLOTS = 4
 _SLOTS_BYTES = 1 << 27  # of large frames there are fewer slots; with more than this a process is not kept
 _PAGE_BYTES = 1 << 16
@@ -75,6 +79,7 @@ class DecoderProcess:
         self._started = time.monotonic()
         self._n_asked = 0
         self._slot_bytes = self._n_slots = 0
+        self._facts = ""
         self._area = SharedArea()
         settings = {"path": [path or os.getcwd() for path in sys.path], "memory_bytes": memory_bytes}  # noqa: PTH109
         settings["area"] = self._area.handle
@@ -106,7 +111,7 @@ class DecoderProcess:
 
     def run(
         self, path: Path, request: dict[str, Any], limits: MediaLimits, stall_s: float, total_s: float | None
-    ) -> Generator[Frame | MediaInfo, None, None]:
+    ) -> Generator[Frame | MediaInfo | FileFacts, None, None]:
         """What the process answers to a request; closing this early leaves it usable.
 
         Args:
@@ -126,9 +131,10 @@ class DecoderProcess:
         self._n_asked += 1
         asked, ended = self._n_asked, False
         n_wanted = request.get("n_frames", 0)
-        media: MediaInfo | None = None
+        found: MediaInfo | FileFacts | None = None
         level = logging.getLogger("deepscan").getEffectiveLevel()
         n_next = request.get("first", 0)
+        self._facts = ""
         waited_s = 0.0
         try:
             self._send(
@@ -143,8 +149,8 @@ class DecoderProcess:
                     self._send(free=slot)
                     n_next += 1
                     yield frame
-                elif "media" in message and media is None and not n_wanted:
-                    media = self._media(message["media"], path, limits)
+                elif request["do"] in message and found is None:
+                    found = self._found(message, path, limits)
                 elif "need" in message:
                     self._grow(message["need"], limits)
                 elif "log" in message:
@@ -153,8 +159,8 @@ class DecoderProcess:
                     ended = True
                     self._tired = message.get("tired") is not False or self._slot_bytes * self._n_slots > _SLOTS_BYTES
                     self._end_of_file(path, message)
-                    if media is not None:
-                        yield media
+                    if found is not None:
+                        yield found
                     elif not n_wanted:
                         raise _broken("no answer")
                     return
@@ -266,6 +272,19 @@ class DecoderProcess:
         ):
             raise _broken("a file that cannot be")
         return MediaInfo(path, kind, width, height, duration_s, n_frames)
+
+    def _found(self, message: dict[str, Any], path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
+        """The one answer to a request that is not for frames, None while it is not whole."""
+        if "probe" in message:
+            return self._media(message["probe"], path, limits)
+        text, is_last = _fields(message["facts"], (str, bool))
+        self._facts += text
+        if len(self._facts) > _MOST_FACTS_CHARS:
+            raise _broken("facts without an end")
+        try:
+            return TypeAdapter(FileFacts).validate_json(self._facts, strict=True) if is_last else None
+        except ValidationError:
+            raise _broken("facts that are none") from None
 
     def _grow(self, told: Any, limits: MediaLimits) -> None:
         if type(told) is not int or not self._slot_bytes < told <= limits.max_pixels * 3:

@@ -1,4 +1,4 @@
-"""Decoding at arm's length: :func:`probe` and :func:`sample_frames` in a process of their own.
+"""Decoding at arm's length: :func:`probe`, :func:`sample_frames` and :func:`file_facts` in a process of their own.
 
 Decoders are large native libraries and the files come from anybody. In a process with limits on time and memory a
 decoder that crashes, hangs or takes all memory costs its file and nothing else: that is a
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
-__all__ = ["DEFAULT_ISOLATION", "IsolationLimits", "prepare", "probe", "sample_frames"]
+    from deepscan.extract.metadata import FileFacts
+
+__all__ = ["DEFAULT_ISOLATION", "IsolationLimits", "file_facts", "prepare", "probe", "sample_frames"]
 
 _MOST_IDLE = 2
 _BASE_MEMORY_BYTES = 4 * 2**30
@@ -101,6 +103,23 @@ def sample_frames(
     return frames if isolation is None else _sampled(path, n_frames, limits, isolation)
 
 
+def file_facts(
+    path: Path, limits: MediaLimits = DEFAULT_LIMITS, isolation: IsolationLimits | None = DEFAULT_ISOLATION
+) -> FileFacts:
+    """:func:`deepscan.extract.filefacts.file_facts` in another process; None for ``isolation`` does it in this one.
+
+    Raises:
+        MediaError, DeepscanError: as :func:`probe`.
+    """
+    if isolation is None:
+        from deepscan.extract import filefacts
+
+        return filefacts.file_facts(path, limits)
+    checked_kind(path, limits)
+    with closing(_answers(path, {"do": "facts"}, limits, isolation)) as answers:
+        return cast("FileFacts", next(answers))
+
+
 def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:
     """Start the process now, without waiting for it, so that it is there for the first file.
 
@@ -120,7 +139,7 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits, isolation: Isolatio
 
 def _answers(
     path: Path, request: dict[str, Any], limits: MediaLimits, isolation: IsolationLimits
-) -> Generator[Frame | MediaInfo, None, None]:
+) -> Generator[Frame | MediaInfo | FileFacts, None, None]:
     """The answers to a request. A crash in a process that had other files before may be theirs: it is tried again."""
     n_given = 0
     while True:

@@ -15,8 +15,7 @@ from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.explain.timeline import sampling_step_s
 from deepscan.extract.crops import Square, at_most, crop_square
-from deepscan.extract.filefacts import file_facts
-from deepscan.extract.isolation import sample_frames
+from deepscan.extract.isolation import file_facts, sample_frames
 from deepscan.extract.metadata import FileFacts
 from deepscan.records import Box, Frame, FrameResult, Result, RgbImage
 

@@ -176,7 +176,7 @@ class JudgeService:
         try:
             if self.with_heat and self.detector.card.trained:
                 from deepscan.explain.evidence import explain
-                from deepscan.extract.filefacts import file_facts
+                from deepscan.extract.isolation import file_facts
 
                 return from_explanation(explain(self.detector, path), file_facts(path, self._file_limits))
             return from_file(path, result, limits=self._file_limits)

@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import av
 import clips
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from PIL import Image
 
 from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract import decoderprocess, isolation, video
+from deepscan.extract import decoderprocess, filefacts, isolation, video
 from deepscan.extract.isolation import IsolationLimits, probe, sample_frames
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -104,6 +105,46 @@ def test_frames_and_facts_are_the_same(media):
         assert np.array_equal(theirs.image, ours.image)
         assert theirs.image.flags.c_contiguous
         assert theirs.image.flags.owndata
+
+
+def test_what_a_file_says_of_itself_is_the_same(media):
+    assert isolation.file_facts(media) == filefacts.file_facts(media) == isolation.file_facts(media, isolation=None)
+
+
+def test_facts_may_be_long(tmp_path, face_clip):
+    """More than a line of the answers holds."""
+    path = tmp_path / "tagged.mkv"
+    with av.open(str(face_clip)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        target.metadata.update({f"key{n}": "\u65e5" * 1000 for n in range(100)})
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+    facts = isolation.file_facts(path)
+    assert facts == filefacts.file_facts(path)
+    assert len(json.dumps([tag.value for tag in facts.tags])) > 1 << 16
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "link.send(facts=['{}', True])",
+        "link.send(facts=['{', True])",
+        "link.send(facts=['[]', 1])",
+        "link.send(facts=None)",
+        "for i in range(200): link.send(facts=['x' * 10000, False])",
+        "link.send(probe=['video', 2, 2, 1.0, 1])",
+    ],
+    ids=["none", "no json", "no truth", "nothing", "endless", "something else"],
+)
+def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, told):
+    code = f"from deepscan.extract import decoderchild\ndef serve(request, link, slots):\n    {told}\n"
+    child(monkeypatch, f"{code}decoderchild._serve = serve\n")
+    with pytest.raises(MediaError) as caught:
+        isolation.file_facts(face_clip)
+    assert caught.value.reason == "decoder_crashed"
 
 
 def test_one_process_serves_files_one_after_the_other(face_clip, portrait_image):
@@ -473,7 +514,7 @@ _LIES = {
     "too few": f"{_GROW}; link.send(frame=[0, 2])",
     "too large": "link.send(need=2**40)",
     "no size": "link.send(need='much')",
-    "facts instead": "link.send(media=['video', 2, 2, 1.0, 1])",
+    "facts instead": "link.send(probe=['video', 2, 2, 1.0, 1])",
     "an error of other parts": "link.send(error=['a', 'b'], tired=False)",
     "an error of other types": "link.send(error=['a', 'b', 'c', 4], tired=False)",
     "a reason that is none": "link.send(error=['a', 'b', 'c', 'No Reason!'], tired=False)",
@@ -499,7 +540,7 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
 )
 def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
     code = "from deepscan.extract import decoderchild\n"
-    code += f"decoderchild._serve = lambda request, link, slots: link.send(media={told})\n"
+    code += f"decoderchild._serve = lambda request, link, slots: link.send(probe={told})\n"
     child(monkeypatch, code)
     with pytest.raises(MediaError) as caught:
         probe(face_clip)
