@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+
+# Numeric libraries take all cores, in each of the test processes: they ask for their number when they are imported.
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import clips
 import numpy as np
