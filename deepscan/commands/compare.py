@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of
-from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, settings_of
+from deepscan.commands.evaluate import Report, preparation_of, progress_of
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, SplitName, settings_of
 from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.evaluate import Report, SplitName, preparation_of, progress_of
-from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, settings_of
+from deepscan.commands.evaluate import Report, preparation_of, progress_of
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, SplitName, settings_of
 from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:

@@ -7,13 +7,23 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, Threshold, Tta, settings_of
+from deepscan.commands.options import (
+    AllowUntrained,
+    Cache,
+    Device,
+    FramesOfData,
+    PrepareJobs,
+    Resamples,
+    Split,
+    Threshold,
+    Tta,
+    settings_of,
+)
 from deepscan.commands.outputs import check_outputs, write_outputs
 from deepscan.commands.terminal import (
     EXIT_FAILED,
@@ -38,14 +48,6 @@ log = logging.getLogger(__name__)
 Report = Callable[[str, int, int], None]
 
 
-class SplitName(StrEnum):
-    """A part of the data."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
 def evaluate(
     data: Annotated[
         list[Path],
@@ -60,9 +62,7 @@ def evaluate(
             metavar="M", help="A detector's name or folder; several with --cross.", show_default="the shipped one"
         ),
     ] = None,
-    split: Annotated[
-        SplitName | None, typer.Option(help="Only this part of the data.", show_default="everything")
-    ] = None,
+    split: Split = None,
     cross: Annotated[
         bool, typer.Option("--cross", help="Every model on every data set, in one table, instead of pooling the data.")
     ] = False,
@@ -89,10 +89,7 @@ def evaluate(
     cache: Cache = None,
     resamples: Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    allow_untrained: Annotated[
-        bool,
-        typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; marks the figures."),
-    ] = False,
+    allow_untrained: AllowUntrained = False,
 ) -> None:
     """Measure a detector: figures of frames and videos, each with its 95 % interval and its count.
 

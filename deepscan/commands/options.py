@@ -80,6 +80,14 @@ def settings_of(**given: object) -> PredictSettings:
     return PredictSettings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
+class SplitName(StrEnum):
+    """A part of the data."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
 class RuntimeChoice(StrEnum):
     """What runs the networks."""
 
@@ -129,6 +137,11 @@ Limits = Annotated[
         show_default="67M pixels, 64 GiB, 24 h, 10M frames, 64 tracks",
     ),
 ]
+AllowUntrained = Annotated[
+    bool,
+    typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; what comes out says so."),
+]
+Split = Annotated[SplitName | None, typer.Option(help="Only this part of the data.", show_default="everything")]
 FramesOfData = Annotated[
     int | None,
     typer.Option(min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"),

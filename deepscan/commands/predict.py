@@ -18,6 +18,7 @@ import typer
 from deepscan import __version__
 from deepscan.commands.options import (
     Address,
+    AllowUntrained,
     Device,
     Frames,
     Limits,
@@ -145,10 +146,7 @@ def predict(
         ),
     ] = None,
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything is fake.")] = False,
-    allow_untrained: Annotated[
-        bool,
-        typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; marks the report."),
-    ] = False,
+    allow_untrained: AllowUntrained = False,
 ) -> None:
     """Judge videos and images: is a face in them manipulated?
 

@@ -10,8 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.evaluate import SplitName, preparation_of, progress_of, train_groups_of
-from deepscan.commands.options import Cache, Device, PrepareJobs, Resamples, Threshold, Tta, seconds, settings_of
+from deepscan.commands.evaluate import preparation_of, progress_of, train_groups_of
+from deepscan.commands.options import (
+    AllowUntrained,
+    Cache,
+    Device,
+    FramesOfData,
+    PrepareJobs,
+    Resamples,
+    Split,
+    Threshold,
+    Tta,
+    seconds,
+    settings_of,
+)
 from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
@@ -56,9 +68,7 @@ def robustness(
     model: Annotated[
         str, typer.Option(metavar="M", help="A detector's name or folder.", show_default="the shipped one")
     ] = "default",
-    split: Annotated[
-        SplitName | None, typer.Option(help="Only this part of the data.", show_default="everything")
-    ] = None,
+    split: Split = None,
     on: Annotated[
         PlaceName,
         typer.Option(
@@ -101,12 +111,7 @@ def robustness(
             show_default="all of it",
         ),
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=10_000, help="Frames of each video.", show_default="all that a store has; 32 of a video"
-        ),
-    ] = None,
+    frames: FramesOfData = None,
     tta: Tta = None,
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
@@ -114,10 +119,7 @@ def robustness(
     cache: Cache = None,
     resamples: Resamples = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the choice, of noise, and of the bootstrap.")] = 0,
-    allow_untrained: Annotated[
-        bool,
-        typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; marks the figures."),
-    ] = False,
+    allow_untrained: AllowUntrained = False,
     list_changes: Annotated[
         bool,
         typer.Option(
