@@ -28,7 +28,14 @@ def _ended(
     environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "deepscan", *map(str, arguments)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as run:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        preexec_fn=_not_ignored,  # noqa: PLW1509 - nothing here holds a lock
+    ) as run:
         until = time.monotonic() + 120
         while not sign():
             assert run.poll() is None, run.communicate()
@@ -39,6 +46,11 @@ def _ended(
         out, err = run.communicate(timeout=60)
     assert "Traceback" not in out + err
     return run.returncode, out, err
+
+
+def _not_ignored() -> None:
+    """What is started under nohup inherits that SIGHUP is ignored, and keeps to it."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _left(temporary: Path) -> list[str]:
