@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from deepscan import __version__
+from deepscan.commands.attack import attack
 from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
@@ -64,6 +65,7 @@ app.command()(serve)
 app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)
+app.command()(attack)
 app.command()(compare)
 app.command()(ensemble)
 app.command()(card)

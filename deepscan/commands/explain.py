@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Frames, MinSegment, Threshold, Tta, settings_of
+from deepscan.commands.options import AttackCheck, Device, Frames, MinSegment, Threshold, Tta, settings_of
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def explain(
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
@@ -50,7 +51,12 @@ def explain(
             model=model,
             video=video,
             settings=settings_of(
-                frames=frames, min_segment_s=min_segment, tta=tta, threshold=threshold, device=device.value
+                frames=frames,
+                min_segment_s=min_segment,
+                tta=tta,
+                attack_check=attack_check,
+                threshold=threshold,
+                device=device.value,
             ),
         )
     except DeepscanError as error:

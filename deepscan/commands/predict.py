@@ -18,6 +18,7 @@ import typer
 from deepscan import __version__
 from deepscan.commands.options import (
     Address,
+    AttackCheck,
     Device,
     Frames,
     MinSegment,
@@ -115,6 +116,7 @@ def predict(
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
@@ -166,6 +168,7 @@ def predict(
             frames=frames,
             min_segment_s=min_segment,
             tta=tta,
+            attack_check=attack_check,
             threshold=threshold,
             device=device.value,
             runtime=runtime.value,

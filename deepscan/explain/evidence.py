@@ -107,7 +107,7 @@ def explain(detector: Detector, path: str | Path, *, limits: MediaLimits = DEFAU
     if not clear:
         return Explanation(path, found.media, abstain(found, detector.settings.face.min_face_px), (), ())
     scores = detector.score([person.crops for person in clear])
-    verdict = detector.decide([person.track for person in clear], scores)
+    verdict = detector.answer(clear, scores)
     people = explain_people(detector, clear, verdict.tracks)
     frames = explain_whole_frames(detector, path, clear, people, limits=limits)
     return Explanation(path, found.media, verdict, people, frames)

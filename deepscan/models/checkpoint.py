@@ -34,6 +34,10 @@ WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
 GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
+ATTACK_CHECK_FIRED = "Attack check fired"  # how the names of its figures on the card begin
+
+
+Squeeze = Literal["bits", "median", "denoise"]
 
 
 class Calibration(Settings):
@@ -63,6 +67,33 @@ class Calibration(Settings):
         return self
 
 
+class AttackCheck(Settings):
+    """How attacked input is told: crops that were made to deceive the network lose that when they are squeezed.
+
+    Attributes:
+        bits: levels of a colour that are kept are 2 to this power.
+        median_px: side of the window of the median smoothing.
+        denoise: strength of the non-local means, in grey levels.
+        crops: of a person, evenly taken, at most so many are looked at.
+        limits: which squeezes are made, and from which change of the video log-odds under each of them a person's crops
+            count as attacked.
+        false_positive_rate: share of clean people over a limit that was aimed at when they were fitted.
+    """
+
+    bits: int = Field(5, ge=1, le=7)
+    median_px: int = Field(3, ge=3, le=15)
+    denoise: float = Field(5.0, gt=0, le=50)
+    crops: int = Field(2, ge=1)
+    limits: dict[Squeeze, PositiveFloat] = Field(min_length=1)
+    false_positive_rate: float = Field(0.02, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _odd(self) -> AttackCheck:
+        if self.median_px % 2 == 0:
+            raise ValueError("the window of a median must have an odd side")
+        return self
+
+
 class Metric(Settings):
     """One measured figure with its 95 % interval and its count."""
 
@@ -80,6 +111,7 @@ class Card(Settings):
         name, version, created: of the detector.
         crop: the crop rule the weights were trained with.
         calibration: logits to verdicts.
+        attack_check: how attacked input is told; None where that was not fitted, and nothing is checked.
         weights_sha256: of the weights file; checked at load.
         trained: false only for random weights.
         training: how it was trained, in plain words and figures.
@@ -95,6 +127,7 @@ class Card(Settings):
     created: str = ""
     crop: CropSettings
     calibration: Calibration = Calibration()
+    attack_check: AttackCheck | None = None
     weights_sha256: str
     trained: bool = True
     training: dict[str, Any] = Field(default_factory=dict)
