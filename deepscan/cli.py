@@ -20,6 +20,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from deepscan import __version__
+from deepscan.commands.attack import attack
 from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
@@ -71,6 +72,7 @@ app.command()(serve)
 app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)
+app.command()(attack)
 app.command()(compare)
 app.command()(robustness)
 app.command()(ensemble)

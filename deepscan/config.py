@@ -146,6 +146,8 @@ class PredictSettings(Settings):
         frames: frames sampled evenly over the whole duration.
         min_segment_s: take more frames where a manipulated stretch of this length could escape; None takes no more.
         tta: test-time augmentation, the mean of the logits over several views of every crop.
+        attack_check: give no answer where the score moves far when the crops are squeezed, as attacked ones do; for
+            detectors whose card says how.
         threshold: probability from which a verdict is "fake"; None takes the detector's own.
         device: where the networks run.
         runtime: what runs them; ``auto`` is OpenVINO on the processor where it can, torch otherwise.
@@ -158,6 +160,7 @@ class PredictSettings(Settings):
     frames: int = Field(32, ge=1, le=10_000)
     min_segment_s: float | None = Field(None, gt=0)
     tta: bool = True
+    attack_check: bool = True
     threshold: float | None = Field(None, gt=0, lt=1)
     device: RunDevice = "auto"
     runtime: RuntimeChoice = "auto"

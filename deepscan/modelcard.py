@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from deepscan.models.checkpoint import Card, DetectorCard
+from deepscan.models.cards import ATTACK_CHECK_FIRED, AttackCheck, Card, DetectorCard
 
 _TITLES = {
     "auc": "AUC",
@@ -48,7 +48,7 @@ def model_card_markdown(card: Card) -> str:
         parts += _evaluation(evaluation)
     if not card.evaluations and card.metrics:
         rows = [(name, _number(m.value), _interval(m.low, m.high), str(m.n)) for name, m in card.metrics.items()]
-        parts += ["## Measured", _table(("Figure", "Value", "95 % interval", "n"), rows)]
+        parts += ["## Measured", markdown_table(("Figure", "Value", "95 % interval", "n"), rows)]
     parts += _recipe(card.training)
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -63,7 +63,7 @@ def _what(card: Card) -> list[str]:
     ]
     if isinstance(card, DetectorCard):
         rows.insert(3, ("Normalisation", f"mean {_triple(card.mean)}, deviation {_triple(card.std)} of RGB in 0 to 1"))
-    return ["## What it is", _table(("", ""), rows)]
+    return ["## What it is", markdown_table(("", ""), rows)]
 
 
 def _answers_mean(card: Card) -> list[str]:
@@ -75,7 +75,25 @@ def _answers_mean(card: Card) -> list[str]:
         "answer is `uncertain`; a file without a usable face is `not_applicable`.",
     ]
     notes = card.training.get("calibration_notes") or []
-    return ["## What its answers mean", "\n".join(lines), _bullets(str(note) for note in notes)]
+    return ["## What its answers mean", "\n".join(lines), _bullets(str(note) for note in notes), *_attacks(card)]
+
+
+def _attacks(card: Card) -> list[str]:
+    """The check for attacked input, and how often it was seen to fire."""
+    check = card.attack_check
+    if check is None:
+        return ["There is no check for attacked input."]
+    told = (
+        f"Check for attacked input: where a person's log-odds move by {limits_text(check)}, measured on up to "
+        f"{check.crops} of their crops, the answer is `uncertain`, reason `possible_attack`. It was fitted for "
+        f"{100 * check.false_positive_rate:g} % of clean people."
+    )
+    rows = [
+        (name.removeprefix(ATTACK_CHECK_FIRED).strip(", "), _number(m.value), _interval(m.low, m.high), str(m.n))
+        for name, m in card.metrics.items()
+        if name.startswith(ATTACK_CHECK_FIRED)
+    ]
+    return [told, markdown_table(("It fired on", "Share", "95 % interval", "n"), rows)] if rows else [told]
 
 
 def _data(rows: Sequence[Mapping[str, str]]) -> str:
@@ -91,7 +109,7 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
         )
         for row in rows
     ]
-    return _table(header, body)
+    return markdown_table(header, body)
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
@@ -99,12 +117,15 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
         (_TITLES.get(name, name), _number(v["value"]), _interval(v.get("low"), v.get("high")), str(v["n"]))
         for name, v in evaluation["figures"].items()
     ]
-    parts = [f"## Measured: {evaluation['part']}", _table(("Figure", "Value", "95 % interval", "n"), figures)]
+    parts = [f"## Measured: {evaluation['part']}", markdown_table(("Figure", "Value", "95 % interval", "n"), figures)]
     answers = [
         (row["source"], _LABELS[row["label"]], str(row["n"]), *(str(row.get(v, 0)) for v in _VERDICTS))
         for row in evaluation["answers"]
     ]
-    parts += ["### Answers", _table(("Source", "Label", "n", *(v.replace("_", " ") for v in _VERDICTS)), answers)]
+    parts += [
+        "### Answers",
+        markdown_table(("Source", "Label", "n", *(v.replace("_", " ") for v in _VERDICTS)), answers),
+    ]
     rows: list[tuple[str, ...]]
     header: tuple[str, ...]
     if evaluation["tables"]:
@@ -116,14 +137,14 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             for row in evaluation["tables"]
         ]  # fmt: skip
         header = ("By", "Part", "Reals", "Fakes", "AUC", "FPR at the threshold", "Reals called fake", "Answered")
-        parts += ["### Where it does well and where not", _table(header, rows)]
+        parts += ["### Where it does well and where not", markdown_table(header, rows)]
     if evaluation["reliability"]:
         rows = [
             (_number(b["probability"]), _number(b["share"]), _interval(b["low"], b["high"]), str(b["n"]))
             for b in evaluation["reliability"]
         ]
         header = ("Mean P(fake)", "Share that is fake", "95 % interval", "n")
-        parts += ["### Calibration curve", _table(header, rows)]
+        parts += ["### Calibration curve", markdown_table(header, rows)]
     if evaluation["videos"]:
         rows = [
             (v["source"], v["video"], _LABELS[v["label"]] + (f" ({v['method']})" if v["label"] else ""),
@@ -131,7 +152,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
             for v in evaluation["videos"]
         ]  # fmt: skip
         header = ("Source", "Video", "It is", "P(fake)", "Answer")
-        parts += ["### Small sources, video by video, most suspicious first", _table(header, rows)]
+        parts += ["### Small sources, video by video, most suspicious first", markdown_table(header, rows)]
     if evaluation["warnings"]:
         parts += ["### Mind", _bullets(evaluation["warnings"])]
     return parts
@@ -150,7 +171,18 @@ def _recipe(training: Mapping[str, Any]) -> list[str]:
     return parts if len(parts) > 1 else []
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def limits_text(check: AttackCheck) -> str:
+    """The limits of a check for attacked input, in words."""
+    told = {
+        "bits": f"colours of {check.bits} bits",
+        "median": f"a median of {check.median_px} px",
+        "denoise": f"non-local means of strength {check.denoise:g}",
+    }
+    return " or ".join(f"{limit:.3g} under {told[name]}" for name, limit in check.limits.items())
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A GitHub-flavoured table; texts of any kind stay in their cells."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
 

@@ -21,6 +21,7 @@ from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, prepa
 from deepscan.extract.people import (
     Extraction,
     PeopleSearch,
+    Person,
     clear_people,
     crop_keys,
     extract_people,
@@ -28,17 +29,18 @@ from deepscan.extract.people import (
 )
 from deepscan.files import file_sha256
 from deepscan.flow import Searched, search_and_score
+from deepscan.models.cards import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import (
     DEFAULT_DETECTOR,
-    DetectorCard,
     DetectorFiles,
-    EnsembleCard,
     list_detectors,
     resolve_detector,
     untrained_detector,
 )
 from deepscan.models.ensemble import Ensemble, EnsembleFiles, open_detector
 from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
+from deepscan.models.scorer import Features
+from deepscan.models.squeeze import disagreements
 from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
 from deepscan.runtimes import RuntimeName
 from deepscan.verdict import abstain, decide
@@ -159,12 +161,37 @@ class Detector:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
         return self._scorer.score(sequences)
 
-    def decide(self, tracks: Sequence[Track], scores: Sequence[Score], *, n_left_out: int = 0) -> Verdict:
+    def disagreements(
+        self, crops: Sequence[NDArray[np.uint8]], features: Sequence[Sequence[Features]] | None = None
+    ) -> list[float] | None:
+        """How far the scores of people move when their crops are squeezed: a sign of an attack.
+
+        Args:
+            crops: of each person, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size.
+            features: of all these crops, where they are known.
+
+        Returns:
+            For :meth:`decide`; None where the settings leave the check out or the card has none.
+        """
+        check = self.card.attack_check
+        if check is None or not self.settings.attack_check or not self.card.trained:
+            return None
+        return disagreements(self._scorer, crops, self.card.calibration, check, features)
+
+    def decide(
+        self,
+        tracks: Sequence[Track],
+        scores: Sequence[Score],
+        disagreements: Sequence[float] | None = None,
+        *,
+        n_left_out: int = 0,
+    ) -> Verdict:
         """The answer for an input with at least one person, by this detector's calibration and settings.
 
         Args:
             tracks: the people.
             scores: one for each.
+            disagreements: of each, from :meth:`disagreements`; None leaves the check for attacks out.
             n_left_out: people over the limit, who are not judged.
         """
         return decide(
@@ -174,7 +201,36 @@ class Detector:
             threshold=self.settings.threshold,
             trained=self.card.trained,
             n_left_out=n_left_out,
+            disagreements=disagreements,
         )
+
+    def answer(
+        self,
+        people: Sequence[Person],
+        scores: Sequence[Score],
+        features: Sequence[Sequence[Features]] | None = None,
+        *,
+        n_left_out: int = 0,
+    ) -> Verdict:
+        """:meth:`decide`, with the check for attacks of those who would get an answer: others have none to lose.
+
+        Args:
+            people: at least one.
+            scores: of each.
+            features: of all their crops, where they are known.
+            n_left_out: people over the limit, who are not judged.
+        """
+        tracks = [person.track for person in people]
+        verdict = self.decide(tracks, scores, n_left_out=n_left_out)
+        asked = [i for i, own in enumerate(verdict.tracks) if own.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
+        known = None if features is None else [features[i] for i in asked]
+        found = self.disagreements([people[i].crops for i in asked], known) if asked else None
+        if found is None:
+            return verdict
+        moved = [0.0] * len(people)
+        for i, own in zip(asked, found, strict=True):
+            moved[i] = own
+        return self.decide(tracks, scores, moved, n_left_out=n_left_out)
 
     def report(self, results: Iterable[Result]) -> Report:
         """A report of this detector over results."""
@@ -210,8 +266,9 @@ class Detector:
         assert found is not None  # noqa: S101 - where there is nothing, there is an error
         clear = clear_people(found)
         if clear:
-            scores = [self._scorer.judge([file.features[key] for key in crop_keys(p.track)]) for p in clear]
-            verdict = self.decide([p.track for p in clear], scores, n_left_out=found.people_left_out)
+            features = [[file.features[key] for key in crop_keys(p.track)] for p in clear]
+            scores = [self._scorer.judge(own) for own in features]
+            verdict = self.answer(clear, scores, features, n_left_out=found.people_left_out)
         else:
             verdict = abstain(found, self.settings.face.min_face_px)
         end = time.perf_counter()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepscan.extract.people import Extraction, nobody_reason
 from deepscan.extract.sampling import SEGMENT_FRAMES
-from deepscan.models.checkpoint import Calibration
+from deepscan.models.cards import Calibration
 from deepscan.records import FrameResult, Score, Segment, Track, TrackResult, Verdict, VerdictLabel
 
 # A run of suspicious frames this long, holding this share of a person's frames, contradicts a verdict of "real".
@@ -35,6 +35,9 @@ MESSAGES = {
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
     "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
     "too_many_people": "The people seen longest look real, but {n} more were over the limit and not judged.",
+    "possible_attack": "The score moves far when the face's colours are coarsened or its pixels smoothed: the picture "
+    "may have been altered to deceive this detector. Noise and unusual processing do the same now and then, so this is "
+    "a reason to look closer, not a proof of an attack.",
     "untrained_model": "Random weights were used: this says nothing about the file.",
 }
 
@@ -55,6 +58,7 @@ def decide(
     *,
     threshold: float | None = None,
     trained: bool = True,
+    disagreements: Sequence[float] | None = None,
     n_left_out: int = 0,
 ) -> Verdict:
     """The answer for an input with at least one scored track.
@@ -65,6 +69,8 @@ def decide(
         calibration: of the detector.
         threshold: the user's own; it replaces the detector's threshold and its uncertain band.
         trained: false for random weights: the verdict is then always "uncertain".
+        disagreements: of each track, see :func:`deepscan.models.squeeze.disagreements`: from 1 on there is no answer;
+            None where none was looked for.
         n_left_out: people who are not among the tracks, so that nobody knows whether all are real.
     """
     if threshold is not None:
@@ -72,7 +78,8 @@ def decide(
             update={"threshold": threshold, "uncertain_low": threshold, "uncertain_high": threshold}
         )
     results, segments, reasons = [], [], []
-    for track, score in zip(tracks, scores, strict=True):
+    moved = [0.0] * len(tracks) if disagreements is None else disagreements
+    for track, score, disagreement in zip(tracks, scores, moved, strict=True):
         probability = float(_sigmoid(np.asarray(score.video_logit * calibration.scale + calibration.bias)))
         if math.isnan(probability):
             raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
@@ -83,6 +90,8 @@ def decide(
         elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):
             label, reason = VerdictLabel.UNCERTAIN, "conflicting"
         found = _segments(track, frames, calibration.uncertain_high, label)
+        if not disagreement < 1:
+            label, reason = VerdictLabel.UNCERTAIN, "possible_attack"
         if not trained:
             label, reason = VerdictLabel.UNCERTAIN, "untrained_model"
         if label is not VerdictLabel.REAL:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, DetectorCard, load_card
+from deepscan.models.cards import DetectorCard
+from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, load_card
 
 README = Path(__file__).parent.parent / "README.md"
 COMMAND = ["predict", "data/samples/"]

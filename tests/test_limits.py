@@ -21,7 +21,7 @@ from deepscan.extract.filefacts import file_facts
 from deepscan.extract.images import _webp_size
 from deepscan.extract.people import extract_people
 from deepscan.extract.video import probe, sample_frames
-from deepscan.models.checkpoint import Calibration
+from deepscan.models.cards import Calibration
 from deepscan.pipeline import Detector, load_detector
 from deepscan.records import Face, Frame, Score, Sighting, Track, VerdictLabel
 from deepscan.verdict import decide

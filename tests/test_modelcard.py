@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from deepscan.cli import app
 from deepscan.config import CropSettings, ModelSettings
 from deepscan.modelcard import model_card_markdown
-from deepscan.models.checkpoint import SHIPPED_ROOT, Calibration, DetectorCard, Metric, load_card
+from deepscan.models.cards import AttackCheck, Calibration, DetectorCard, Metric
+from deepscan.models.checkpoint import SHIPPED_ROOT, load_card
 
 PAGE = Path(__file__).parents[1] / "docs" / "model-card.md"
 
@@ -54,6 +55,19 @@ def test_figures_come_with_interval_and_count():
 def test_figures_without_an_evaluation_are_told_too():
     page = model_card_markdown(made_card(metrics={"AUC, mine": Metric(value=0.5, n=7)}))
     assert ["AUC, mine", "0.500", "-", "7"] in table_after(page, "## Measured")
+
+
+def test_the_check_for_attacks_is_told_with_how_often_it_fired():
+    assert "There is no check for attacked input." in model_card_markdown(made_card())
+    metrics = {
+        "Attack check fired, clean, mine val": Metric(value=0.021, low=0.01, high=0.03, n=300),
+        "AUC, mine": Metric(value=0.5, n=7),
+    }
+    page = model_card_markdown(made_card(attack_check=AttackCheck(limits={"median": 1.25}), metrics=metrics))
+    assert "by 1.25 under a median of 3 px" in page
+    assert "2 % of clean people" in page
+    rows = table_after(page, "2 % of clean people.")
+    assert rows[2:] == [["clean, mine val", "0.021", "0.010 to 0.030", "300"]]
 
 
 def test_text_from_outside_stays_in_its_cell():

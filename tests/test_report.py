@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from rich.console import Console
 
 from deepscan.config import PredictSettings
-from deepscan.models.checkpoint import Calibration
+from deepscan.models.cards import Calibration
 from deepscan.records import (
     Face,
     ModelInfo,

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
-from deepscan.models.checkpoint import Calibration
+from deepscan.models.cards import Calibration
 from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
 from deepscan.verdict import MESSAGES, abstain, decide
 
@@ -125,6 +125,40 @@ def test_random_weights_never_give_a_verdict(probability, calibration, threshold
     assert verdict.reason == "untrained_model"
     assert verdict.tracks[0].verdict is UNCERTAIN
     assert verdict.probability == pytest.approx(probability)
+
+
+# Attacks
+
+
+@given(probabilities, calibrations(), st.floats(0, 3))
+def test_a_person_who_moves_far_when_squeezed_gets_no_answer(probability, calibration, moved):
+    plain, verdict = decide_one(probability, calibration), decide_one(probability, calibration, disagreements=[moved])
+    assert verdict.probability == plain.probability
+    if moved >= 1:
+        assert (verdict.label, verdict.tracks[0].verdict) == (UNCERTAIN, UNCERTAIN)
+        assert (verdict.reason, verdict.message) == ("possible_attack", MESSAGES["possible_attack"])
+    else:
+        assert verdict == plain
+
+
+def test_the_check_holds_against_a_threshold_of_the_user():
+    assert decide_one(0.9, NO_BAND, threshold=0.5, disagreements=[1.0]).reason == "possible_attack"
+    assert decide_one(0.9, NO_BAND, trained=False, disagreements=[1.0]).reason == "untrained_model"
+
+
+def test_a_movement_that_is_no_number_counts_as_an_attack():
+    assert decide_one(0.9, NO_BAND, disagreements=[math.nan]).reason == "possible_attack"
+
+
+def test_each_person_is_checked_and_a_fake_still_decides():
+    tracks = [make_track(1, number) for number in (1, 2, 3)]
+    scores = [score(0.1), score(0.2), score(0.9)]
+    verdict = decide(tracks, scores, NO_BAND, disagreements=[0.2, 3.0, 0.3])
+    assert [person.verdict for person in verdict.tracks] == [REAL, UNCERTAIN, FAKE]
+    assert (verdict.label, verdict.reason) == (FAKE, None)
+    without = decide(tracks[:2], scores[:2], NO_BAND, disagreements=[0.2, 3.0])
+    assert (without.label, without.reason) == (UNCERTAIN, "possible_attack")
+    assert without.probability == pytest.approx(0.2)
 
 
 # Frames

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Device, Frames, Limits, MinSegment, Threshold, Tta, limits_of, settings_of
+from deepscan.commands.options import (
+    AttackCheck,
+    Device,
+    Frames,
+    Limits,
+    MinSegment,
+    Threshold,
+    Tta,
+    limits_of,
+    settings_of,
+)
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
 from deepscan.texts import printable
 
@@ -34,6 +44,7 @@ def explain(
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
@@ -55,6 +66,7 @@ def explain(
                 frames=frames,
                 min_segment_s=min_segment,
                 tta=tta,
+                attack_check=attack_check,
                 threshold=threshold,
                 device=device.value,
                 limits=limits_of(limits),

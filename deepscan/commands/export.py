@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepscan.models.checkpoint import Calibration, DetectorCard, EnsembleCard
+    from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
     from deepscan.records import Score
 
 _EXIT_DIFFERS = 1

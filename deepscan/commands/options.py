@@ -104,6 +104,14 @@ Tta = Annotated[
     bool | None,
     typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
 ]
+AttackCheck = Annotated[
+    bool | None,
+    typer.Option(
+        "--attack-check/--no-attack-check",
+        help="Answer 'uncertain' where a face may have been altered to deceive the detector.",
+        show_default="attack-check",
+    ),
+]
 Frames = Annotated[
     int | None,
     typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),

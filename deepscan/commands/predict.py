@@ -19,6 +19,7 @@ from deepscan import __version__
 from deepscan.commands.options import (
     Address,
     AllowUntrained,
+    AttackCheck,
     Device,
     Frames,
     Limits,
@@ -119,6 +120,7 @@ def predict(
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
@@ -168,6 +170,7 @@ def predict(
             frames=frames,
             min_segment_s=min_segment,
             tta=tta,
+            attack_check=attack_check,
             threshold=threshold,
             device=device.value,
             runtime=runtime.value,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from deepscan.commands.options import (
+    AttackCheck,
     Device,
     Frames,
     Limits,
@@ -54,6 +55,7 @@ def serve(
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
@@ -84,6 +86,7 @@ def serve(
             frames=frames,
             min_segment_s=min_segment,
             tta=tta,
+            attack_check=attack_check,
             threshold=threshold,
             device=device.value,
             runtime=runtime.value,

@@ -105,7 +105,7 @@ def explain(detector: Detector, path: str | Path) -> Explanation:
     if not clear:
         return Explanation(path, found.media, abstain(found, detector.settings.face.min_face_px), (), ())
     scores = detector.score([person.crops for person in clear])
-    verdict = detector.decide([person.track for person in clear], scores, n_left_out=found.people_left_out)
+    verdict = detector.answer(clear, scores, n_left_out=found.people_left_out)
     people = explain_people(detector, clear, verdict.tracks)
     frames = explain_whole_frames(detector, path, clear, people)
     return Explanation(path, found.media, verdict, people, frames)

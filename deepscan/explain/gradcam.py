@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from deepscan.errors import ConfigError, ModelError
 from deepscan.extract.crops import resized
-from deepscan.models.checkpoint import DetectorCard, EnsembleCard
+from deepscan.models.cards import DetectorCard, EnsembleCard
 from deepscan.models.ensemble import Ensemble
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import Backbone

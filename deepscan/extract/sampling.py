@@ -53,6 +53,12 @@ def frames_for(n_frames: int, duration_s: float | None, min_segment_s: float | N
     return max(n_frames, min(MOST_FRAMES, math.ceil(SEGMENT_FRAMES * duration_s / min_segment_s)))
 
 
+def evenly(available: int, wanted: int) -> list[int]:
+    """Up to ``wanted`` indices spread evenly over ``available``."""
+    n = min(available, wanted)
+    return [(2 * i + 1) * available // (2 * n) for i in range(n)]
+
+
 def choose(pts: Ticks, end: int, n_frames: int) -> Ticks:
     """Positions of ``n_frames`` frames spread evenly over time; every frame once if there are no more.
 

@@ -32,15 +32,12 @@ from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, DeepscanError, ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.files import write_atomically
+from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard, EnsembleMember
 from deepscan.models.checkpoint import (
     CARD_FILE,
     GROUPS_FILE,
     WEIGHTS_FILE,
-    Calibration,
-    DetectorCard,
     DetectorFiles,
-    EnsembleCard,
-    EnsembleMember,
     card_bytes,
     load_card,
     open_files,

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from deepscan import __version__
 from deepscan.errors import ModelError, OutputError
 from deepscan.extract.crops import resized
-from deepscan.models.checkpoint import CARD_FILE, Calibration, DetectorFiles, card_bytes
+from deepscan.models.cards import Calibration
+from deepscan.models.checkpoint import CARD_FILE, DetectorFiles, card_bytes
 from deepscan.models.ensemble import EnsembleFiles, create_scorer
 from deepscan.models.exportreadme import readme_text
 from deepscan.records import Score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from deepscan.models.checkpoint import DetectorCard, EnsembleCard
+from deepscan.models.cards import DetectorCard, EnsembleCard
 
 # Package, what loads a file, what runs it.
 _CODE = {

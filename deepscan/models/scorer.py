@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
-from deepscan.models.checkpoint import DetectorCard
+from deepscan.models.cards import DetectorCard
 from deepscan.records import Score
 from deepscan.runtimes import Network, Precision
 from deepscan.runtimes.processor import may_have_gpu

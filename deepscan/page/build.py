@@ -10,7 +10,7 @@ from pathlib import PurePath
 
 from deepscan.explain.timeline import PersonSeries, Timeline, missed_segment_s, sampled_times_s, timeline
 from deepscan.extract.metadata import duration_text
-from deepscan.models.checkpoint import Card
+from deepscan.models.cards import Card
 from deepscan.page.figures import WORDS, chart, clock, gauge, lanes, percent
 from deepscan.page.material import Material, PersonMaterial, Picture
 from deepscan.page.meaning import sentences

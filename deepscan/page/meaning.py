@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deepscan.models.checkpoint import Card
+from deepscan.models.cards import Card
 
 _VALIDATION = re.compile(r"\bval", re.IGNORECASE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deepscan.models.checkpoint import Card
+from deepscan.models.cards import Card
 from deepscan.page.build import settings_sha256
 from deepscan.page.figures import percent
 from deepscan.page.views import ModelView, Row

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.files import temporary_beside, write_atomically
-from deepscan.models.checkpoint import Card
+from deepscan.models.cards import Card
 from deepscan.page.build import index_order, index_row, index_thumbnail, input_view
 from deepscan.page.figures import WORDS
 from deepscan.page.material import Material

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import DeepscanError
-from deepscan.models.checkpoint import Calibration
+from deepscan.models.cards import Calibration
 from deepscan.train.bootstrap import Band, Floats, Groups, decisions
 from deepscan.train.conformal import (
     ALPHA,

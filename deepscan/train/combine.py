@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import ConfigError, DeepscanError
-from deepscan.models.checkpoint import Calibration, DetectorCard, EnsembleCard
+from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
 from deepscan.models.ensemble import (
     claim_folder,
     combine,

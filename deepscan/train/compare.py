@@ -17,7 +17,8 @@ import numpy as np
 from deepscan import __version__
 from deepscan.extract.datasets import Split
 from deepscan.extract.datasets.base import SPLITS
-from deepscan.models.checkpoint import WEIGHTS_FILE, DetectorCard, EnsembleCard, load_card
+from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.models.checkpoint import WEIGHTS_FILE, load_card
 from deepscan.models.ensemble import count_parameters, create_scorer
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import evaluate

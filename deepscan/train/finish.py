@@ -20,11 +20,13 @@ import numpy as np
 from deepscan.config import PredictSettings
 from deepscan.extract.datasets.base import SPLITS
 from deepscan.files import write_atomically
-from deepscan.models.checkpoint import Calibration, DetectorCard, Metric, save_detector
+from deepscan.models.cards import Calibration, DetectorCard, Metric
+from deepscan.models.checkpoint import save_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import backbone_spec
 from deepscan.models.scorer import TorchScorer
 from deepscan.pipeline import Detector
+from deepscan.train.attackcheck import fit_attack_check
 from deepscan.train.calibrate import fit_calibration
 from deepscan.train.cardfigures import condensed
 from deepscan.train.evaluate import Evaluation, evaluate
@@ -95,9 +97,13 @@ def finish_detector(
     if recipe.half:
         # What is measured is what is kept.
         network = network.half().float()
-    halves = _halved(val)
+    halves = halved(val)
     if len({sample.label for sample in halves.fit.samples}) == 2:
         fitted, notes = _fit(recipe, network, card, halves.fit)
+        card = card.model_copy(update={"calibration": fitted})
+        check, why = fit_attack_check(TorchScorer(network, card, tta=PredictSettings().tta), card, halves.fit)
+        card = card.model_copy(update={"attack_check": check})
+        notes += [why] if why else []
     else:
         # Without both classes nothing is known of the error rates: every answer is "uncertain".
         fitted = Calibration(uncertain_low=0.0, uncertain_high=1.0)
@@ -124,6 +130,22 @@ def finish_detector(
             kept.append(condensed(evaluation, f"{source}: {told.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"))
     return save_detector(
         folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
+    )
+
+
+def halved(val: SampleSet) -> Halves:
+    """The two halves of a validation split, by the names of its groups alone: the same for every detector."""
+    groups = {f"{sample.dataset}\0{sample.group}" for sample in val.samples}
+    if len(groups) < _ENOUGH_GROUPS:
+        return Halves(val, val, same=True)
+
+    def first(name: str) -> bool:
+        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
+
+    return Halves(
+        val.where(lambda sample: first(f"{sample.dataset}\0{sample.group}")),
+        val.where(lambda sample: not first(f"{sample.dataset}\0{sample.group}")),
+        same=False,
     )
 
 
@@ -183,21 +205,6 @@ def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
         return samples.where(lambda sample: sample.source == source)
 
     return {source: of(source) for source in sorted(labels) if len(labels[source]) == 2}
-
-
-def _halved(val: SampleSet) -> Halves:
-    groups = {f"{sample.dataset}\0{sample.group}" for sample in val.samples}
-    if len(groups) < _ENOUGH_GROUPS:
-        return Halves(val, val, same=True)
-
-    def first(name: str) -> bool:
-        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
-
-    return Halves(
-        val.where(lambda sample: first(f"{sample.dataset}\0{sample.group}")),
-        val.where(lambda sample: not first(f"{sample.dataset}\0{sample.group}")),
-        same=False,
-    )
 
 
 def _data(recipe: Recipe, samples: SampleSet) -> list[dict[str, str]]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from deepscan.errors import ModelError
 from deepscan.files import write_atomically
-from deepscan.models.checkpoint import GROUPS_FILE, EnsembleCard, load_card
+from deepscan.models.cards import EnsembleCard
+from deepscan.models.checkpoint import GROUPS_FILE, load_card
 
 _LINE = re.compile(r"[0-9a-f]{16}")
 

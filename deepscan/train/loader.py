@@ -9,6 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 
+from deepscan.extract.sampling import evenly
 from deepscan.train.batches import REGION_CELL_PX, UNKNOWN, Batch, BatchMaker
 from deepscan.train.samples import SampleSet
 
@@ -78,9 +79,3 @@ class ValidationLoader:
             torch.full((len(chosen), length, grid, grid), UNKNOWN),
             torch.full((len(chosen),), -1),
         )
-
-
-def evenly(available: int, wanted: int) -> list[int]:
-    """Up to ``wanted`` indices spread evenly over ``available``."""
-    n = min(available, wanted)
-    return [(2 * i + 1) * available // (2 * n) for i in range(n)]

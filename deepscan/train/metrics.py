@@ -34,7 +34,7 @@ from deepscan.train.bootstrap import (
 )
 
 if TYPE_CHECKING:
-    from deepscan.models.checkpoint import Metric
+    from deepscan.models.cards import Metric
 
 TITLES = {
     "auc": "AUC",
@@ -307,7 +307,7 @@ def card_metrics(
         where: data and split.
         names: which, None for all.
     """
-    from deepscan.models.checkpoint import Metric
+    from deepscan.models.cards import Metric
 
     out = {}
     for name in values if names is None else names:

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
@@ -14,9 +15,10 @@ from deepscan.errors import ConfigError
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import BackboneSpec, backbone_spec
 from deepscan.models.transform import normalise
+from deepscan.train.attacks import evaluating, perturbed, without_cudnn_rnn
 from deepscan.train.batches import Batch
 from deepscan.train.losses import RegionHeads, masked_frame_mean, total_loss
-from deepscan.train.recipe import Recipe, StageSettings
+from deepscan.train.recipe import AdversarialSettings, Recipe, StageSettings
 
 # Plain SGD needs no more than this from the step schedule: a tenth of the rate after each third of the stage.
 _STEP_PARTS = 3
@@ -61,9 +63,11 @@ class DetectorModule(L.LightningModule):
 
     def forward(self, batch: Batch) -> tuple[Tensor | None, Tensor, list[Tensor]]:
         """Video logits ``[B]`` (None where only frames are trained), frame logits ``[B, T]``, region logits."""
-        n, length = batch.crops.shape[:2]
-        flat = batch.crops.flatten(0, 1)[batch.mask.flatten()].movedim(-1, 1).float().div_(255)
-        x = normalise(flat, self.spec.mean, self.spec.std).contiguous(memory_format=torch.channels_last)
+        return self._logits(_pixels(batch), batch.mask)
+
+    def _logits(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+        """:meth:`forward` of pixels in [0, 1] of the faces that are there, ``[N, 3, S, S]``."""
+        x = self._normalised(pixels)
         maps: tuple[Tensor, ...] = ()
         if self.regions is not None and self.training:
             found, maps = self.network.backbone.features_and_maps(x)
@@ -71,15 +75,43 @@ class DetectorModule(L.LightningModule):
             found = self.network.backbone(x)
         if self.stage.freeze_backbone:
             found = found.detach()
-        # Padding goes through no backbone: it would spoil the batch statistics.
-        features = found.new_zeros(n * length, found.shape[-1])
-        features[batch.mask.flatten()] = found
-        features = features.view(n, length, -1)
+        features = _in_place(found, mask)
         cells = self.regions(maps) if self.regions is not None and maps else []
         if self.training and not self.stage.loss.video:
             return None, self.network.frame_classifier(features).squeeze(-1), cells
-        output = self.network.from_features(features, batch.mask)
+        output = self.network.from_features(features, mask)
         return output.video_logit, output.frame_logits, cells
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return normalise(pixels, self.spec.mean, self.spec.std).contiguous(memory_format=torch.channels_last)
+
+    def _attacked(self, settings: AdversarialSettings, batch: Batch) -> Tensor:
+        """The pixels of a batch, of a share of its samples attacked."""
+        pixels, mask = _pixels(batch), batch.mask
+        chosen = (torch.rand(len(mask)) < settings.share).to(mask.device)
+        if not bool(chosen.any()):
+            return pixels
+        own_mask, labels = mask[chosen], batch.labels[chosen]
+        trains_video = bool(self.stage.loss.video)
+
+        def loss(own: Tensor) -> Tensor:
+            features = _in_place(self.network.backbone(self._normalised(own)), own_mask)
+            frames = self.network.frame_classifier(features).squeeze(-1)
+            wrong = F.binary_cross_entropy_with_logits(
+                frames, labels.unsqueeze(1).expand_as(frames), weight=own_mask.to(frames.dtype), reduction="sum"
+            )
+            if trains_video:
+                video = self.network.from_features(features, own_mask).video_logit
+                wrong = wrong + F.binary_cross_entropy_with_logits(video, labels, reduction="sum")
+            return wrong
+
+        there = chosen.unsqueeze(1).expand_as(mask)[mask]
+        # What the attacker meets is the network as it judges: with its kept statistics, and nothing dropped.
+        with evaluating(self.network), without_cudnn_rnn():
+            pixels[there] = perturbed(
+                loss, pixels[there], attack=settings.attack, budget=settings.budget, steps=settings.steps
+            )
+        return pixels
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout draws from the seed and the step, so that a resumed run draws the same."""
@@ -90,7 +122,11 @@ class DetectorModule(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss and its parts."""
-        video, frames, cells = self(batch)
+        adversarial = self.recipe.adversarial
+        if adversarial is None:
+            video, frames, cells = self(batch)
+        else:
+            video, frames, cells = self._logits(self._attacked(adversarial, batch), batch.mask)
         parts = total_loss(self.stage.loss, video, frames, cells, batch)
         self.log("train_loss_step", parts["loss"].detach(), prog_bar=True, batch_size=len(batch.labels))
         return {name: value if name == "loss" else value.detach() for name, value in parts.items()}
@@ -146,6 +182,19 @@ class DetectorModule(L.LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": watched}
         schedule = LambdaLR(optimizer, lambda update: rate_factor(stage, update, self.n_updates))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _pixels(batch: Batch) -> Tensor:
+    """Pixels in [0, 1] of the faces that are there, ``float32 [N, 3, S, S]``; padding goes through no backbone: it
+    would spoil the batch statistics."""
+    return batch.crops.flatten(0, 1)[batch.mask.flatten()].movedim(-1, 1).float().div_(255)
+
+
+def _in_place(found: Tensor, mask: Tensor) -> Tensor:
+    """Features ``[N, D]`` of the faces that are there as ``[B, T, D]``, zero elsewhere."""
+    features = found.new_zeros(mask.numel(), found.shape[-1])
+    features[mask.flatten()] = found
+    return features.view(*mask.shape, -1)
 
 
 def rate_factor(stage: StageSettings, update: int, n_updates: int) -> float:

@@ -122,6 +122,28 @@ class AugmentSettings(Settings):
     cutout: float = Field(0.05, ge=0, le=1)
 
 
+class AdversarialSettings(Settings):
+    """Training on attacked crops; ``deepscan.train.attacks`` says what the attacks are.
+
+    Attributes:
+        attack: ``fgsm`` takes one step from a random start, ``pgd`` several.
+        budget: largest change of a value, in grey levels.
+        share: of the samples of a batch that are attacked; the others stay as they are.
+        steps: of ``pgd``; each costs a pass through the network there and back.
+    """
+
+    attack: Literal["fgsm", "pgd"] = "fgsm"
+    budget: float = Field(4.0, gt=0, le=64)
+    share: float = Field(0.5, gt=0, le=1)
+    steps: int = Field(1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _steps_fit(self) -> Self:
+        if self.attack == "fgsm" and self.steps != 1:
+            raise ValueError(f"fgsm takes one step, not {self.steps}; pgd takes several")
+        return self
+
+
 class LossSettings(Settings):
     """Weights of the parts of the loss; all act on logits.
 
@@ -206,6 +228,7 @@ class Recipe(Settings):
         init: detector folder or weight file that training starts from; None starts from random weights.
         crop: the crop rule that the trained detector will ask of prediction; it must agree with the store's.
         data, augment: how batches are made.
+        adversarial: train on attacked crops as well; None does not.
         stages: one after the other.
         folds: cross-validation by group; from 2 on, one detector a fold and their ensemble.
         precision: ``auto`` is bf16 where the processor or GPU has it, else 32.
@@ -224,6 +247,7 @@ class Recipe(Settings):
     crop: CropSettings = CropSettings()
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
+    adversarial: AdversarialSettings | None = None
     stages: tuple[StageSettings, ...] = Field((StageSettings(),), min_length=1)
     folds: int = Field(1, ge=1, le=20)
     precision: Precision = "auto"

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from deepscan.errors import ConfigError
-from deepscan.models.checkpoint import CARD_FILE, DetectorCard, EnsembleCard, load_card
+from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble import save_ensemble
 from deepscan.train.curves import EPOCHS_FILE, read_epochs
 from deepscan.train.finish import finish_detector

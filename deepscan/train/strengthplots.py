@@ -89,7 +89,7 @@ def plot_strengths(
                 if bounds:
                     axes.fill_between(*zip(*bounds, strict=True), color=style["color"], alpha=0.13, linewidth=0)
             if floor is not None:
-                axes.axhline(floor, color=NEUTRAL, linewidth=1, linestyle=":", label=f"floor of AUC: {floor:g}")
+                axes.axhline(floor, color=NEUTRAL, linewidth=1, linestyle=":", label=f"AUC {floor:g}")
             if panel.breaks is not None:
                 axes.axvline(panel.breaks, color=NEUTRAL, linewidth=1)
                 axes.text(panel.breaks, 0.02, " breaks", fontsize=_SMALL - 1, color=NEUTRAL, ha="right", rotation=90)

@@ -14,7 +14,7 @@ from torch import nn
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, ModelError
 from deepscan.explain.gradcam import HeatMaps, explain_frames, find_map_layer, signed_maps
-from deepscan.models.checkpoint import Calibration, EnsembleCard, EnsembleMember
+from deepscan.models.cards import Calibration, EnsembleCard, EnsembleMember
 from deepscan.models.ensemble import Ensemble, LoadedMember
 from deepscan.models.registry import Backbone, list_backbones
 from deepscan.models.transform import to_unit

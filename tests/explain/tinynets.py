@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
-from deepscan.models.checkpoint import Calibration, DetectorCard
+from deepscan.models.cards import Calibration, DetectorCard
 from deepscan.models.heads import MeanHead
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import Backbone

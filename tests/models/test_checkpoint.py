@@ -15,12 +15,10 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.files import file_sha256
 from deepscan.models import checkpoint
+from deepscan.models.cards import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
-    Calibration,
-    DetectorCard,
-    Metric,
     list_detectors,
     load_backbone_weights,
     load_card,

@@ -14,16 +14,8 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSe
 from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.models import ensemble
-from deepscan.models.checkpoint import (
-    CARD_FILE,
-    WEIGHTS_FILE,
-    Calibration,
-    DetectorCard,
-    EnsembleCard,
-    load_card,
-    load_detector_network,
-    save_detector,
-)
+from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
+from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card, load_detector_network, save_detector
 from deepscan.models.ensemble import (
     combine,
     count_parameters,

@@ -20,7 +20,8 @@ from deepscan.commands.export import _verdict_by
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import ModelError, OutputError
 from deepscan.models import export
-from deepscan.models.checkpoint import Calibration, DetectorCard, load_card, save_detector
+from deepscan.models.cards import Calibration, DetectorCard
+from deepscan.models.checkpoint import load_card, save_detector
 from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
 from deepscan.models.export import Parity, export_detector, made_sequences
 from deepscan.models.network import DetectorNetwork

@@ -14,7 +14,8 @@ from torch import nn
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
 from deepscan.errors import ModelError
 from deepscan.models import runtime_scorer
-from deepscan.models.checkpoint import Calibration, DetectorCard, save_detector
+from deepscan.models.cards import Calibration, DetectorCard
+from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.registry import list_backbones

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deepscan.config import CropSettings, ModelSettings
-from deepscan.models.checkpoint import DetectorCard
+from deepscan.models.cards import DetectorCard
 from deepscan.page import FramePicture, Material, PersonMaterial, Picture
 from deepscan.records import FrameResult, ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
-from deepscan.models.checkpoint import Calibration, DetectorCard, save_detector
+from deepscan.models.cards import Calibration, DetectorCard
+from deepscan.models.checkpoint import save_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.pipeline import Detector
 from deepscan.records import Score

@@ -14,7 +14,8 @@ from madestores import pairs_store
 
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError
-from deepscan.models.checkpoint import WEIGHTS_FILE, Metric, load_card
+from deepscan.models.cards import Metric
+from deepscan.models.checkpoint import WEIGHTS_FILE, load_card
 from deepscan.models.ensemble import count_parameters, save_ensemble
 from deepscan.pipeline import Detector, load_detector
 from deepscan.train import compare

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from madedetectors import network
 from madestores import SIDE, pairs_store
 
 from deepscan.models.checkpoint import load_card
+from deepscan.train import finish
+from deepscan.train.attackcheck import fit_attack_check
 from deepscan.train.finish import finish_detector
 from deepscan.train.recipe import parse_recipe
 from deepscan.train.samples import read_samples
@@ -53,3 +56,20 @@ def test_files_without_a_face_count_where_it_is_known(samples, tmp_path):
     assert "scored" not in alone["figures"]
     n = test["figures"]["auc"]["n"]
     assert test["figures"]["scored"]["value"] == pytest.approx(n / (n + 7), abs=1e-4)
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.1])
+def test_a_check_for_attacks_is_fitted_where_there_are_enough_people(samples, tmp_path, monkeypatch, rate):
+    made = network()
+    recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
+    monkeypatch.setattr(finish, "fit_attack_check", partial(fit_attack_check, rate=rate))
+    finish_detector(recipe, made, samples, tmp_path / "run")
+    card = load_card(tmp_path / "run")
+    told = [note for note in card.training["calibration_notes"] if "check for attacked input" in note]
+    if rate == 0.02:  # 28 people are too few
+        assert card.attack_check is None
+        assert len(told) == 1
+    else:
+        assert min(card.attack_check.limits.values()) > 0
+        assert card.attack_check.false_positive_rate == rate
+        assert told == []

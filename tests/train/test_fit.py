@@ -19,6 +19,8 @@ from deepscan.train import batches
 from deepscan.train.curves import read_epochs
 from deepscan.train.fit import _load_network, _moved_towards, train_network
 from deepscan.train.loader import evenly
+from deepscan.train.losses import total_loss
+from deepscan.train.module import DetectorModule
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 from deepscan.train.samples import read_samples
 
@@ -279,3 +281,49 @@ def test_two_processes_train_together(tmp_path, made):
     rows = read_epochs(tmp_path / "run" / "train" / "metrics.csv")
     assert [row["step"] for row in rows] == [3, 6]  # each process took half of the batches
     assert (tmp_path / "run" / "card.json").exists()
+
+
+@pytest.mark.parametrize("attack", [{"attack": "fgsm"}, {"attack": "pgd", "steps": 2}], ids=["fgsm", "pgd"])
+def test_training_on_attacked_crops_is_resumed_exactly(tmp_path, made, monkeypatch, attack):
+    stage = {"epochs": 1, "steps_per_epoch": 5}
+    plan = recipe(stage, adversarial={"budget": 6, **attack})
+    whole = train_network(plan, made, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        killed_at(patch, 4)
+        with pytest.raises(KilledError):
+            train_network(plan, made, tmp_path / "run")
+    resumed = train_network(plan, made, tmp_path / "run", resume=True).state_dict()
+    plain = train_network(recipe(stage), made, tmp_path / "plain").state_dict()
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.state_dict().items())
+    assert any(not torch.equal(value, plain[name]) for name, value in whole.state_dict().items())
+
+
+@pytest.mark.parametrize("video", [0.0, 1.0])
+@pytest.mark.parametrize("share", [1.0, 1e-9])
+def test_attacked_batches_raise_the_loss_within_the_budget(made, video, share):
+    """The network is left as it was: batch statistics, modes, gradients."""
+    plan = recipe(
+        {"sequence_length": 2, "loss": {"video": video, "frame": 1.0}},
+        adversarial={"attack": "pgd", "steps": 3, "budget": 6, "share": share},
+    )
+    torch.manual_seed(0)
+    module = DetectorModule(plan, 0, DetectorNetwork(plan.model), 10).train()
+    batch = batches.BatchMaker(made.split("train"), plan, 0).make(0)
+    batch.mask[0, 1] = False  # a sequence that is shorter
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    clean = batch.crops[batch.mask].movedim(-1, 1).float() / 255
+    found = module._attacked(plan.adversarial, batch)
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert all(part.training for part in module.network.modules())
+    assert all(parameter.grad is None for parameter in module.parameters())
+    if share < 1:
+        assert torch.equal(found, clean)
+        return
+    assert 0 < float((found - clean).abs().max()) <= 6 / 255 + 1e-6
+    module.network.eval()
+    with torch.no_grad():
+        before, after = (
+            sum(total_loss(plan.stages[0].loss, *module._logits(pixels, batch.mask), batch).values())
+            for pixels in (clean, found)
+        )
+    assert after > before

@@ -11,7 +11,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.models.checkpoint import Calibration, Metric
+from deepscan.models.cards import Calibration, Metric
 from deepscan.records import VerdictLabel
 from deepscan.train.bootstrap import checked_inputs, decisions, weighted_figures
 from deepscan.train.metrics import (

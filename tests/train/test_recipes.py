@@ -95,6 +95,9 @@ def test_the_recipes_are_those_of_the_docs():
         ("name.first=x", "has no settings of its own"),
         ("stages.0.loss.video=-1", "stages.0.loss.video"),
         ("seed=[", "no YAML"),
+        ("adversarial={attack: fgsm, steps: 3}", "fgsm takes one step, not 3"),
+        ("adversarial={budjet: 2}", r"unknown setting adversarial.budjet, did you mean budget\?"),
+        ("adversarial={budget: 0}", "adversarial.budget"),
     ],
 )
 def test_wrong_settings_are_told(change, message):
