@@ -49,11 +49,13 @@ class PlaceName(StrEnum):
 def _print_changes(wanted: bool) -> None:
     if not wanted:
         return
+    from deepscan.train.attackchanges import ATTACKS
     from deepscan.train.changes import CHANGES
 
-    for change in CHANGES.values():
+    for change in (*CHANGES.values(), *ATTACKS.values()):
         usual = ", ".join(f"{value:g}" for value in change.strengths)
-        typer.echo(f"{change.name:12} {change.title}; {change.unit}: {usual}")
+        where = " (crops, when named)" if change.attack else ""
+        typer.echo(f"{change.name:12} {change.title}{where}; {change.unit}: {usual}")
     raise typer.Exit
 
 
@@ -76,7 +78,7 @@ def robustness(
         ),
     ] = PlaceName.AUTO,
     changes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which changes, see --list.", show_default="all")
+        str | None, typer.Option(metavar="A,B", help="Which changes, see --list.", show_default="all but attacks")
     ] = None,
     strengths: Annotated[
         list[str] | None,
@@ -179,12 +181,14 @@ def _measured(
     bar: Any,
 ) -> Robustness:
     from deepscan.pipeline import load_detector
-    from deepscan.train.changes import REVISION, pick_changes
+    from deepscan.train.attackchanges import ATTACKS
+    from deepscan.train.changes import CHANGES, REVISION, pick_changes
     from deepscan.train.evaluate import model_to_dict
     from deepscan.train.robustness import Journal, choose_subjects, conditions_of, judge_all
     from deepscan.train.robustreport import summarise
 
-    conditions = conditions_of(pick_changes(names, strengths, place))
+    known = CHANGES if names is None else CHANGES | ATTACKS
+    conditions = conditions_of(pick_changes(names, strengths, place, known))
     detector = load_detector(model, settings)
     bench, without = _bench(detector, data, place, wanted, preparation, seed)
     subjects = choose_subjects(bench.subjects, wanted["limit"], seed)

@@ -31,7 +31,7 @@ Place = Literal["frames", "crops"]
 Crops = NDArray[np.uint8]
 
 # Raised whenever a change gives other pixels at the same strength: answers kept from before are then of another one.
-REVISION = 1
+REVISION = 2
 
 _LEAST_SIDE_PX = 16  # of what is scaled down; encoders take no less
 _MASK_RGB = (168, 196, 208)

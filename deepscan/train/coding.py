@@ -56,6 +56,10 @@ class Coding:
             buffer_kbit = max(1, round(bits * _BUFFER_S / 1000))
             limits = {"bitrate": str(round(bits / 1000)), "vbv-maxrate": str(round(bits / 1000))}
             limits["vbv-bufsize"] = str(buffer_kbit)
+        if self.codec == "libx264":
+            # Of pictures whose half is no multiple of its blocks, x264's macroblock tree reads what lies beside them in
+            # memory: the same frames would now and then give other bytes.
+            told["x264-params"] = "mbtree=0"
         if self.codec == "libx265":
             # Its own log goes past FFmpeg's; its own pool of threads too.
             for name in ("b", "maxrate", "bufsize"):

@@ -28,6 +28,7 @@ from deepscan.errors import ConfigError
 from deepscan.extract.datasets import CorpusItem
 from deepscan.pipeline import Detector
 from deepscan.records import ModelInfo
+from deepscan.train.attackchanges import ATTACKS
 from deepscan.train.benches import CropBench, FrameBench
 from deepscan.train.bootstrap import decisions
 from deepscan.train.changes import CHANGES, Change, pick_changes
@@ -462,6 +463,20 @@ def test_the_command_on_a_store(deepscan, model, tmp_path):
     assert "of another measurement" in refused.output
 
 
+def test_attacks_are_made_where_they_are_named(deepscan, model, tmp_path):
+    pytest.importorskip("art", reason="the Adversarial Robustness Toolbox is optional")
+    data = pairs_store(tmp_path / "data", n=10)
+    changes = "--changes", "noise,fgsm", "--strengths", "fgsm=2,16", "--strengths", "noise=16"
+    deepscan("--model", model, "--data", data, *changes, "--out", tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "report.json").read_text())
+    Draft202012Validator(SCHEMA).validate(told)
+    auc = {(row["change"], row["strength"]): row["figures"]["auc"]["value"] for row in told["rows"]}
+    assert auc["fgsm", 16] < auc["noise", 16]
+    assert auc["fgsm", 16] < auc[None, None]
+    refused = deepscan("--model", model, "--data", data, "--on", "frames", *changes, code=2)
+    assert refused.output
+
+
 def test_the_command_on_clips(deepscan, model, tmp_path, face_clip):
     for label in ("real", "fake"):
         (tmp_path / "mine" / label).mkdir(parents=True)
@@ -480,6 +495,7 @@ def test_the_command_on_clips(deepscan, model, tmp_path, face_clip):
         (("--strengths", "jpeg"), "give a change and its strengths"),
         (("--on", "frames"), "holds crops and no frames"),
         (("--seconds", "2s"), "--seconds is for clips"),
+        (("--changes", "fgsm", "--strengths", "fgsm=0"), "fgsm"),
     ],
 )
 def test_wrong_usage_is_told_before_any_work(deepscan, model, tmp_path, arguments, message):
@@ -510,4 +526,5 @@ def test_changes_are_listed():
     result = CliRunner().invoke(app, ["robustness", "--list"])
     assert result.exit_code == 0
     assert "jpeg         JPEG; quality, 100 to 1: 90, 70, 50, 30, 10" in result.stdout
-    assert len(result.stdout.splitlines()) == len(CHANGES)
+    assert "fgsm         FGSM (crops, when named); budget, grey levels of 255: 1, 2, 4, 8" in result.stdout
+    assert len(result.stdout.splitlines()) == len(CHANGES) + len(ATTACKS)
