@@ -26,7 +26,7 @@ from deepscan.models.ensemble import open_detector
 from deepscan.train.recipe import load_recipe
 
 PACKAGE = Path(deepscan.__file__).parent
-SAMPLES = PACKAGE.parent / "data" / "samples"
+ROOT = Path(__file__).parent.parent
 SCRIPT = "<script>document.title='run'</script>"
 
 # --- no code from files, no shell ----------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def hostile_pages(tmp_path_factory: pytest.TempPathFactory, face_clip: Path) -> 
                 target.mux(packet)
     out = folder / "r.html"
     command = [sys.executable, "-m", "deepscan", "predict", str(path), "--frames", "4", "--no-heat", "--html", str(out)]
-    subprocess.run(command, check=True, capture_output=True, cwd=PACKAGE.parent, timeout=300)
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT, timeout=300)
     return [out]
 
 
@@ -214,7 +214,7 @@ def test_names_and_tags_are_text_in_the_page(hostile_pages: list[Path]) -> None:
 
 
 def _browser() -> ModuleType:
-    place = PACKAGE.parent / "scripts" / "screenshot_report.py"
+    place = ROOT / "scripts" / "screenshot_report.py"
     spec = importlib.util.spec_from_file_location("screenshot_report_for_safety", place)
     assert spec is not None
     assert spec.loader is not None

@@ -209,7 +209,7 @@ def test_strength_curves_leave_out_what_is_undefined(tmp_path, shown):
     curves = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
     assert curves["AUC"] == [[0, 0.9], [1, 0.8], [2, 0.6]]
     assert curves["FPR"] == [[0, 0.1], [2, 0.4]]
-    assert {0.6} == {y for _, y in curves["floor of AUC: 0.6"]}
+    assert {0.6} == {y for _, y in curves["AUC 0.6"]}
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["none", "90", "10"]
     assert {"JPEG", "quality", " breaks"} <= set(words(shown[0]))
 
