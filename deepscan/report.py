@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
-from deepscan.texts import printable
+from deepscan.texts import encodable, printable
 
 SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
@@ -55,7 +55,7 @@ def to_dict(report: Report) -> dict[str, Any]:
 
 def to_json(report: Report) -> str:
     """The report as JSON text, ending in a newline."""
-    return _encodable(json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return encodable(json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def to_csv(report: Report) -> str:
@@ -72,7 +72,7 @@ def to_csv(report: Report) -> str:
             "model_sha256": report.model.sha256,
         }
         writer.writerow({name: row[name] for name in CSV_COLUMNS})
-    return _encodable(out.getvalue())
+    return encodable(out.getvalue())
 
 
 def result_to_dict(result: Result) -> dict[str, Any]:
@@ -215,14 +215,9 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _encodable(text: str) -> str:
-    """File names that are not UTF-8 carry lone surrogates, which no file takes: written as JSON's own escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
 def _printable(text: str) -> str:
     """For the terminal; bytes that are no text stay legible."""
-    return printable(_encodable(text))
+    return printable(encodable(text))
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

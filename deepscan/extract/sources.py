@@ -16,6 +16,7 @@ from deepscan.extract.datasets.base import CorpusItem
 from deepscan.extract.images import image_size, read_image
 from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.members import read_member
+from deepscan.extract.sampling import evenly
 from deepscan.records import Frame, MediaInfo
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,7 @@ def _file(path: Path, n_frames: int, limits: MediaLimits) -> Source:
 def _folder(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Source:
     """A video that is kept as images. Their times are not known: they count as one a second."""
     total = len(item.frames)
-    n_taken = min(n_frames, total)
-    places = [(2 * i + 1) * total // (2 * n_taken) for i in range(n_taken)]
+    places = evenly(total, n_frames)
     for place in places:
         checked_kind(item.frames[place], limits)
     width, height = image_size(item.frames[places[0]], limits.max_pixels)

@@ -73,9 +73,10 @@ def load_card(folder: Path) -> DetectorCard | EnsembleCard:
         ModelError: missing, not JSON, or not a valid card.
     """
     try:
+        size = (folder / CARD_FILE).stat().st_size
+        if size > _LARGEST_CARD:
+            raise ModelError(f"{folder / CARD_FILE} is not a valid model card", f"it is {size / 1e6:.0f} MB large")
         data = (folder / CARD_FILE).read_bytes()
-        if len(data) > _LARGEST_CARD:
-            raise ModelError(f"{folder / CARD_FILE} is not a valid model card", f"it is {len(data) / 1e6:.0f} MB large")
         return (EnsembleCard if _is_ensemble(data) else DetectorCard).model_validate_json(data)
     except OSError as error:
         raise ModelError(f"{folder / CARD_FILE} cannot be read", error.strerror or "") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deepscan.extract.datasets.base import printable
+from deepscan.extract.datasets.base import writable
 from deepscan.records import VerdictLabel
 from deepscan.train.evaluate import Evaluation, ScoredVideo
 from deepscan.train.metrics import reliability
@@ -60,7 +60,7 @@ def _answers(evaluation: Evaluation) -> list[dict[str, Any]]:
     """How often each verdict was given, by source and label; files without a face are counted as such."""
     counts: dict[tuple[str, int], Counter[str]] = {}
     for video in evaluation.videos:
-        counts.setdefault((printable(video.source), video.label), Counter())[str(video.verdict)] += 1
+        counts.setdefault((writable(video.source), video.label), Counter())[str(video.verdict)] += 1
     rows = []
     for (source, label), verdicts in sorted(counts.items()):
         n = sum(verdicts.values())
@@ -70,10 +70,10 @@ def _answers(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _told(video: ScoredVideo) -> dict[str, Any]:
     return {
-        "source": printable(video.source),
-        "video": printable(video.video_id),
+        "source": writable(video.source),
+        "video": writable(video.video_id),
         "label": video.label,
-        "method": printable(video.method),
+        "method": writable(video.method),
         "verdict": str(video.verdict),
         "probability": round(float(video.probability or 0.0), 4),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deepscan import __version__
 from deepscan.config import CropSettings
 from deepscan.errors import DeepscanError
-from deepscan.extract.datasets.base import printable
+from deepscan.extract.datasets.base import writable
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import Evaluation, evaluate, model_to_dict
 from deepscan.train.prepared import Preparation, open_data, widest_like
@@ -101,7 +101,7 @@ def to_dict(cells: Sequence[Cell], contenders: Sequence[Contender], data: Sequen
         "split": split,
         "models": [{"label": c.name, **model_to_dict(c.detector.info)} for c in contenders],
         "data": [
-            {"label": name, "path": printable(path.as_posix())}
+            {"label": name, "path": writable(path.as_posix())}
             for name, path in zip(short_names(data), data, strict=True)
         ],
         "results": [cell.to_dict() for cell in cells],
@@ -112,13 +112,13 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     """Names for tables: the last part of a path, and the whole where that is not enough to tell them apart."""
     short = [_name(path) for path in paths]
     return [
-        name if short.count(name) == 1 else printable(path.as_posix()) for name, path in zip(short, paths, strict=True)
+        name if short.count(name) == 1 else writable(path.as_posix()) for name, path in zip(short, paths, strict=True)
     ]
 
 
 def _name(path: Path) -> str:
     place = path.parent if path.suffix.lower() == ".csv" else path
-    return printable(place.name or place.resolve().name)
+    return writable(place.name or place.resolve().name)
 
 
 def _opened(

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan import __version__
-from deepscan.extract.datasets.base import printable
+from deepscan.extract.datasets.base import writable
 from deepscan.pipeline import Detector
 from deepscan.records import ModelInfo, VerdictLabel
 from deepscan.train.groups import group_hash
@@ -235,7 +235,7 @@ class Evaluation:
                     f"{video.face_px:.0f}", f"{video.luma:.0f}", video.height_px, video.compression or "",
                 ]
             )  # fmt: skip
-        return printable(out.getvalue())
+        return writable(out.getvalue())
 
 
 def evaluate(
@@ -272,7 +272,7 @@ def evaluate(
     scored = score_samples(detector.score, size_px, samples, frames=frames, on_progress=on_progress)
     videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
     blank = Evaluation(
-        detector.info, tuple(map(printable, data)), split, frames, videos, samples.without, {}, {}, (), ()
+        detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()
     )
     return _measured(blank, train_groups, resamples, seed)
 
@@ -355,8 +355,8 @@ def _columns(blank: Evaluation) -> ScoredInputs:
         probabilities=probabilities,
         groups=_numbers(video.group_name for video in videos),
         not_applicable=np.isnan(probabilities),
-        dataset=[printable(video.source) for video in videos],
-        method=[printable(video.method) for video in videos],
+        dataset=[writable(video.source) for video in videos],
+        method=[writable(video.method) for video in videos],
         face_px=[video.face_px for video in videos],
         quality=[video.quality for video in videos],
         luma=[video.luma for video in videos],
@@ -389,7 +389,7 @@ def _warnings(blank: Evaluation, level: Levels, train_groups: frozenset[str]) ->
         found.append(
             f"Only {coverage['scored']} of {coverage['videos']} videos have a score: the figures are of these alone."
         )
-    return [printable(warning) for warning in found]
+    return [writable(warning) for warning in found]
 
 
 def _numbers(names: Iterable[str]) -> NDArray[np.int64]:

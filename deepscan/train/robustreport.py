@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan import __version__
-from deepscan.extract.datasets.base import printable
+from deepscan.extract.datasets.base import writable
 from deepscan.records import ModelInfo, VerdictLabel
 from deepscan.train.bootstrap import checked_inputs, resampled_figures
 from deepscan.train.changes import Change, Place
@@ -221,7 +221,7 @@ def summarise(
         breaks.append(Break(change, None if already or not known else lost, already and known, known))
     return Robustness(
         model,
-        tuple(map(printable, data)),
+        tuple(map(writable, data)),
         split,
         place,
         seed,
@@ -339,7 +339,7 @@ def _warnings(
     failed = sum(o.verdict == VerdictLabel.ERROR for outcomes in judged.outcomes for o in outcomes)
     if failed:
         found.append(f"{failed} answers are failures (unreadable or not encodable); they count as not scored.")
-    return [printable(warning) for warning in found]
+    return [writable(warning) for warning in found]
 
 
 def _is_trained_on(subject: Subject, train_groups: frozenset[str]) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from deepscan.errors import MediaError
+from deepscan.texts import encodable
 
 Split = Literal["train", "val", "test"]
 Place = tuple[Path, str | None]  # where an item's content is: its ``path`` and ``member``
@@ -143,7 +144,7 @@ class Root:
 
         An absolute name will do when it is inside. Composed and decomposed spellings of one accent are the same name.
         """
-        where = self.folder / printable(name)
+        where = self.folder / writable(name)
         missing = Problem(where, "missing_file", f"{name!r:.200} is listed but is not there")
         if "\0" in name:
             return Problem(where, "outside_root", f"{name!r:.200} is no path")
@@ -238,9 +239,9 @@ def method_of(label: int, method: str = UNTOLD_METHOD) -> str:
     return REAL_METHOD if label == REAL else method
 
 
-def printable(name: str) -> str:
-    """A name from metadata as it can be shown and written: no NUL and no half of a character."""
-    return name.replace("\0", "?").encode("utf-8", "backslashreplace").decode()
+def writable(name: str) -> str:
+    """A name from metadata as a table takes it: no NUL and no half of a character."""
+    return encodable(name.replace("\0", "?"))
 
 
 def is_safe(name: str) -> bool:

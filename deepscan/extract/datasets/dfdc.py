@@ -31,11 +31,11 @@ from deepscan.extract.datasets.base import (
     natural,
     parse_label,
     parse_split,
-    printable,
     read_json,
     subfolders,
     video_suffixes,
     without_suffix,
+    writable,
 )
 
 _PART = "dfdc_train_part_"
@@ -125,7 +125,7 @@ def _read_part(
         files[name] = found if isinstance(found, Path) else None
         label = parse_label(entry.get("label")) if isinstance(entry, dict) else None
         if label is None:
-            problems.append(Problem(part / printable(name), "bad_label", f"{name!r} has no label REAL or FAKE"))
+            problems.append(Problem(part / writable(name), "bad_label", f"{name!r} has no label REAL or FAKE"))
             continue
         stem = without_suffix(name)
         original = entry.get("original")
