@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 from faulty import process_with_faults
+from halting import halting
 from minicorpora import QUICK, dfdc, place
 from stored import tree
 from typer.testing import CliRunner
@@ -25,6 +26,7 @@ from deepscan.extract.preprocess import preprocess
 from deepscan.extract.splits import assign_splits
 
 QUICKLY = ("--frames", "2", "--size", "64")
+APPEND = "deepscan.extract.journal:Journal.append"
 
 
 def command(*arguments):
@@ -118,26 +120,30 @@ def copies(root, clip, n):
     return root
 
 
-def kill_when(process, out, at_least):
+def kill_when(process, journal, at_least):
     """SIGKILL to the leading process once so many videos are done; its workers must end by themselves."""
-    deadline = time.monotonic() + 120
-    journal = out / "journal.jsonl"
-    while time.monotonic() < deadline and process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b"\n") >= at_least:
-            process.send_signal(signal.SIGKILL)
-            break
+    wait_for_lines(process, journal, at_least)
+    process.send_signal(signal.SIGKILL)
+    return process.wait(timeout=300)
+
+
+def wait_for_lines(process, journal, at_least):
+    until = time.monotonic() + 240
+    while not (journal.exists() and journal.read_bytes().count(b"\n") >= at_least):
+        assert process.poll() is None
+        assert time.monotonic() < until
         time.sleep(0.02)
-    process.wait(timeout=60)
-    return process.returncode
 
 
 def killed_twice_then_finished(tmp_path, clip, n, at):
     root, out = copies(tmp_path / "corpus", clip, n), tmp_path / "out"
     arguments = ("preprocess", root, "--out", out, "--jobs", "2", *QUICKLY)
+    journal = out / "journal.jsonl"
     for at_least in at:
-        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert kill_when(process, out, at_least) == -signal.SIGKILL
-        done = (out / "journal.jsonl").read_bytes().count(b"\n")
+        words = halting(APPEND, journal, (at_least + n) // 2, *arguments)
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert kill_when(process, journal, at_least) == -signal.SIGKILL
+        done = journal.read_bytes().count(b"\n")
         assert at_least <= done < n
         assert not (out / "manifest.csv").exists()
     before = (out / "journal.jsonl").read_bytes()
@@ -160,18 +166,17 @@ def test_two_hundred_videos_killed_twice(tmp_path, face_clip):
 @pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")
 def test_interrupted_by_a_person(tmp_path, face_clip):
     root, out = copies(tmp_path / "corpus", face_clip, 10), tmp_path / "out"
+    journal = out / "journal.jsonl"
     process = subprocess.Popen(
-        command("preprocess", root, "--out", out, "--jobs", "1", *QUICKLY),
+        halting(APPEND, journal, 6, "preprocess", root, "--out", out, "--jobs", "1", *QUICKLY),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
-    journal = out / "journal.jsonl"
-    while not (journal.exists() and journal.read_bytes().count(b"\n") >= 2) and process.poll() is None:
-        time.sleep(0.02)
+    wait_for_lines(process, journal, 2)
     os.killpg(process.pid, signal.SIGINT)
-    told, error = process.communicate(timeout=60)
+    told, error = process.communicate(timeout=300)
     assert process.returncode == 130, error
     assert "Traceback" not in told + error
     assert 2 <= len(ids(out)) < 10

@@ -330,7 +330,7 @@ def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
         [sys.executable, "-W", "error", "-c", _PROGRAM.format(end=end), str(face_clip)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert ends(int(run.stdout))
@@ -339,18 +339,24 @@ def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
 
 
 @linux
-def test_an_orphan_ends_though_its_decoder_is_busy(face_clip):
+def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
+    """The parent dies by a signal while the child is deep in a file; the child tells so by a folder."""
+    busy = json.dumps(str(tmp_path / "busy"))
+    boot = f"import os, time; video.sample_frames = lambda *_: (os.mkdir({busy}), time.sleep(600)); main(s)"
     code = (
+        "import threading, time\n"
         "from deepscan.extract import decoderprocess\n"
-        "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', 'from deepscan.extract import video; '\n"
-        "    'import time; video.sample_frames = lambda *_: time.sleep(600); main(s)')\n"
-        "import threading, time, os, signal\n"
-        "threading.Timer(2.0, lambda: (print([p.pid for p in isolation._pool._all][0], flush=True),\n"
-        "    os.kill(os.getpid(), signal.SIGKILL))).start()\n"
+        f"boot = 'from deepscan.extract import video; {boot}'\n"
+        "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', boot)\n"
+        "def end():\n"
+        f"    while not os.path.exists({busy}): time.sleep(0.01)\n"
+        "    print([p.pid for p in isolation._pool._all][0], flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "threading.Thread(target=end).start()\n"
     )
-    program = _PROGRAM.replace("frames =", code + "frames =", 1).format(end="")
+    program = _PROGRAM.replace("frames =", code + "frames =", 1).replace("{end}", "")
     run = subprocess.run(
-        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=120, check=False
     )
     assert run.returncode == -signal.SIGKILL
     assert ends(int(run.stdout))
@@ -431,27 +437,25 @@ def test_a_crash_of_a_fresh_one_is_the_files(face_clip):
 
 def test_what_hangs_is_given_up(face_clip, monkeypatch):
     instead_of_frames(monkeypatch, "import time\ntime.sleep(600)")
-    start = time.monotonic()
     error = refused(face_clip, IsolationLimits(stall_s=0.5))
     assert (error.reason, "for 0.5 s" in str(error)) == ("timeout", True)
-    assert time.monotonic() - start < 10
 
 
 def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
-    body = "import time\nfor _ in range(8):\n    time.sleep(0.3)\n    video.on_packet.get()()\nreturn (x for x in ())"
+    body = "import time\nfor _ in range(12):\n    time.sleep(0.35)\n    video.on_packet.get()()\nreturn (x for x in ())"
     instead_of_frames(monkeypatch, "from deepscan.extract import container as video\n" + body)
     monkeypatch.setattr(decoderprocess, "_STOP_S", 5.0)
-    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=1.6))) == []
+    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=4.0))) == []
     error = refused(face_clip, IsolationLimits(stall_s=60, total_s=1.0))
     assert error.reason == "timeout"
 
 
 def test_who_takes_long_over_a_frame_is_not_blamed_on_the_decoder(face_clip):
-    limits, n = IsolationLimits(stall_s=0.4, total_s=5.0), 0
-    for _ in sample_frames(face_clip, 3, isolation=limits):
-        time.sleep(0.8)
-        n += 1
-    assert n == 3
+    limits = IsolationLimits(stall_s=1.5, total_s=20.0)
+    frames = sample_frames(face_clip, 3, isolation=limits)
+    next(frames)
+    time.sleep(2.0)
+    assert len(list(frames)) == 2
 
 
 @linux

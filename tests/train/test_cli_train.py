@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from halting import halting
 from madestores import pairs_store
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -22,10 +23,13 @@ SHORT = ["crop.size_px=32", "checkpoint_steps=2", "stages.0.size_px=32"]
 SHORT += [f"stages.{n}.{key}" for n in range(3) for key in ("epochs=2", "steps_per_epoch=5", "batch_size=4")]
 
 
-def command(store, out, *more):
+def words(store, out, *more):
     changes = [word for change in SHORT for word in ("--set", change)]
-    words = ["train", "--config", DEFAULT, "--data", store, "--out", out, *changes, *more]
-    return [sys.executable, "-m", "deepscan.cli", *map(str, words)]
+    return ["train", "--config", DEFAULT, "--data", store, "--out", out, *changes, *more]
+
+
+def command(store, out, *more):
+    return [sys.executable, "-m", "deepscan.cli", *map(str, words(store, out, *more))]
 
 
 @pytest.mark.slow
@@ -36,12 +40,16 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
     run = tmp_path / "run"
     for stage in (STAGES[0], STAGES[-1]):
         more = ["--resume"] if run.exists() else []
-        process = subprocess.Popen(command(store, run, *more), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 300
-        while not (run / stage / "last.ckpt").exists() and time.monotonic() < deadline and process.poll() is None:
+        last = run / stage / "last.ckpt"
+        halted = halting("deepscan.train.fit:_WithinEpochs.on_train_batch_end", last, 0, *words(store, run, *more))
+        process = subprocess.Popen(halted, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + 300
+        while not last.exists():
+            assert process.poll() is None
+            assert time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        assert process.wait(timeout=60) == -signal.SIGKILL
+        assert process.wait(timeout=300) == -signal.SIGKILL
         assert not (run / "card.json").exists()
     done = subprocess.run(command(store, run, "--resume"), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
