@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Numeric libraries take all cores, in each of the test processes: they ask for their number when they are imported.
 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
@@ -18,6 +19,12 @@ import pytest
 from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
+
+from deepscan.runtimes import NetworkSpec, Precision, openvino_runtime
+from deepscan.runtimes.cache import cache_folder
+from deepscan.runtimes.processor import thread_limit
+
+_MOST_LOADED = 24
 
 # The same examples on every run and machine; a slow machine is no failure.
 settings.register_profile("deepscan", derandomize=True, deadline=None)
@@ -58,10 +65,42 @@ def interruptible() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def network_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Networks that tests convert are kept for this session, and not among the user's; processes inherit it."""
-    folder = tmp_path_factory.mktemp("networks")
+    base = tmp_path_factory.getbasetemp()
+    # One folder for all test processes: each would convert the same networks again.
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DEEPSCAN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def networks_stay_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, network_cache: Path) -> None:
+    """A network that was read from the session's cache is not read again by the next test of this process.
+
+    That takes most of a short run. Tests that watch how networks are loaded carry the mark ``loads_networks``.
+    """
+    if request.node.get_closest_marker("loads_networks") is None:
+        monkeypatch.setattr(openvino_runtime, "load", _load_once)
+
+
+_load = openvino_runtime.load
+_loaded: dict[tuple[object, ...], openvino_runtime.OpenVinoNetwork] = {}
+
+
+def _load_once(
+    spec: NetworkSpec, build: Callable[[], Any], *, precision: Precision = "auto", threads: int | None = None
+) -> openvino_runtime.OpenVinoNetwork:
+    key = cache_folder(), thread_limit(), spec, precision, threads
+    kept = openvino_runtime.is_kept(spec)
+    if not kept or key not in _loaded:
+        network = _load(spec, build, precision=precision, threads=threads)
+        if not kept:
+            return network
+        _loaded[key] = network
+        if len(_loaded) > _MOST_LOADED:
+            del _loaded[next(iter(_loaded))]
+    return _loaded[key]
 
 
 @pytest.fixture(scope="session")

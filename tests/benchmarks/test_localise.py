@@ -67,6 +67,7 @@ def test_figures_count_clips():
     assert found["iou_95"] == [0.0, 1.0]
 
 
+@pytest.mark.slow
 def test_a_run(tmp_path, capsys):
     """A clip and a pair, from the portrait: two changed clips and two untouched ones."""
     real = clips.write_video(tmp_path / "real.mp4", clips.moving_portrait(50), fps=25)

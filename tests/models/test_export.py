@@ -83,7 +83,12 @@ def run(*given):
 
 
 @pytest.mark.parametrize(
-    ("target", "tta"), [("openvino", True), ("openvino", False), pytest.param("onnx", True, marks=needs_onnx)]
+    ("target", "tta"),
+    [
+        ("openvino", True),
+        pytest.param("openvino", False, marks=pytest.mark.slow),
+        pytest.param("onnx", True, marks=[needs_onnx, pytest.mark.slow]),
+    ],
 )
 def test_the_files_answer_as_the_detector_does(tmp_path, target, tta):
     files = make(tmp_path / "net")

@@ -20,6 +20,8 @@ from deepscan.runtimes.cache import cache_folder, read_entry, write_entry
 
 SHA = "5" * 64
 
+pytestmark = pytest.mark.loads_networks
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):

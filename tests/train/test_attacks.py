@@ -41,8 +41,9 @@ def logits(made, crops):
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
-@pytest.mark.parametrize("budget", [1, 3, 8])
-@pytest.mark.parametrize("knows", ["network", "tta", "check"])
+@pytest.mark.parametrize(
+    ("budget", "knows"), [(1, "network"), (3, "network"), (8, "network"), (3, "tta"), (3, "check")]
+)
 def test_no_value_changes_by_more_than_the_budget(crops, name, budget, knows):
     attack = Attack(name=name, budget=budget, steps=3, knows=knows)
     found = Attacker(network(), card(), CHECK).crops(crops, LABELS, attack)

@@ -65,7 +65,10 @@ def killed_at(monkeypatch, step, stage="train"):
     monkeypatch.setattr(batches.BatchMaker, "make", stopping)
 
 
-@pytest.mark.parametrize(("stage", "step"), [("train", 4), ("train", 6), ("train", 8), ("second", 4)])
+@pytest.mark.parametrize(
+    ("stage", "step"),
+    [("train", 4), ("second", 4), *(pytest.param("train", n, marks=pytest.mark.slow) for n in (6, 8))],
+)
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_run, monkeypatch, stage, step):
     """Six batches an epoch, checkpoints every three updates: within, at the end and at the beginning of an epoch."""
     plan, whole = whole_run

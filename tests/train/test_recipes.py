@@ -18,7 +18,7 @@ from deepscan.train.run import train
 from deepscan.train.samples import read_samples
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-QUICK = {"custom_cnn", "default"}
+QUICK = {"custom_cnn"}
 # Of widths and sizes alone, so that it fits into a test; the structure is the recipe's.
 SMALLER = {
     "resnet50_lstm": ("model.head.hidden=32", "model.head.dense=32"),
