@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import ConfigError, DeepscanError
+from deepscan.files import write_atomically
 from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
+from deepscan.models.checkpoint import CARD_FILE, card_bytes
 from deepscan.models.ensemble import (
     claim_folder,
     combine,
@@ -24,6 +26,7 @@ from deepscan.models.ensemble import (
     save_ensemble,
 )
 from deepscan.records import Score
+from deepscan.train.attackcheck import fit_attack_check
 from deepscan.train.calibrate import FittedCalibration, fit_calibration
 from deepscan.train.groups import group_hash, read_groups
 from deepscan.train.prepared import check_rule
@@ -39,7 +42,7 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Combined:
-    """An ensemble that was made; ``warnings`` are sentences to know of its calibration."""
+    """An ensemble that was made; ``warnings`` are sentences to know of its calibration and of what it lacks."""
 
     card: EnsembleCard
     warnings: tuple[str, ...] = ()
@@ -87,7 +90,8 @@ def combine_detectors(
     """Make an ensemble.
 
     With samples, shares are fitted on half of their groups and the calibration on the other half: its promises hold
-    for data that had no part in the shares. Where shares are given or equal, all of the samples calibrate.
+    for data that had no part in the shares. Where shares are given or equal, all of the samples calibrate. What
+    calibrates also sets the limits of the check for attacked input.
 
     Args:
         folder: of the ensemble.
@@ -115,14 +119,14 @@ def combine_detectors(
     warnings = _leaks(sources, samples)
     scored = _score(sources, samples, frames, device, tta, on_progress)
     if given is not None:
-        shares, rest = given, scored
+        shares, rest, unseen = given, scored, samples
         told = "equal" if weights is None else "given"
     else:
         half = np.array([_first_half(person) for person in scored.people], bool)
         first = scored.where(half)
         shares = fit_weights(first.logits(), [person.label for person in first.people])
         told = f"fitted on half of the groups of {data or 'the data'}, {len(first.people)} people"
-        rest = scored.where(~half)
+        rest, unseen = scored.where(~half), samples.where(lambda sample: not _first_half(sample))
     fitted = _calibrated(rest, shares, calibration or CalibrationSettings())
     training = {
         "shares": told,
@@ -132,7 +136,11 @@ def combine_detectors(
     card = save_ensemble(
         folder, sources, name=name, weights=list(map(float, shares)), calibration=fitted.calibration, training=training
     )
-    return Combined(card, (*warnings, *fitted.warnings))
+    scorer = create_scorer(load_network(folder)[0], card, device=device, tta=tta)
+    check, why = fit_attack_check(scorer, card, unseen)
+    card = card.model_copy(update={"attack_check": check})
+    write_atomically(folder / CARD_FILE, card_bytes(card))
+    return Combined(card, (*warnings, *fitted.warnings, *([why] if why else [])))
 
 
 def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:

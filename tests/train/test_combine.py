@@ -7,13 +7,14 @@ import pytest
 from madedetectors import save, stripe_logits
 from madestores import pairs_store
 
-from deepscan.config import CropSettings
+from deepscan.config import CropSettings, PredictSettings
 from deepscan.errors import ConfigError, OutputError
 from deepscan.models.checkpoint import load_card
-from deepscan.models.ensemble import load_network
+from deepscan.models.ensemble import create_scorer, load_network
 from deepscan.pipeline import load_detector
 from deepscan.records import Score
 from deepscan.train import combine
+from deepscan.train.attackcheck import has_fired, squeeze_changes
 from deepscan.train.combine import combine_detectors, fit_weights
 from deepscan.train.evaluate import evaluate
 from deepscan.train.groups import write_groups
@@ -125,6 +126,33 @@ def test_the_better_member_gets_the_larger_share(tmp_path, members, samples, kno
     network, card = load_network(tmp_path / "all")
     assert card.calibration == calibration
     assert len(network.members) == 2
+
+
+def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, samples):
+    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, equal=True, tta=False)
+    check = made.card.attack_check
+    assert check is not None
+    assert load_card(tmp_path / "all").attack_check == check
+    # By its own scores: the rate is that of the ensemble, with or without a neighbour.
+    network, card = load_network(tmp_path / "all")
+    moved = squeeze_changes(create_scorer(network, card, tta=False), card, check, samples)
+    assert len(moved) == 160
+    fired = [has_fired(own, check) for _, own in moved]
+    assert sum(fired) <= check.false_positive_rate * 160
+    # And it is made when videos are judged, with the features of all members.
+    detector = load_detector(tmp_path / "all", PredictSettings(tta=False))
+    size_px = card.crop.size_px
+    crops = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
+    (moves,) = detector.disagreements([crops])
+    assert moves > 0
+    assert detector.disagreements([crops], [detector._scorer.features(crops)]) == pytest.approx([moves], rel=1e-3)
+
+
+def test_few_people_give_no_check(tmp_path, members, samples):
+    few = samples.where(lambda sample: sample.group < "p010")
+    made = combine_detectors(tmp_path / "all", members, name="x", samples=few, equal=True, tta=False)
+    assert made.card.attack_check is None
+    assert any("cannot carry a check for attacked input" in warning for warning in made.warnings)
 
 
 @pytest.mark.parametrize(("options", "shares"), [({"equal": True}, [0.5, 0.5]), ({"weights": [1, 3]}, [0.25, 0.75])])
