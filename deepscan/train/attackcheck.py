@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,8 @@ from deepscan.models.squeeze import changes
 from deepscan.records import Score
 from deepscan.train.samples import Sample, SampleSet
 from deepscan.train.scoring import score_samples
+
+log = logging.getLogger(__name__)
 
 FALSE_POSITIVE_RATE = 0.02
 # How much of the false alarms each squeeze may use up: the first two were seen to tell little, see docs/adversarial.md.
@@ -38,6 +41,7 @@ def fit_attack_check(
         The check, or None and why there is none.
     """
     each = AttackCheck(limits=dict.fromkeys(SHARES, 1.0), false_positive_rate=rate)
+    log.info("The check for attacked input is fitted.")
     moved = np.array([own for _, own in squeeze_changes(scorer, card, each, samples)]).T
     n = moved.shape[-1]
     if threshold_for(np.zeros(n), rate) is None:
