@@ -127,7 +127,7 @@ def test_a_script_that_starts_itself_again_is_told_so(leaders, tmp_path):
         "    with create_engine(jobs=1) as engine:\n"
         "        print(list(engine.map(engine_tasks.square, [1])))\n"
         "except DeepscanError as error:\n"
-        "    print(error.reason, error.hint)\n"
+        "    print(error.reason, error.hint, flush=True)\n"  # a worker is killed with what it has not written
     )
     leader = leaders(script)
     output, _ = leader.communicate(timeout=300)
