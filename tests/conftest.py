@@ -75,7 +75,7 @@ def network_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def networks_stay_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, network_cache: Path) -> None:
+def networks_stay_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that was read from the session's cache is not read again by the next test of this process.
 
     That takes most of a short run. Tests that watch how networks are loaded carry the mark ``loads_networks``.
@@ -92,12 +92,10 @@ def _load_once(
     spec: NetworkSpec, build: Callable[[], Any], *, precision: Precision = "auto", threads: int | None = None
 ) -> openvino_runtime.OpenVinoNetwork:
     key = cache_folder(), thread_limit(), spec, precision, threads
-    kept = openvino_runtime.is_kept(spec)
-    if not kept or key not in _loaded:
-        network = _load(spec, build, precision=precision, threads=threads)
-        if not kept:
-            return network
-        _loaded[key] = network
+    if not openvino_runtime.is_kept(spec):
+        return _load(spec, build, precision=precision, threads=threads)
+    if key not in _loaded:
+        _loaded[key] = _load(spec, build, precision=precision, threads=threads)
         if len(_loaded) > _MOST_LOADED:
             del _loaded[next(iter(_loaded))]
     return _loaded[key]

@@ -373,7 +373,7 @@ def test_a_defect_costs_one_row_only(deepscan: Command, monkeypatch: pytest.Monk
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=300)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=60)
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import clips
 import pytest
-from halting import halting
+from halting import halting, has_lines, wait_at_work
 from jsonschema import Draft202012Validator
 from rich.progress import Progress
 
@@ -257,11 +257,7 @@ def test_a_kill_loses_nothing_that_was_done(predict, tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     command = halting("deepscan.lines:LineFile.append", path, 16, "predict", tmp_path, *QUICK, "--jsonl", path)
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SAMPLES.parent.parent)}) as killed:
-        until = time.monotonic() + 120
-        while not (path.exists() and path.read_bytes().count(b"\n") >= 2):
-            assert time.monotonic() < until
-            assert killed.poll() is None
-            time.sleep(0.002)
+        wait_at_work(killed, lambda: has_lines(path, 2))
         killed.send_signal(signal.SIGKILL)
     n_done = path.read_bytes().count(b"\n")
     assert 2 <= n_done <= 16

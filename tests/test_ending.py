@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import clips
 import pytest
-from halting import halting
+from halting import halting, has_lines, wait_at_work
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--frames", "2", "--no-tta")
@@ -37,14 +36,10 @@ def _ended(
         text=True,
         preexec_fn=_not_ignored,  # noqa: PLW1509 - nothing here holds a lock
     ) as run:
-        until = time.monotonic() + 120
-        while not sign():
-            assert run.poll() is None, run.communicate()
-            assert time.monotonic() < until
-            time.sleep(0.005)
+        wait_at_work(run, sign)
         for _ in range(times):
             run.send_signal(number)
-        out, err = run.communicate(timeout=300)
+        out, err = run.communicate(timeout=60)
     assert "Traceback" not in out + err
     return run.returncode, out, err
 
@@ -60,7 +55,7 @@ def _left(temporary: Path) -> list[str]:
 
 
 def _lines(path: Path, at_least: int) -> Callable[[], bool]:
-    return lambda: path.exists() and path.read_bytes().count(b"\n") >= at_least
+    return lambda: has_lines(path, at_least)
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_a_full_disk_of_the_system(tmp_path):
         "    except OutputError as error: print(error)\n"
     )
     path = tmp_path / "lines"
-    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.startswith(f"{path} cannot be written: ")
     assert path.read_bytes() == b"x" * 70 + b"\n"
 
@@ -103,7 +103,7 @@ def test_a_second_writer_is_refused(tmp_path):
 
     def other() -> str:
         done = subprocess.run(
-            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=300
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60
         )
         return done.stdout
 

@@ -93,7 +93,7 @@ def test_predict_command_from_a_fresh_copy(tmp_path: Path) -> None:
         text=True,
         env=clean,
         check=True,
-        timeout=300,
+        timeout=60,
     ).stdout.strip()
     # Dependencies only: this environment's own deepscan, if any, comes after the one under test.
     (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
@@ -103,5 +103,5 @@ def test_predict_command_from_a_fresh_copy(tmp_path: Path) -> None:
     for sample in ("real.mp4", "self_blended.mp4", "no_face.mp4"):
         assert sample in done.stdout
     where = [python, "-P", "-c", "import deepscan; print(deepscan.__file__)"]
-    loaded = subprocess.run(where, cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=300).stdout
+    loaded = subprocess.run(where, cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=60).stdout
     assert Path(loaded.strip()).is_relative_to(tmp_path)

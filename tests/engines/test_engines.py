@@ -52,19 +52,20 @@ def test_tasks_are_read_as_they_are_needed(engine):
 
 
 def test_a_slow_source_of_tasks_does_not_hold_results_back(engine):
-    one_came = threading.Event()
+    one_came, read = threading.Event(), []
 
     def source():
         for number in range(600):
+            read.append(number)
             yield number
             if one_came.wait(0.1):
                 return
         pytest.fail("no result came before the last task was read")
 
     results = engine.map(engine_tasks.square, source())
-    next(results)
+    came = [next(results)]
     one_came.set()
-    assert all(result == task * task for task, result in results)
+    assert sorted([*came, *results]) == [(number, number * number) for number in read]
 
 
 def test_several_workers_share_the_tasks(engine):
@@ -88,7 +89,7 @@ def test_a_task_over_the_time_limit_is_lost_and_the_others_are_not(make_engine):
     with make_engine(time_limit_s=1.5) as engine:
         result = lost(engine, "hang")
     assert result == Lost("timeout", "not done within the time limit of 1.5 s")
-    assert time.monotonic() - start < 300
+    assert time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize(
@@ -128,13 +129,13 @@ def test_a_task_that_cannot_be_sent_is_lost(engine):
 
 
 def test_an_error_of_deepscan_ends_the_map(engine, tmp_path):
-    tasks = [(tmp_path, "long", 600), (tmp_path, "bad", 0), *((tmp_path, f"later{n}", 0.2) for n in range(100))]
+    tasks = [(tmp_path, "long", 60), (tmp_path, "bad", 0), *((tmp_path, f"later{n}", 0.2) for n in range(100))]
     start = time.monotonic()
     with pytest.raises(OutputError, match="no space left") as caught:
         for _ in engine.map(engine_tasks.note_or_raise, tasks):
             pass
     assert caught.value.reason == "disk_full"
-    assert time.monotonic() - start < 300
+    assert time.monotonic() - start < 30
     started = {path.name for path in tmp_path.iterdir()}
     assert len(started) < 50
     # The engine goes on with the next map; what ran is ended.
@@ -173,7 +174,7 @@ def test_ctrl_c_reaches_all_and_ends_all_quietly(leaders, engine_options, tmp_pa
     leader = leaders(LEADER, str(tmp_path), json.dumps(engine_options))
     assert wait_until(lambda: len(pids_of_tasks(tmp_path)) == 2, 60)
     os.killpg(leader.pid, signal.SIGINT)
-    output, errors = leader.communicate(timeout=300)
+    output, errors = leader.communicate(timeout=30)
     assert (leader.returncode, output, errors) == (130, "", "")
     assert wait_until(lambda: not any(is_running(pid) for pid in pids_of_tasks(tmp_path)))
 

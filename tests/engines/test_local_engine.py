@@ -130,6 +130,6 @@ def test_a_script_that_starts_itself_again_is_told_so(leaders, tmp_path):
         "    print(error.reason, error.hint, flush=True)\n"  # a worker is killed with what it has not written
     )
     leader = leaders(script)
-    output, _ = leader.communicate(timeout=300)
+    output, _ = leader.communicate(timeout=60)
     assert output.startswith("no_worker A script that starts them needs `if __name__")
     assert leader.returncode == 0

@@ -19,10 +19,3 @@ def process_with_faults(task: Task):
     if name == "breaks":
         raise RuntimeError("a defect\nover two lines")
     return process(task)
-
-
-def process_slowly(task: Task):
-    """So slowly that a kill finds videos that are not done."""
-    entry = process(task)
-    time.sleep(0.3)
-    return entry

@@ -330,7 +330,7 @@ def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
         [sys.executable, "-W", "error", "-c", _PROGRAM.format(end=end), str(face_clip)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=60,
         check=False,
     )
     assert ends(int(run.stdout))
@@ -356,7 +356,7 @@ def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
     )
     program = _PROGRAM.replace("frames =", code + "frames =", 1).replace("{end}", "")
     run = subprocess.run(
-        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.returncode == -signal.SIGKILL
     assert ends(int(run.stdout))
@@ -437,8 +437,10 @@ def test_a_crash_of_a_fresh_one_is_the_files(face_clip):
 
 def test_what_hangs_is_given_up(face_clip, monkeypatch):
     instead_of_frames(monkeypatch, "import time\ntime.sleep(600)")
+    start = time.monotonic()
     error = refused(face_clip, IsolationLimits(stall_s=0.5))
     assert (error.reason, "for 0.5 s" in str(error)) == ("timeout", True)
+    assert time.monotonic() - start < 10
 
 
 def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
@@ -451,11 +453,11 @@ def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
 
 
 def test_who_takes_long_over_a_frame_is_not_blamed_on_the_decoder(face_clip):
-    limits = IsolationLimits(stall_s=1.5, total_s=20.0)
-    frames = sample_frames(face_clip, 3, isolation=limits)
-    next(frames)
-    time.sleep(2.0)
-    assert len(list(frames)) == 2
+    limits, n = IsolationLimits(stall_s=1.0, total_s=8.0), 0
+    for _ in sample_frames(face_clip, 3, isolation=limits):
+        time.sleep(1.3)
+        n += 1
+    assert n == 3
 
 
 @linux

@@ -42,7 +42,12 @@ def logits(made, crops):
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
 @pytest.mark.parametrize(
-    ("budget", "knows"), [(1, "network"), (3, "network"), (8, "network"), (3, "tta"), (3, "check")]
+    ("budget", "knows"),
+    [
+        *((budget, "network") for budget in (1, 3, 8)),
+        *((3, knows) for knows in ("tta", "check")),
+        *(pytest.param(b, knows, marks=pytest.mark.slow) for b in (1, 8) for knows in ("tta", "check")),
+    ],
 )
 def test_no_value_changes_by_more_than_the_budget(crops, name, budget, knows):
     attack = Attack(name=name, budget=budget, steps=3, knows=knows)

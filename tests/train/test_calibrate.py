@@ -171,7 +171,7 @@ def test_false_positive_rate_of_fresh_groups():
 @pytest.mark.parametrize(("n", "alpha"), [(19, 0.05), (60, 0.05), (300, 0.05), (300, 0.1)])
 def test_the_promise_holds_for_fresh_inputs(distance, n, alpha):
     wrong = {True: [], False: []}
-    for seed in range(100):
+    for seed in range(150):
         y, z = drawn(n, distance, seed)
         for among_answered, found in wrong.items():
             chosen = uncertain_band(y, norm.cdf(z), alpha, among_answered=among_answered)

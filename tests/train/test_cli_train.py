@@ -5,11 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from halting import halting
+from halting import halting, wait_at_work
 from madestores import pairs_store
 from safetensors.torch import load_file
 from typer.testing import CliRunner
@@ -43,13 +42,9 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
         last = run / stage / "last.ckpt"
         halted = halting("deepscan.train.fit:_WithinEpochs.on_train_batch_end", last, 0, *words(store, run, *more))
         process = subprocess.Popen(halted, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 300
-        while not last.exists():
-            assert process.poll() is None
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        wait_at_work(process, last.exists)
         process.send_signal(signal.SIGKILL)
-        assert process.wait(timeout=300) == -signal.SIGKILL
+        assert process.wait(timeout=60) == -signal.SIGKILL
         assert not (run / "card.json").exists()
     done = subprocess.run(command(store, run, "--resume"), capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr

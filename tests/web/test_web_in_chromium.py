@@ -48,7 +48,7 @@ def address(tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/"
     finally:
         process.terminate()
-        out, _ = process.communicate(timeout=300)
+        out, _ = process.communicate(timeout=60)
     assert out == ""
     assert process.returncode == 143
     assert list(kept.glob("deepscan-*")) == [], "uploads stayed behind"
@@ -153,6 +153,6 @@ def test_the_api_is_on_the_same_port(address, portrait_image):
     import httpx
 
     with Path(portrait_image).open("rb") as file:
-        answer = httpx.post(f"{address}api/predict", files={"file": file}, timeout=300)
+        answer = httpx.post(f"{address}api/predict", files={"file": file}, timeout=60)
     assert answer.status_code == 200
     assert answer.json()["results"][0]["kind"] == "image"
