@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 EXIT_FAKE, EXIT_USAGE, EXIT_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
-_USAGE_REASONS = ("unknown_model", "untrained_model", "no_device", "config", "unknown_layout", "split_leak")
+_USAGE_REASONS = (
+    "unknown_model", "exported_model", "untrained_model", "no_device", "config", "unknown_layout", "split_leak",
+)  # fmt: skip
 
 
 class DeviceName(StrEnum):

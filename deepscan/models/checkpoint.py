@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
 GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
+NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.export
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
 _LARGEST_CARD = 64 * 2**20
@@ -55,6 +56,7 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     folder = path.parent if path.name in (WEIGHTS_FILE, CARD_FILE) else path
     if (folder / CARD_FILE).is_file():
         return folder
+    refuse_exported(path.parent if path.is_file() else folder)
     known = ", ".join(list_detectors())
     why = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
     hint = f"Known detectors: {known}; or give the folder of a trained one."
@@ -64,6 +66,21 @@ def resolve_detector(name_or_path: str | Path) -> Path:
         why = "that is a backbone, and it has no trained weights"
         hint += " To run it with random weights, which say nothing about a video, add --allow-untrained."
     raise ModelError(f"Unknown model '{text}'", why, hint, reason="unknown_model")
+
+
+def refuse_exported(folder: Path) -> None:
+    """Say of a folder of ``deepscan export`` what it is for: its networks run elsewhere, its card can still be read.
+
+    Raises:
+        ModelError: it is one.
+    """
+    if (folder / NETWORKS_FILE).is_file() and not (folder / WEIGHTS_FILE).exists():
+        raise ModelError(
+            f"{folder} is an exported detector",
+            "its networks are for programs that run without deepscan, as its README.txt shows",
+            "Give the folder or name of the detector that it was exported from.",
+            reason="exported_model",
+        )
 
 
 def load_card(folder: Path) -> DetectorCard | EnsembleCard:
@@ -159,6 +176,7 @@ def open_files(folder: Path, card: DetectorCard) -> DetectorFiles:
     Raises:
         ModelError: they are missing, or their sha256 differs.
     """
+    refuse_exported(folder)
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
@@ -180,6 +198,7 @@ def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
             ensemble: of these :func:`deepscan.models.ensemble.load_network` loads all members.
     """
     card = load_card(folder)
+    refuse_exported(folder)
     if isinstance(card, EnsembleCard):
         names = ", ".join(str(folder / member.folder) for member in card.members)
         raise ModelError(f"{folder} is an ensemble", "one network is needed here", f"Give one of its members: {names}.")

@@ -41,6 +41,7 @@ from deepscan.models.checkpoint import (
     card_bytes,
     load_card,
     open_files,
+    refuse_exported,
 )
 from deepscan.models.scorer import Features, Scorer, TorchScorer, score_sequences
 from deepscan.records import Score
@@ -190,6 +191,7 @@ def open_detector(folder: Path) -> DetectorFiles | EnsembleFiles:
     card = load_card(folder)
     if isinstance(card, DetectorCard):
         return open_files(folder, card)
+    refuse_exported(folder)
     if card.weights_sha256 != members_sha256(card.members):
         raise ModelError(
             f"{folder / CARD_FILE} was changed by hand", "its sha256 is not that of its members", "Make it again."

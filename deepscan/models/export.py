@@ -34,7 +34,7 @@ from deepscan import __version__
 from deepscan.errors import ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.models.cards import Calibration
-from deepscan.models.checkpoint import CARD_FILE, DetectorFiles, card_bytes
+from deepscan.models.checkpoint import CARD_FILE, NETWORKS_FILE, DetectorFiles, card_bytes
 from deepscan.models.ensemble import EnsembleFiles, create_scorer
 from deepscan.models.exportreadme import readme_text
 from deepscan.records import Score
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Target = Literal["openvino", "onnx"]
-NETWORKS_FILE, PARITY_FILE, README_FILE = "networks.json", "parity.json", "README.txt"
+PARITY_FILE, README_FILE = "parity.json", "README.txt"
 MAX_DIFFERENCE = 0.01
 OUTPUTS = ("video_logit", "frame_logits")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 import textwrap
 from importlib import util
@@ -25,6 +26,7 @@ from deepscan.models.checkpoint import load_card, save_detector
 from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
 from deepscan.models.export import Parity, export_detector, made_sequences
 from deepscan.models.network import DetectorNetwork
+from deepscan.pipeline import load_detector
 from deepscan.records import Score
 from deepscan.runtimes.openvino_runtime import load_openvino
 
@@ -243,6 +245,51 @@ def test_onnx_files_are_compared_without_onnxruntime_too(tmp_path, monkeypatch):
     parity = export_detector(make(tmp_path / "net"), "onnx", tmp_path / "out", verdict=str)
     assert parity.runtime.startswith("openvino ")
     assert parity.max_difference < 1e-4
+
+
+# What an export is no good for
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Folders of an exported detector and of an exported ensemble."""
+    folder = tmp_path_factory.mktemp("exported")
+    for name in "ab":
+        make(folder / name, "meso4", head="mean", seed=ord(name))
+    save_ensemble(folder / "both", [folder / "a", folder / "b"], name="both")
+    for name in ("a", "both"):
+        export_detector(open_detector(folder / name), "openvino", folder / f"{name}-out", verdict=str)
+    return folder
+
+
+@pytest.mark.parametrize("place", ["a-out", "both-out", "a-out/card.json", "a-out/detector.xml", "a-out/networks.json"])
+def test_an_export_is_no_detector_and_says_what_it_is_for(exported, place):
+    with pytest.raises(ModelError, match=r"without deepscan.*exported from") as caught:
+        load_detector(exported / place)
+    assert caught.value.reason == "exported_model"
+    assert "\n" not in str(caught.value)
+
+
+def test_an_export_that_lost_its_card_is_known_by_its_networks(exported, tmp_path):
+    shutil.copytree(exported / "a-out", tmp_path / "out")
+    (tmp_path / "out" / "card.json").unlink()
+    with pytest.raises(ModelError) as caught:
+        load_detector(tmp_path / "out")
+    assert caught.value.reason == "exported_model"
+
+
+@pytest.mark.parametrize("command", [["predict"], ["evaluate", "--data"]])
+def test_commands_refuse_an_export_in_one_line(exported, portrait_image, command):
+    done = CliRunner().invoke(app, [*command, str(portrait_image), "--model", str(exported / "both-out")])
+    assert done.exit_code == 2
+    assert "is an exported detector" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_card_of_an_export_can_be_read(exported):
+    done = CliRunner().invoke(app, ["card", str(exported / "both-out")])
+    assert done.exit_code == 0
+    assert done.stdout.startswith("# Model card: both 1")
 
 
 # The command
