@@ -160,7 +160,7 @@ class PredictSettings(Settings):
     frames: int = Field(32, ge=1, le=10_000)
     min_segment_s: float | None = Field(None, gt=0)
     tta: bool = True
-    attack_check: bool = True
+    attack_check: bool = False
     threshold: float | None = Field(None, gt=0, lt=1)
     device: RunDevice = "auto"
     runtime: RuntimeChoice = "auto"

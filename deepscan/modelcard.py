@@ -84,9 +84,9 @@ def _attacks(card: Card) -> list[str]:
     if check is None:
         return ["There is no check for attacked input."]
     told = (
-        f"Check for attacked input: where a person's log-odds move by {limits_text(check)}, measured on up to "
-        f"{check.crops} of their crops, the answer is `uncertain`, reason `possible_attack`. It was fitted for "
-        f"{100 * check.false_positive_rate:g} % of clean people."
+        "Check for attacked input (`--attack-check`, off by default): where a person's log-odds move by "
+        f"{limits_text(check)}, measured on up to {check.crops} of their crops, the answer is `uncertain`, reason "
+        f"`possible_attack`. It was fitted for {100 * check.false_positive_rate:g} % of clean people."
     )
     rows = [
         (name.removeprefix(ATTACK_CHECK_FIRED).strip(", "), _number(m.value), _interval(m.low, m.high), str(m.n))

@@ -14,6 +14,7 @@ import typer
 
 from deepscan.commands.options import (
     AllowUntrained,
+    AttackCheck,
     Cache,
     Device,
     FramesOfData,
@@ -83,6 +84,7 @@ def evaluate(
     ] = None,
     frames: FramesOfData = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
     jobs: PrepareJobs = None,
@@ -103,7 +105,13 @@ def evaluate(
     if cross and csv_file is not None:
         fail("--csv is for one model; leave --cross out.", EXIT_USAGE)
     quiet = check_outputs(json_file, csv_file)
-    given = {"frames": frames, "tta": tta, "threshold": threshold, "allow_untrained": allow_untrained or None}
+    given = {
+        "frames": frames,
+        "tta": tta,
+        "attack_check": attack_check,
+        "threshold": threshold,
+        "allow_untrained": allow_untrained or None,
+    }
     try:
         if plots is not None:
             _check_plots(plots)

@@ -109,7 +109,7 @@ AttackCheck = Annotated[
     typer.Option(
         "--attack-check/--no-attack-check",
         help="Answer 'uncertain' where a face may have been altered to deceive the detector.",
-        show_default="attack-check",
+        show_default="no-attack-check",
     ),
 ]
 Frames = Annotated[

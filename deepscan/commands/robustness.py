@@ -13,6 +13,7 @@ import typer
 from deepscan.commands.evaluate import preparation_of, progress_of, train_groups_of
 from deepscan.commands.options import (
     AllowUntrained,
+    AttackCheck,
     Cache,
     Device,
     FramesOfData,
@@ -115,6 +116,7 @@ def robustness(
     ] = None,
     frames: FramesOfData = None,
     tta: Tta = None,
+    attack_check: AttackCheck = None,
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
     jobs: PrepareJobs = None,
@@ -139,7 +141,13 @@ def robustness(
     from deepscan.errors import DeepscanError
 
     del list_changes  # has been answered before this runs
-    given = {"frames": frames, "tta": tta, "threshold": threshold, "allow_untrained": allow_untrained or None}
+    given = {
+        "frames": frames,
+        "tta": tta,
+        "attack_check": attack_check,
+        "threshold": threshold,
+        "allow_untrained": allow_untrained or None,
+    }
     wanted = {"split": split.value if split else None, "limit": limit, "seconds": clip_seconds, "frames": frames}
     names = None if changes is None else [name.strip() for name in changes.split(",") if name.strip()]
     try:

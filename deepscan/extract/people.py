@@ -141,7 +141,7 @@ class PeopleSearch:
     def finish(self) -> Extraction:
         """Everything that was found."""
         tracks = self._tracker.finish()
-        kept = _seen_longest(tracks, self._max_tracks)
+        kept = seen_longest(tracks, self._max_tracks)
         people = tuple(Person(t, np.stack([self._crops[key] for key in crop_keys(t)])) for t in kept)
         sampling: Sampling | None = None
         if self.media.kind == "video":
@@ -195,7 +195,7 @@ def _batches(frames: Iterator[Frame], n: int) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _seen_longest(tracks: list[Track], most: int | None) -> list[Track]:
+def seen_longest(tracks: list[Track], most: int | None) -> list[Track]:
     """The tracks with the most sightings, in their order; of equals the first."""
     if most is None or len(tracks) <= most:
         return tracks

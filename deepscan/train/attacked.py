@@ -27,8 +27,9 @@ from deepscan.models.ensemble import Ensemble, create_scorer
 from deepscan.models.scorer import Scorer
 from deepscan.models.squeeze import disagreements
 from deepscan.pipeline import Detector
+from deepscan.records import Track, VerdictLabel
 from deepscan.train.attacks import Attack, Attacker
-from deepscan.train.bootstrap import decisions
+from deepscan.train.bootstrap import answers_of
 from deepscan.train.calibrate import calibrated
 from deepscan.train.evaluate import model_to_dict
 from deepscan.train.metrics import MetricValue, evaluate_scores, to_json
@@ -210,7 +211,7 @@ class AttackMeasure:
         if not self._people:
             raise ConfigError("There is nobody to attack", "every face is too dark", "Give other data.")
         self._seen: list[Sample] = []
-        self._odds: dict[tuple[int, Defence], list[float]] = {
+        self._judgements: dict[tuple[int, Defence], list[tuple[float, VerdictLabel]]] = {
             (number, defence): [] for number in range(len(self.conditions)) for defence in DEFENCES
         }
         self._moved: list[list[float]] = [[] for _ in self.conditions]
@@ -224,16 +225,16 @@ class AttackMeasure:
         """Attack batch after batch; yields the people done so far."""
         for number, batch in enumerate(_batches(self._people, self._frames)):
             places = evenly(len(batch[0]), self._frames)
-            odds: dict[tuple[int, Defence], list[float]] = {}
+            judged: dict[tuple[int, Defence], list[tuple[float, VerdictLabel]]] = {}
             moved = []
             for which, condition in enumerate(self.conditions):
                 crops = self._crops(batch, places, condition, [self._seed, number, which])
-                odds |= {(which, defence): self._judged(crops, defence, number) for defence in DEFENCES}
+                judged |= {(which, how): self._judged(batch, places, crops, how, number) for how in DEFENCES}
                 moved.append(self._moves(crops))
             # All at once: an interruption leaves every condition with the same people.
             self._seen += batch
-            for key, values in odds.items():
-                self._odds[key] += values
+            for key, values in judged.items():
+                self._judgements[key] += values
             for which, own in enumerate(moved):
                 self._moved[which] += own
             yield len(self._seen)
@@ -282,13 +283,21 @@ class AttackMeasure:
         )
         return np.stack([resized(crops, size_px) for crops in found])
 
-    def _judged(self, crops: NDArray[np.uint8], defence: Defence, number: int) -> list[float]:
-        """Calibrated log-odds of each sequence."""
+    def _judged(
+        self, batch: Sequence[Sample], places: Sequence[int], crops: NDArray[np.uint8], defence: Defence, number: int
+    ) -> list[tuple[float, VerdictLabel]]:
+        """Calibrated log-odds of each person, and the answer without the check."""
         if defence == "resize":
             crops = rescaled(crops, np.random.default_rng([self._seed, number]))
         calibration = self._detector.card.calibration
         scores = self._scorers[defence == "tta"].score(list(crops))
-        return [score.video_logit * calibration.scale + calibration.bias for score in scores]
+        found = []
+        for sample, score in zip(batch, scores, strict=True):
+            track = sample.track.track
+            seen = Track(track.id, tuple(track.sightings[place] for place in places))
+            odds = score.video_logit * calibration.scale + calibration.bias
+            found.append((odds, self._detector.decide([seen], [score]).label))
+        return found
 
     def _moves(self, crops: NDArray[np.uint8]) -> list[float]:
         card = self._detector.card
@@ -297,14 +306,15 @@ class AttackMeasure:
         return disagreements(self._scorers[True], list(crops), card.calibration, card.attack_check)
 
     def _figures(self, which: int, defence: Defence, groups: NDArray[Any], resamples: int) -> dict[str, MetricValue]:
-        info, how = self._detector.info, {"resamples": resamples, "seed": self._seed}
+        info = self._detector.info
+        how: Any = {"resamples": resamples, "seed": self._seed}
         labels = np.array([sample.label for sample in self._seen], np.int64)
-        found, clean = (calibrated(self._odds[n, defence]) for n in (which, 0))
-        whole = evaluate_scores(labels, found, groups, threshold=info.threshold, band=info.uncertain_band, **how)
+        found, clean = (calibrated([odds for odds, _ in self._judgements[n, defence]]) for n in (which, 0))
+        answer = answers_of(verdict for _, verdict in self._judgements[which, defence])
+        whole = evaluate_scores(labels, found, groups, threshold=info.threshold, answers=answer, **how)
         figures = {name: whole[name] for name in _OF_SCORES}
         wrong_side = (found >= info.threshold) != (labels == 1)
         was_right = (clean >= info.threshold) == (labels == 1)
-        answer = decisions(found, info.threshold, info.uncertain_band)
         wrong = answer == 1 - labels
         if which:
             figures["success"] = share(wrong_side[was_right], groups[was_right], **how)

@@ -11,8 +11,6 @@ from pathlib import Path
 
 import av
 import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from deepscan.config import DEFAULT_LIMITS
 from deepscan.errors import DeepscanError, MediaError, OutputError
@@ -21,7 +19,7 @@ from deepscan.extract.crops import brightness
 from deepscan.extract.datasets import CorpusItem
 from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.members import read_member
-from deepscan.extract.people import is_too_dark
+from deepscan.extract.people import Person, is_too_dark
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.sources import opened_item
 from deepscan.pipeline import Detector
@@ -227,18 +225,18 @@ class CropBench:
             for condition in conditions:
                 yield condition, Outcome(VerdictLabel.ERROR, None, error.reason)
             return
-        waiting: list[tuple[Condition, list[tuple[Track, NDArray[np.uint8]]] | None]] = []
+        waiting: list[tuple[Condition, list[Person] | None]] = []
         room = _CROPS_AT_ONCE
         for condition in conditions:
             changed = self._changed(subject, condition, people)
             waiting.append((condition, changed))
-            room -= sum(len(crops) for _, crops in changed or ())
+            room -= sum(len(person.crops) for person in changed or ())
             if room <= 0:
                 yield from self._answers(waiting)
                 waiting, room = [], _CROPS_AT_ONCE
         yield from self._answers(waiting)
 
-    def _people(self, samples: tuple[Sample, ...]) -> list[tuple[Track, NDArray[np.uint8]]]:
+    def _people(self, samples: tuple[Sample, ...]) -> list[Person]:
         wanted = wanted_frames(samples, self._frames)
         size_px = self._detector.card.crop.size_px
         people = []
@@ -247,41 +245,43 @@ class CropBench:
             places = [place for place, at in enumerate(seen) if wanted is None or at.frame_index in wanted]
             if places:
                 track = Track(sample.track.track.id, tuple(seen[place] for place in places))
-                people.append((track, sample.crops(places, size_px)))
+                people.append(Person(track, sample.crops(places, size_px)))
         return people
 
-    def _changed(
-        self, subject: Subject, condition: Condition, people: list[tuple[Track, NDArray[np.uint8]]]
-    ) -> list[tuple[Track, NDArray[np.uint8]]] | None:
+    def _changed(self, subject: Subject, condition: Condition, people: list[Person]) -> list[Person] | None:
         """Those who are not too dark now; None where the change is not possible."""
         change = condition.change
         if change is None:
-            return [(track, crops) for track, crops in people if not is_too_dark(track)]
-        if change.moving and all(len(crops) < 2 for _, crops in people):
+            return [person for person in people if not is_too_dark(person.track)]
+        if change.moving and all(len(person.crops) < 2 for person in people):
             return None
         seed = subject_seed(self._seed, subject.key)
         found = []
-        for track, crops in people:
+        for person in people:
+            track = person.track
             out, kept = change_crops(
-                change, condition.strength, crops, seed=seed + track.id, label=subject.label, detector=self._detector
+                change,
+                condition.strength,
+                person.crops,
+                seed=seed + track.id,
+                label=subject.label,
+                detector=self._detector,
             )
             seen = [replace(track.sightings[k], brightness=brightness(crop)) for k, crop in zip(kept, out, strict=True)]
             now = Track(track.id, tuple(seen))
             if not is_too_dark(now):
-                found.append((now, out))
+                found.append(Person(now, out))
         return found
 
-    def _answers(
-        self, waiting: list[tuple[Condition, list[tuple[Track, NDArray[np.uint8]]] | None]]
-    ) -> Iterator[tuple[Condition, Outcome]]:
-        scores = iter(self._detector.score([crops for _, people in waiting for _, crops in people or ()]))
+    def _answers(self, waiting: list[tuple[Condition, list[Person] | None]]) -> Iterator[tuple[Condition, Outcome]]:
+        scores = iter(self._detector.score([person.crops for _, people in waiting for person in people or ()]))
         for condition, people in waiting:
             if people is None:
                 yield condition, NOT_POSSIBLE
             elif not people:
                 yield condition, Outcome(VerdictLabel.NOT_APPLICABLE, None, "too_dark")
             else:
-                verdict = self._detector.decide([track for track, _ in people], [next(scores) for _ in people])
+                verdict = self._detector.answer(people, [next(scores) for _ in people])
                 yield condition, Outcome(verdict.label, verdict.probability, verdict.reason)
 
 

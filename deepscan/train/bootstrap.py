@@ -6,12 +6,14 @@ sorting of the scores, whatever the weights. That is what makes 1,000 resamples 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from deepscan.records import VerdictLabel
 
 Floats = NDArray[np.float64]
 Band = tuple[float, float]
@@ -52,6 +54,7 @@ class Inputs:
         labels: true for fake.
         scores: P(fake); 0 where nothing was scored, and not looked at there.
         scored: false where there was no usable face.
+        answers: ``int8``, 0 real, 1 fake, -1 none; not looked at where nothing was scored.
         group_of: number of the input's group, from 0.
         sums: what ratios are made of, summed by group, ``float64 [groups]`` each, by name.
         gaps: score minus label, summed by group and calibration bin, ``float64 [groups, bins]``.
@@ -62,6 +65,7 @@ class Inputs:
     labels: NDArray[np.bool_]
     scores: Floats
     scored: NDArray[np.bool_]
+    answers: NDArray[np.int8]
     group_of: NDArray[np.intp]
     sums: dict[str, Floats]
     gaps: Floats
@@ -84,6 +88,7 @@ def checked_inputs(
     not_applicable: ArrayLike | None,
     threshold: float,
     band: Band | None = None,
+    answers: ArrayLike | None = None,
 ) -> Inputs:
     """Arrays as :func:`deepscan.train.metrics.evaluate_scores` takes them.
 
@@ -104,29 +109,44 @@ def checked_inputs(
         raise ValueError(f"Invalid probability ({scores[bad[0]]} in row {bad[0]}). Supported values are in [0, 1].")
     if ids.dtype == object:
         ids = ids.astype(str)  # ids of mixed types cannot be sorted
+    if answers is None:
+        called = decisions(np.where(missing, 0.0, scores), threshold, band)
+    else:
+        called = np.asarray(answers, np.int8)
+        if called.shape != (n,) or not np.isin(called, (0, 1, -1)).all():
+            raise ValueError("Invalid answers. Supported are [n] of 0 (real), 1 (fake) and -1 (none).")
     group_of = np.unique(ids, return_inverse=True)[1].reshape(-1)
     y, scores = y.astype(bool), np.where(missing, 0.0, scores)
     n_groups = int(group_of.max(initial=-1)) + 1
     sums = {
         name: np.bincount(group_of, column, n_groups).astype(np.float64)
-        for name, column in _columns(y, scores, ~missing, threshold, band).items()
+        for name, column in _columns(y, scores, ~missing, threshold, called).items()
     }
     gaps = np.zeros((n_groups, ECE_BINS))
     np.add.at(gaps, (group_of[~missing], _bins(scores[~missing])), (scores - y)[~missing])
     rows = np.flatnonzero(~missing)
     order = rows[np.argsort(-scores[rows], kind="stable")]
     last = np.flatnonzero(np.diff(scores[order], append=-1.0))
-    return Inputs(y, scores, ~missing, group_of, sums, gaps, order, last)
+    return Inputs(y, scores, ~missing, called, group_of, sums, gaps, order, last)
 
 
 def decisions(probabilities: ArrayLike, threshold: float, band: Band | None = None) -> NDArray[np.int8]:
-    """The answers ``int8 [n]``: 0 real, 1 fake, -1 uncertain; the same rule as :mod:`deepscan.verdict`."""
+    """The answers ``int8 [n]`` that probabilities alone give: 0 real, 1 fake, -1 uncertain.
+
+    :mod:`deepscan.verdict` looks at more than these; where its verdicts are known, :func:`answers_of` takes them.
+    """
     scores = np.asarray(probabilities, np.float64)
     answer = (scores >= threshold).astype(np.int8)
     if band is not None:
         everything = band[0] <= 0 and band[1] >= 1
         answer[((scores > band[0]) & (scores < band[1])) | everything] = -1
     return answer
+
+
+def answers_of(verdicts: Iterable[str | None]) -> NDArray[np.int8]:
+    """Verdicts as answers ``int8 [n]``: 0 real, 1 fake, -1 anything else."""
+    codes = {str(VerdictLabel.REAL): 0, str(VerdictLabel.FAKE): 1}
+    return np.array([codes.get(str(verdict), -1) for verdict in verdicts], np.int8)
 
 
 def resampled_figures(inputs: Inputs, resamples: int, seed: int) -> dict[str, Floats]:
@@ -190,12 +210,11 @@ def _weighted_curves(inputs: Inputs, weights: Floats, real: Floats, fake: Floats
 
 
 def _columns(
-    labels: NDArray[np.bool_], scores: Floats, scored: NDArray[np.bool_], threshold: float, band: Band | None
+    labels: NDArray[np.bool_], scores: Floats, scored: NDArray[np.bool_], threshold: float, answer: NDArray[np.int8]
 ) -> dict[str, Floats]:
     fake, real = labels & scored, ~labels & scored
     over = (scores >= threshold) & scored
     under = scored & ~over
-    answer = decisions(scores, threshold, band)
     answered = scored & (answer >= 0)
     # Clipped as scikit-learn does, so that one sure and wrong score costs 36, not infinity.
     eps = np.finfo(np.float64).eps

@@ -1,6 +1,6 @@
 """Evaluation: any detector on any samples, with the figures, tables and warnings that make it worth something.
 
-Videos are judged by :mod:`deepscan.verdict`, just as ``deepscan predict`` does; nothing is calibrated or decided here.
+Videos are judged by ``Detector.answer``, as ``deepscan predict`` does; nothing is calibrated or decided here.
 **Video level**: a video's probability is that of its most suspicious person. **Frame level**: the calibrated
 probability of every face of every person. A video without a usable face has no score: it counts against coverage and
 is in no other figure.
@@ -23,6 +23,7 @@ from deepscan import __version__
 from deepscan.extract.datasets.base import writable
 from deepscan.pipeline import Detector
 from deepscan.records import ModelInfo, VerdictLabel
+from deepscan.train.bootstrap import answers_of
 from deepscan.train.groups import group_hash
 from deepscan.train.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
 from deepscan.train.prepared import check_rule
@@ -102,6 +103,7 @@ class Levels:
 
     Attributes:
         labels, probabilities, not_applicable: ``[n]``; NaN and true where there was no usable face.
+        answers: ``int8 [n]``, 0 real, 1 fake, -1 none; None for frames, which get none.
         groups: ``int64 [n]``.
         videos: index of the video in ``Evaluation.videos``, ``int64 [n]``; -1 for those that are in no store.
     """
@@ -109,6 +111,7 @@ class Levels:
     labels: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     not_applicable: NDArray[np.bool_]
+    answers: NDArray[np.int8] | None
     groups: NDArray[np.int64]
     videos: NDArray[np.int64]
 
@@ -151,6 +154,7 @@ class Evaluation:
             labels=np.array([video.label for video in self.videos] + unknown, np.int64),
             probabilities=np.array(probabilities + [np.nan] * len(unknown), np.float64),
             not_applicable=np.array(missing, bool),
+            answers=answers_of([*(video.verdict for video in self.videos), *[None] * len(unknown)]),
             groups=np.concatenate([groups, np.arange(first, first + len(unknown))]),
             videos=np.array([*range(len(self.videos)), *[-1] * len(unknown)], np.int64),
         )
@@ -164,6 +168,7 @@ class Evaluation:
             labels=np.repeat(np.array([video.label for video in self.videos], np.int64), sizes),
             probabilities=np.concatenate([np.empty(0), *(video.frames for video in self.videos)]),
             not_applicable=np.zeros(n, bool),
+            answers=None,
             groups=np.repeat(groups, sizes),
             videos=np.repeat(np.arange(len(self.videos)), sizes),
         )
@@ -192,8 +197,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, the JSON of ``deepscan evaluate``."""
-        threshold, band = self.model.threshold, self.model.uncertain_band
-        levels = {"frame": (self.frame_level(), None), "video": (self.video_level(), band)}
+        levels = {"frame": self.frame_level(), "video": self.video_level()}
         return {
             "schema": SCHEMA_ID,
             "version": __version__,
@@ -208,11 +212,11 @@ class Evaluation:
                     level.labels,
                     level.probabilities,
                     level.groups,
-                    threshold=threshold,
-                    band=shown,
+                    threshold=self.model.threshold,
+                    answers=level.answers,
                     not_applicable=level.not_applicable,
                 )
-                for name, (level, shown) in levels.items()
+                for name, level in levels.items()
             },
             "verdicts": self.verdicts(),
             "coverage": self.coverage(),
@@ -269,7 +273,8 @@ def evaluate(
     for crop in {sample.crop for sample in samples.samples}:
         check_rule(crop, detector.card.crop, ", ".join(data) or "The data")
     size_px = detector.card.crop.size_px
-    scored = score_samples(detector.score, size_px, samples, frames=frames, on_progress=on_progress)
+    most = detector.settings.limits.max_tracks
+    scored = score_samples(detector.score, size_px, samples, frames=frames, max_tracks=most, on_progress=on_progress)
     videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
     blank = Evaluation(
         detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()
@@ -307,11 +312,12 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
             face_px=first.facts.face_px,
             luma=first.facts.brightness,
         )
-    verdict = detector.decide(people.tracks, people.scores)
-    decider = next(
-        index
-        for index, track in enumerate(verdict.tracks)
-        if (track.verdict, track.probability) == (verdict.label, verdict.probability)
+    verdict = detector.answer(people.people, people.scores, n_left_out=people.left_out)
+    tracks = verdict.tracks
+    # With people left out the verdict may be that of nobody, its probability is always somebody's.
+    decider = max(
+        range(len(tracks)),
+        key=lambda i: (tracks[i].probability == verdict.probability, tracks[i].verdict == verdict.label),
     )
     return ScoredVideo(
         **facts,
@@ -325,14 +331,14 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
 
 
 def _measured(blank: Evaluation, train_groups: frozenset[str], resamples: int, seed: int) -> Evaluation:
-    threshold, band = blank.model.threshold, blank.model.uncertain_band
+    threshold = blank.model.threshold
     video, frame = blank.video_level(), blank.frame_level()
     of_videos = evaluate_scores(
         video.labels,
         video.probabilities,
         video.groups,
         threshold=threshold,
-        band=band,
+        answers=video.answers,
         not_applicable=video.not_applicable,
         resamples=resamples,
         seed=seed,
@@ -341,7 +347,7 @@ def _measured(blank: Evaluation, train_groups: frozenset[str], resamples: int, s
         frame.labels, frame.probabilities, frame.groups, threshold=threshold, resamples=resamples, seed=seed
     )
     of_frames = {name: value for name, value in of_frames.items() if name not in _ANSWERS}
-    slices = slice_rows(_columns(blank), threshold=threshold, band=band, resamples=resamples, seed=seed)
+    slices = slice_rows(_columns(blank), threshold=threshold, resamples=resamples, seed=seed)
     warnings = _warnings(blank, video, train_groups)
     return replace(blank, frame=of_frames, video=of_videos, slices=tuple(slices), warnings=tuple(warnings))
 
@@ -355,6 +361,7 @@ def _columns(blank: Evaluation) -> ScoredInputs:
         probabilities=probabilities,
         groups=_numbers(video.group_name for video in videos),
         not_applicable=np.isnan(probabilities),
+        answers=answers_of(video.verdict for video in videos),
         dataset=[writable(video.source) for video in videos],
         method=[writable(video.method) for video in videos],
         face_px=[video.face_px for video in videos],

@@ -6,7 +6,8 @@ data cannot carry is None with a reason, never 0.5 and never NaN.
 
 Two ways of answering are measured side by side. Accuracy, precision, recall, F1, FPR and FNR force an answer on every
 scored input: fake from the threshold on. ``coverage``, ``real_called_fake``, ``fake_called_real`` and
-``error_answered_*`` are of the answers as deepscan gives them: none within the uncertain band, none without a face.
+``error_answered_*`` are of the answers as deepscan gives them: none within the uncertain band, none without a face,
+none for any other reason that it has.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ from deepscan.train.bootstrap import (
     Groups,
     Inputs,
     checked_inputs,
-    decisions,
     equal_error_rate,
     resampled_figures,
     tpr_at_fpr,
@@ -117,6 +117,7 @@ def evaluate_scores(
     *,
     threshold: float,
     band: Band | None = None,
+    answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
@@ -129,6 +130,7 @@ def evaluate_scores(
         groups: ``[n]`` ids; inputs of one group are resampled together. None takes every input for its own.
         threshold: from this probability on an answer is "fake".
         band: strictly between these there is no answer; None answers everything.
+        answers: ``[n]``, what was answered: 0 real, 1 fake, -1 nothing; None takes what threshold and band say.
         not_applicable: bool ``[n]``: no usable face. Such an input counts against ``scored`` and ``coverage`` and in
             nothing else; its probability may be NaN.
         resamples: of the bootstrap; 0 gives values without intervals.
@@ -137,7 +139,7 @@ def evaluate_scores(
     Raises:
         ValueError: arrays of different lengths, labels that are not 0 or 1, probabilities outside [0, 1].
     """
-    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, band)
+    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, band, answers)
     values, reasons = _values(inputs, threshold)
     drawn = resampled_figures(inputs, resamples, seed)
     none = np.empty(0)
@@ -151,12 +153,13 @@ def count_inputs(
     *,
     threshold: float,
     band: Band | None = None,
+    answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
 ) -> dict[str, int]:
     """How many inputs there are of each kind: ``real``, ``fake``, ``groups``, then ``<class>_called_real``,
     ``<class>_called_fake``, ``<class>_uncertain`` and ``<class>_not_applicable`` for both classes."""
-    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold)
-    answer = np.where(inputs.scored, decisions(inputs.scores, threshold, band), 2)
+    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, band, answers)
+    answer = np.where(inputs.scored, inputs.answers, 2)
     counts = {"real": int((~inputs.labels).sum()), "fake": int(inputs.labels.sum())}
     counts["groups"] = inputs.n_groups
     words = {0: "called_real", 1: "called_fake", -1: "uncertain", 2: "not_applicable"}

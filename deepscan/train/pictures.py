@@ -76,6 +76,7 @@ def draw_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
         videos.probabilities,
         threshold=model.threshold,
         band=model.uncertain_band,
+        answers=videos.answers,
         not_applicable=videos.not_applicable,
         title=f"Answers, videos: {title}",
     )

@@ -51,6 +51,7 @@ def plot_confusion(
     *,
     threshold: float,
     band: Band | None = None,
+    answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
     title: str = "Answers",
 ) -> None:
@@ -59,7 +60,8 @@ def plot_confusion(
     Args:
         path: of the PNG; its folder must exist.
         labels, probabilities: ``[n]``.
-        threshold, band: of the answers; a band adds the column "uncertain".
+        threshold, band: of the answers.
+        answers: 0 real, 1 fake, -1 uncertain; None takes what threshold and band say.
         not_applicable: bool ``[n]``; if any, they have their own column.
         title: above the picture.
 
@@ -69,9 +71,11 @@ def plot_confusion(
     """
     fake = np.asarray(labels).astype(bool)
     missing = np.zeros(len(fake), bool) if not_applicable is None else np.asarray(not_applicable, bool)
-    answer = np.where(missing, 2, decisions(np.where(missing, 0.0, probabilities), threshold, band))
+    if answers is None:
+        answers = decisions(np.where(missing, 0.0, probabilities), threshold, band)
+    answer = np.where(missing, 2, answers)
     kinds = {0: "called real", 1: "called fake"}
-    if band is not None and band[0] < band[1]:
+    if (band is not None and band[0] < band[1]) or (answer == -1).any():
         kinds = {0: "called real", -1: "uncertain", 1: "called fake"}
     if missing.any():
         kinds[2] = "no usable face"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deepscan import __version__
 from deepscan.extract.datasets.base import writable
 from deepscan.records import ModelInfo, VerdictLabel
-from deepscan.train.bootstrap import checked_inputs, resampled_figures
+from deepscan.train.bootstrap import answers_of, checked_inputs, resampled_figures
 from deepscan.train.changes import Change, Place
 from deepscan.train.evaluate import model_to_dict
 from deepscan.train.groups import group_hash
@@ -251,17 +251,16 @@ def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, re
     if not pairs:
         return None
     subjects = [subject for subject, _, _ in pairs]
-    threshold, band = model.threshold, model.uncertain_band
     now = _arrays(subjects, [outcome for _, outcome, _ in pairs])
     before = _arrays(subjects, [outcome for _, _, outcome in pairs])
-    settings: Any = {"threshold": threshold, "band": band}
-    figures = evaluate_scores(now[0], now[1], now[3], not_applicable=now[2], resamples=resamples, seed=seed, **settings)
+    threshold = model.threshold
+    figures = evaluate_scores(**now, threshold=threshold, resamples=resamples, seed=seed)
     differences = {}
     if condition.change is not None:
-        inputs = [checked_inputs(y, p, groups, missing, **settings) for y, p, missing, groups in (before, now)]
+        inputs = [checked_inputs(**arrays, threshold=threshold) for arrays in (before, now)]
         # The same seed draws the same groups for both.
         drawn = [resampled_figures(each, resamples, seed) for each in inputs]
-        old = evaluate_scores(before[0], before[1], before[3], not_applicable=before[2], resamples=0, **settings)
+        old = evaluate_scores(**before, threshold=threshold, resamples=0)
         none = np.empty(0)
         differences = {
             name: _difference(figures[name], old[name], drawn[1].get(name, none) - drawn[0].get(name, none))
@@ -275,13 +274,16 @@ def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, re
     return Row(condition, len(subjects) - n_fake, n_fake, dict(sorted(reasons.items())), figures, differences)
 
 
-def _arrays(
-    subjects: Sequence[Subject], outcomes: Sequence[Outcome]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_], NDArray[np.str_]]:
-    """Labels, probabilities, who has none, and groups."""
+def _arrays(subjects: Sequence[Subject], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What :func:`deepscan.train.metrics.evaluate_scores` takes of them."""
     p = np.array([np.nan if outcome.probability is None else outcome.probability for outcome in outcomes], np.float64)
-    groups = np.array([subject.group_name for subject in subjects])
-    return np.array([subject.label for subject in subjects], np.int64), p, np.isnan(p), groups
+    return {
+        "labels": np.array([subject.label for subject in subjects], np.int64),
+        "probabilities": p,
+        "groups": np.array([subject.group_name for subject in subjects]),
+        "not_applicable": np.isnan(p),
+        "answers": answers_of(outcome.verdict for outcome in outcomes),
+    }
 
 
 def _difference(now: MetricValue, before: MetricValue, drawn: NDArray[np.float64]) -> MetricValue:
@@ -323,9 +325,10 @@ def _warnings(
     if judged.interrupted:
         found.append(f"Interrupted: the figures are of {len(judged.subjects)} of {judged.wanted} subjects.")
     if judged.subjects:
-        labels, p, missing, groups = _arrays(judged.subjects, [outcomes[0] for outcomes in judged.outcomes])
+        arrays = _arrays(judged.subjects, [outcomes[0] for outcomes in judged.outcomes])
         seen = {subject.group_name for subject in judged.subjects if _is_trained_on(subject, train_groups)}
-        found += find_warnings(labels, p, groups, threshold=model.threshold, not_applicable=missing, train_groups=seen)
+        del arrays["answers"]  # no warning is about them
+        found += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
     if not train_groups and model.trained:
         found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
     if without:

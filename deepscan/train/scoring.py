@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.archive import StoreError
-from deepscan.extract.people import is_too_dark
+from deepscan.extract.people import Person, is_too_dark, seen_longest
 from deepscan.records import Score, Track
 from deepscan.train.samples import Sample, SampleSet
 
@@ -31,27 +31,34 @@ class ScoredPeople:
     Attributes:
         samples: everybody who is in the store of this video.
         judged: those who were scored, of these; nobody when there is a reason.
-        tracks: one for each who was judged, with the sightings that were scored.
+        people: each who was judged, with the sightings and crops that were scored.
         scores: as many, before calibration.
         reason: why nobody was judged: ``too_dark``, or what is wrong with the store's file.
+        left_out: people over the limit, who are not judged.
     """
 
     samples: tuple[Sample, ...]
     judged: tuple[Sample, ...] = ()
-    tracks: tuple[Track, ...] = ()
+    people: tuple[Person, ...] = ()
     scores: tuple[Score, ...] = ()
     reason: str | None = None
+    left_out: int = 0
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Of each who was judged."""
+        return tuple(person.track for person in self.people)
 
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """A video that is ready to be scored: crops ``uint8 [T, S, S, 3]`` of each who can be judged."""
+    """A video that is ready to be scored."""
 
     samples: tuple[Sample, ...]
     judged: tuple[Sample, ...] = ()
-    tracks: tuple[Track, ...] = ()
-    crops: tuple[NDArray[np.uint8], ...] = ()
+    people: tuple[Person, ...] = ()
     reason: str | None = None
+    left_out: int = 0
 
 
 def score_samples(
@@ -60,6 +67,7 @@ def score_samples(
     samples: SampleSet,
     *,
     frames: int | None = None,
+    max_tracks: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ScoredPeople]:
     """Score all videos of a set; in the order of their files, all people of a video together.
@@ -71,6 +79,7 @@ def score_samples(
         size_px: of the crops that it takes.
         samples: to be scored.
         frames: at most so many of each video, evenly spaced; None takes all that are kept.
+        max_tracks: people of a video who are judged, those seen longest; None for all.
         on_progress: called with the videos done and their number.
     """
     videos = by_video(samples)
@@ -78,7 +87,7 @@ def score_samples(
     done = 0
 
     def load(batch: Sequence[tuple[Sample, ...]]) -> list[_Video]:
-        return [_loaded(people, size_px, frames) for people in batch]
+        return [_loaded(people, size_px, frames, max_tracks) for people in batch]
 
     # The next batch is decoded while this one is scored.
     with ThreadPoolExecutor(1, "decode") as decoder:
@@ -88,13 +97,13 @@ def score_samples(
             loaded = ahead.result()
             if number + 1 < len(batches):
                 ahead = decoder.submit(load, batches[number + 1])
-            scores = iter(score([crops for video in loaded for crops in video.crops]))
+            scores = iter(score([person.crops for video in loaded for person in video.people]))
             for video in loaded:
                 done += 1
                 if on_progress is not None:
                     on_progress(done, len(videos))
-                own = tuple(next(scores) for _ in video.crops)
-                yield ScoredPeople(video.samples, video.judged, video.tracks, own, video.reason)
+                own = tuple(next(scores) for _ in video.people)
+                yield ScoredPeople(video.samples, video.judged, video.people, own, video.reason, video.left_out)
 
 
 def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
@@ -119,25 +128,27 @@ def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[l
     return batches
 
 
-def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None) -> _Video:
-    judged, tracks, crops = [], [], []
+def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None, max_tracks: int | None) -> _Video:
+    judged, found = [], []
     wanted = wanted_frames(people, frames)
+    kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
     for person in people:
+        if person.track.track.id not in kept:
+            continue
         sightings = person.track.track.sightings
         places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
         track = Track(person.track.track.id, tuple(sightings[place] for place in places))
         if not places or is_too_dark(track):
             continue
         try:
-            crops.append(person.crops(places, size_px))
+            found.append(Person(track, person.crops(places, size_px)))
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
             return _Video(people, reason=error.reason)
         judged.append(person)
-        tracks.append(track)
     if not judged:
         return _Video(people, reason="too_dark")
-    return _Video(people, tuple(judged), tuple(tracks), tuple(crops))
+    return _Video(people, tuple(judged), tuple(found), left_out=len(people) - len(kept))
 
 
 def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:

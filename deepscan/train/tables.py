@@ -63,6 +63,7 @@ class ScoredInputs:
     probabilities: ArrayLike
     groups: ArrayLike | None = None
     not_applicable: ArrayLike | None = None
+    answers: ArrayLike | None = None
     dataset: ArrayLike | None = None
     method: ArrayLike | None = None
     face_px: ArrayLike | None = None
@@ -120,6 +121,7 @@ def slice_rows(
     scores = np.asarray(inputs.probabilities, np.float64)
     groups = None if inputs.groups is None else np.asarray(inputs.groups)
     missing = np.zeros(len(labels), bool) if inputs.not_applicable is None else np.asarray(inputs.not_applicable, bool)
+    answers = None if inputs.answers is None else np.asarray(inputs.answers)
     rows = []
     for by, name, member in _parts(inputs, labels):
         y = labels[member]
@@ -129,6 +131,7 @@ def slice_rows(
             None if groups is None else groups[member],
             threshold=threshold,
             band=band,
+            answers=None if answers is None else answers[member],
             not_applicable=missing[member],
             resamples=resamples,
             seed=seed,

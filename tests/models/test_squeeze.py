@@ -145,11 +145,11 @@ def everywhere(limit):
 
 
 def test_what_moves_is_uncertain_and_keeps_its_probability(face_clip):
-    """Everything moves by more than nothing, nothing by so much."""
-    settings = PredictSettings(frames=4, device="cpu")
+    """Everything moves by more than nothing, nothing by so much; without the setting nothing is looked at."""
+    settings = PredictSettings(frames=4, device="cpu", attack_check=True)
     alarmed = made_detector(settings, everywhere(1e-9)).predict(face_clip)
     calm = made_detector(settings, everywhere(1e9)).predict(face_clip)
-    off = made_detector(settings.model_copy(update={"attack_check": False}), CHECK).predict(face_clip)
+    off = made_detector(PredictSettings(frames=4, device="cpu"), everywhere(1e-9)).predict(face_clip)
     none = made_detector(settings, None).predict(face_clip)
     assert (alarmed.verdict, alarmed.reason) == ("uncertain", "possible_attack")
     assert alarmed.message == MESSAGES["possible_attack"]
@@ -162,7 +162,7 @@ def test_what_moves_is_uncertain_and_keeps_its_probability(face_clip):
 def test_runtimes_agree_on_how_far_a_score_moves():
     people = [noise(n, 32, 32, 3, seed=n) for n in (1, 5)]
     torch_moved, vino_moved = (
-        made_detector(PredictSettings(runtime=runtime, device="cpu"), CHECK).disagreements(people)
+        made_detector(PredictSettings(runtime=runtime, device="cpu", attack_check=True), CHECK).disagreements(people)
         for runtime in ("torch", "openvino")
     )
     assert vino_moved == pytest.approx(torch_moved, rel=0.05, abs=0.02)
@@ -180,7 +180,7 @@ def test_an_ensemble_moves_as_its_members_do(tmp_path):
     card = load_card(tmp_path / "both").model_copy(update={"attack_check": CHECK})
     (tmp_path / "both" / CARD_FILE).write_bytes(card_bytes(card))
     people = [noise(2, 32, 32, 3), noise(7, 32, 32, 3, seed=1)]
-    settings = PredictSettings(runtime="torch", device="cpu")
+    settings = PredictSettings(runtime="torch", device="cpu", attack_check=True)
     moved = load_detector(tmp_path / "both", settings).disagreements(people)
     assert len(moved) == 2
     assert min(moved) > 0

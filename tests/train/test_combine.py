@@ -140,7 +140,7 @@ def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, sam
     fired = [has_fired(own, check) for _, own in moved]
     assert sum(fired) <= check.false_positive_rate * 160
     # And it is made when videos are judged, with the features of all members.
-    detector = load_detector(tmp_path / "all", PredictSettings(tta=False))
+    detector = load_detector(tmp_path / "all", PredictSettings(tta=False, attack_check=True))
     size_px = card.crop.size_px
     crops = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
     (moves,) = detector.disagreements([crops])

@@ -17,9 +17,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from deepscan.config import CropSettings, PredictSettings
 from deepscan.errors import ConfigError, ModelError
+from deepscan.extract.people import Person
+from deepscan.models.cards import AttackCheck
 from deepscan.models.ensemble import save_ensemble
 from deepscan.pipeline import Detector
-from deepscan.records import VerdictLabel
+from deepscan.records import Score, VerdictLabel
 from deepscan.train.evaluate import CSV_COLUMNS, evaluate
 from deepscan.train.groups import group_hash, read_groups, write_groups
 from deepscan.train.metrics import TITLES
@@ -161,10 +163,72 @@ def test_settings_are_the_detectors(samples):
     found = evaluate(Detector(network(), card(), settings), samples, resamples=0)
     probabilities = np.array([video.probability for video in found.videos])
     assert found.model.threshold == 0.9
-    assert found.video["coverage"].value == 1  # a threshold of one's own leaves no uncertain band
+    assert {v.reason for v in found.videos} == {
+        None,
+        "conflicting",
+    }  # a threshold of one's own leaves no uncertain band
     assert [video.verdict == "fake" for video in found.videos] == (probabilities >= 0.9).tolist()
     with_views = evaluate(Detector(network(), card(), PredictSettings(tta=True)), samples, resamples=0)
     assert [v.probability for v in with_views.videos] != pytest.approx(probabilities.tolist(), abs=1e-6)
+
+
+# Answers
+
+
+def test_the_check_for_attacks_is_part_of_the_answers_where_it_is_asked_for(samples):
+    """Half of them move further than the limit when they are squeezed: the figures are of the answers that are left."""
+    settings = NO_TTA.model_copy(update={"attack_check": True})
+    made = card(attack_check=AttackCheck(limits={"denoise": 1.0}))
+    one = Detector(network(), made, settings)
+    people = [Person(s.track.track, s.crops(range(len(s)), 32)) for s in samples.samples]
+    limit = float(np.median(one.disagreements([person.crops for person in people])))
+    detector = Detector(network(), card(attack_check=AttackCheck(limits={"denoise": limit})), settings)
+    expected = {
+        sample.video_id: detector.answer([person], detector.score([person.crops]))
+        for sample, person in zip(samples.samples, people, strict=True)
+    }
+    found = evaluate(detector, samples, data=["made"], resamples=0)
+    assert {v.video_id: (v.verdict, v.reason) for v in found.videos} == {
+        name: (verdict.label, verdict.reason) for name, verdict in expected.items()
+    }
+    reasons = Counter(video.reason for video in found.videos)
+    assert reasons["possible_attack"] > 5
+    assert reasons[None] > 5
+    assert_figures_are_of(found)
+    assert evaluate(detector, samples, resamples=0).video["coverage"].value < (
+        evaluate(Detector(network(), made, NO_TTA), samples, resamples=0).video["coverage"].value
+    )
+
+
+def test_a_contradiction_within_a_video_is_no_answer(samples):
+    class Contradictory(StripeDetector):
+        def score(self, sequences):
+            return [Score(-9.0, np.full(len(crops), 9.0)) for crops in sequences]
+
+    found = evaluate(Contradictory(), samples, resamples=0)
+    assert {(v.verdict, v.reason) for v in found.videos} == {("uncertain", "conflicting")}
+    assert_figures_are_of(found)
+    assert found.video["coverage"].value == found.video["fake_called_real"].value == 0
+    assert found.video["fnr"].value == 1  # a figure of scores, not of answers
+    assert all(row.metrics["coverage"].value == 0 for row in found.slices)
+
+
+def assert_figures_are_of(found):
+    """The figures of answers are those counted from the verdicts, in all that is written."""
+    counts = {name: Counter() for name in ("real", "fake")}
+    for video in found.videos:
+        counts[("real", "fake")[video.label]][str(video.verdict)] += 1
+    real, fake = counts["real"], counts["fake"]
+    value = {name: figure.value for name, figure in found.video.items()}
+    answered = sum(of[word] for of in counts.values() for word in ("real", "fake"))
+    assert value["coverage"] == pytest.approx(answered / len(found.videos))
+    assert value["real_called_fake"] == pytest.approx(real["fake"] / real.total())
+    assert value["fake_called_real"] == pytest.approx(fake["real"] / fake.total())
+    written = found.to_dict()["counts"]["video"]
+    for name, of in counts.items():
+        assert [written[f"{name}_{word}"] for word in ("called_real", "called_fake", "uncertain")] == (
+            [of[word] for word in ("real", "fake", "uncertain")]
+        )
 
 
 # Crops

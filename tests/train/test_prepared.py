@@ -8,13 +8,14 @@ import tarfile
 import cv2
 import pytest
 from inprocess import InProcess, labelled
-from madedetectors import NO_TTA, card, network
+from madedetectors import card, network
 from madestores import pairs_store
 
 from deepscan.config import CropSettings, PredictSettings
 from deepscan.errors import ConfigError
 from deepscan.extract.datasets import read_corpus
 from deepscan.extract.splits import assign_splits
+from deepscan.models.cards import AttackCheck, Calibration
 from deepscan.pipeline import Detector
 from deepscan.train.evaluate import evaluate
 from deepscan.train.prepared import Preparation, has_sources, open_data, open_sources, pool, widest_like
@@ -175,14 +176,20 @@ def test_problems_of_the_corpus_are_told(tmp_path, engine, face_clip, caplog):
     assert "1 x missing_file" in caplog.text
 
 
-def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip):
+@pytest.mark.parametrize("asked", [{}, {"attack_check": True}])
+def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip, asked):
     """From the same clip, by way of a store: only the JPEG of the kept crops lies between."""
     root = labelled(tmp_path / "mine", face_clip)
-    detector = Detector(network(), card(crop=CROP), NO_TTA.model_copy(update={"frames": 3}))
+    check = AttackCheck(limits={"denoise": 1e-9})  # everything moves so far
+    certain = Calibration(uncertain_low=0.5, uncertain_high=0.5)
+    made = card(crop=CROP, attack_check=check, calibration=certain)
+    detector = Detector(network(), made, PredictSettings(tta=False, frames=3, **asked))
     predicted = detector.predict(face_clip)
+    assert predicted.reason == ("possible_attack" if asked else None)
     samples = open_data([root], CROP, detector.settings, preparation=Preparation(tmp_path / "cache"))
     for video in evaluate(detector, samples, resamples=0).videos:
         assert video.probability == pytest.approx(predicted.probability, abs=0.03)
+        assert (video.verdict, video.reason) == (predicted.verdict, predicted.reason)
         frames = [frame.probability for frame in predicted.tracks[0].frames]
         assert video.frames == pytest.approx(frames, abs=0.05)
 

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from madedetectors import StripeDetector, stripe_logits
+from madedetectors import NO_TTA, StripeDetector, stripe_logits
 from madestores import SETTINGS, extraction, face, pairs_store, stripes
 
+from deepscan.config import MediaLimits
 from deepscan.extract.datasets import CorpusItem
 from deepscan.extract.journal import Entry
 from deepscan.extract.manifest import write_manifest
@@ -16,6 +17,7 @@ from deepscan.extract.people import Person
 from deepscan.extract.store import read_store, write_store
 from deepscan.records import Sighting, Track
 from deepscan.train import scoring
+from deepscan.train.evaluate import evaluate
 from deepscan.train.samples import read_samples
 from deepscan.train.scoring import by_video, score_samples
 
@@ -113,6 +115,19 @@ def test_who_is_too_dark_is_left_out(tmp_path, crops):
     assert len(both.samples) == 2
     assert (none.judged, none.scores, none.reason) == ((), (), "too_dark")
     assert detector.calls == [[2]]
+
+
+def test_people_over_the_limit_are_left_out_as_in_a_prediction(tmp_path, crops):
+    samples = store(tmp_path, a=[person(1, crops[:2]), person(2, crops[:4]), person(3, crops[:3])])
+    (only,), detector = run(samples, max_tracks=2)
+    assert [track.id for track in only.tracks] == [2, 3]
+    assert (only.left_out, len(only.samples), detector.calls) == (1, 3, [[4, 3]])
+    assert run(samples, max_tracks=3)[0][0].left_out == 0
+    few = NO_TTA.model_copy(update={"limits": MediaLimits(max_tracks=2)})
+    (video,) = evaluate(StripeDetector(few), samples, resamples=0).videos
+    assert (video.verdict, video.reason, video.people) == ("uncertain", "too_many_people", 2)
+    (video,) = evaluate(StripeDetector(), samples, resamples=0).videos
+    assert (video.verdict, video.reason, video.people) == ("real", None, 3)
 
 
 def test_a_damaged_file_costs_its_own_video_alone(tmp_path, caplog):
