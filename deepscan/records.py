@@ -1,7 +1,7 @@
 """The values that flow through deepscan: frame -> face -> track -> crop -> score -> verdict -> report.
 
 All are frozen. Units are in field names (``_s`` seconds, ``_px`` pixels). Boxes are ``(x1, y1, x2, y2)`` in
-pixels of the frame as it is displayed, after rotation; images are RGB ``uint8`` of shape ``[H, W, 3]``.
+pixels of the frame as it is displayed (square pixels, after rotation); images are RGB ``uint8`` of shape ``[H, W, 3]``.
 Probabilities are P(fake).
 """
 
@@ -37,7 +37,7 @@ class Frame:
     """One decoded frame.
 
     Attributes:
-        image: RGB ``uint8 [H, W, 3]``, rotated as it is displayed.
+        image: RGB ``uint8 [H, W, 3]``, as it is displayed.
         time_s: presentation time in seconds from the start of the stream.
         index: position among the sampled frames, from 0.
         sought: whether the file's index was followed to it; otherwise all that comes before was decoded.

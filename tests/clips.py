@@ -141,6 +141,7 @@ def write_video(
     gop: int | None = None,
     colorspace: str | None = None,
     full_range: bool = False,
+    pixel_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -152,6 +153,7 @@ def write_video(
         audio: add a track of silence as long as the video.
         gop: frames from keyframe to keyframe.
         colorspace: ``"bt601"`` or ``"bt709"``, converted to and flagged.
+        pixel_aspect: width of a pixel by its height, flagged only.
     """
     codec = codec or CODECS[path.suffix]
     with av.open(str(path), "w", options=container_options or {}) as container:
@@ -168,6 +170,8 @@ def write_video(
                 if colorspace is not None:
                     stream.codec_context.colorspace = {"bt601": 6, "bt709": 1}[colorspace]
                     stream.codec_context.color_range = 2 if full_range else 1
+                if pixel_aspect is not None:
+                    stream.codec_context.sample_aspect_ratio = pixel_aspect
                 if audio:
                     sound = container.add_stream("aac", rate=16000, layout="mono")
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
@@ -189,7 +193,7 @@ def write_video(
         if stream is not None:
             container.mux(stream.encode(None))
     if rotation is not None:
-        _set_matrix(path, _MATRICES[rotation])
+        turn(path, rotation)
     return path
 
 
@@ -215,6 +219,11 @@ def write_silence(container: Any, stream: Any, seconds: float) -> None:
         frame.sample_rate, frame.time_base, frame.pts = 16000, Fraction(1, 16000), start
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def turn(path: Path, rotation: int | str) -> None:
+    """Have a finished mp4 or mov shown turned; see :func:`write_video`."""
+    _set_matrix(path, _MATRICES[rotation])
 
 
 def _set_matrix(path: Path, matrix: tuple[int, int, int, int]) -> None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
@@ -32,7 +31,8 @@ from deepscan.extract.container import (
     packets,
     quiet_ffmpeg,
 )
-from deepscan.extract.images import IMAGE_SUFFIXES, Orientation, image_size, read_image
+from deepscan.extract.images import IMAGE_SUFFIXES, image_size, read_image
+from deepscan.extract.picture import Adjacent, Display
 from deepscan.extract.sampling import Step
 from deepscan.records import Frame, MediaInfo
 
@@ -92,7 +92,7 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     """What a file holds: kind, displayed size in pixels, duration in seconds, number of frames if declared.
 
     The kind is decided by the content, not by the extension. The first frame is decoded, so that a file which
-    passes here has something to show, and its size is that after rotation.
+    passes here has something to show, and its size is the displayed one.
 
     Raises:
         MediaError: with the reason ``not_found``, ``not_a_file``, ``empty_file``, ``unreadable``,
@@ -104,6 +104,7 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     with quiet_ffmpeg():
         with opened(path, limits, "one") as (container, stream):
             _, frame = next(_decoded(container, stream), (None, None))
+            width, height = Display(stream).size(frame) if frame is not None else (0, 0)
             duration_s = declared_duration_s(container, stream)
             n_frames = stream.frames or None
         if frame is None or duration_s is None:
@@ -113,10 +114,7 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
                 raise nothing_decodes(path)
             duration_s, n_frames = timeline.duration_s, len(timeline.pts)
         check_duration(path, duration_s, limits)
-        check_pixels(path, frame.width, frame.height, limits)
-        width, height = frame.width, frame.height
-        if _orientation(frame).swap:
-            width, height = height, width
+        check_pixels(path, width, height, limits)
         return MediaInfo(path, "video", width, height, duration_s, n_frames)
 
 
@@ -130,8 +128,8 @@ def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMIT
         limits: what to refuse.
 
     Yields:
-        Frames with a C-contiguous RGB ``uint8 [H, W, 3]`` image, rotated as displayed, and the true time in
-        seconds from the start of the stream. One at a time: memory does not grow with the video.
+        Frames with a C-contiguous RGB ``uint8 [H, W, 3]`` image, as displayed (:mod:`deepscan.extract.picture`), and
+        the true time in seconds from the start of the stream. One at a time: memory does not grow with the video.
 
     A file that is cut off or damaged gives what can be decoded and a warning on the ``deepscan`` logger.
 
@@ -195,24 +193,24 @@ def _follow(
     path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
     wanted = None if timeline.in_order else {step.pts for step in steps}
-    to_rgb = VideoReformatter()
     with opened(path, limits, care) as (container, stream):
+        display = Display(stream)
         in_order = timeline.pts if timeline.in_order else None
-        frames = _decoded(container, stream, wanted, in_order, fails=care == "none")
+        frames = Adjacent(_decoded(container, stream, wanted, in_order, fails=care == "none"))
         for step in steps:
             if step.seek_to is not None:
                 try:
                     container.seek(step.seek_to, stream=stream)
                 except av.FFmpegError:
                     raise _SeekError from None
-                frames = _decoded(container, stream, wanted, fails=care == "none")
+                frames = Adjacent(_decoded(container, stream, wanted, fails=care == "none"))
             pts, frame = next((taken for taken in frames if taken[0] >= step.pts), (None, None))
             if step.seek_to is not None and pts != step.pts:
                 raise _SeekError
             if pts is None or frame is None:
                 return
-            check_pixels(path, frame.width, frame.height, limits)
-            yield pts, _rgb(frame, to_rgb), step.seek_to is not None
+            check_pixels(path, *display.size(frame), limits)
+            yield pts, display.picture(frame, frames), step.seek_to is not None
 
 
 def _decoded(
@@ -233,12 +231,13 @@ def _decoded(
     """
     decoder = stream.codec_context
     skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
+    interlaced = False  # such a frame needs those beside it, too
     n_seen = 0
     for packet in packets(container, stream):
         if packet.is_corrupt:
             continue  # cut off in its middle; feeding it loses the good frames that wait behind it
         if skipping:
-            decoder.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted else "NONREF"
+            decoder.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted or interlaced else "NONREF"
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -246,6 +245,7 @@ def _decoded(
                 raise _DamageError from None
             continue  # the decoder picks up at a later packet
         for frame in frames:
+            interlaced |= frame.interlaced_frame
             pts = frame.pts if frame.pts is not None else frame.dts
             if in_order is not None:
                 pts = int(in_order[n_seen]) if n_seen < len(in_order) else None
@@ -313,22 +313,3 @@ def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: Me
     if len(distinct) > 1:
         end = max(end or 0, int(distinct[-1] + np.median(np.diff(distinct))))
     return _Timeline(distinct, np.unique(np.array(keys, dtype=np.int64)), end or 0, time_base, in_order)
-
-
-def _rgb(frame: VideoFrame, to_rgb: VideoReformatter) -> RgbImage:
-    # The frame's own colour matrix and range are used. Where none is flagged that is BT.601, limited range,
-    # as in FFmpeg and OpenCV, which decoded the datasets that detectors are trained on.
-    rgb = to_rgb.reformat(frame, format="rgb24", src_color_range=frame.color_range, dst_color_range="JPEG").to_ndarray()
-    return _orientation(frame).apply(np.asarray(rgb, dtype=np.uint8))
-
-
-def _orientation(frame: VideoFrame) -> Orientation:
-    """From the display matrix itself rather than from an angle: phones also store mirrored pictures."""
-    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return Orientation()
-    # Rows (a b u), (c d v), (x y w): a stored point (p, q) is displayed at (a p + c q + x, b p + d q + y).
-    a, b, _, c, d = np.frombuffer(bytes(matrix), dtype=np.int32)[:5].tolist()
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return Orientation(swap=True, flip_x=c < 0, flip_y=b < 0)
-    return Orientation(flip_x=a < 0, flip_y=d < 0)

@@ -189,6 +189,13 @@ def test_a_turned_video_comes_out_as_it_is_displayed(tmp_path, rotation):
     assert clips.corner_colours(plain) == clips.corner_colours(shown)
 
 
+def test_copy_of_a_clip_with_wide_pixels_has_square_ones(tmp_path):
+    clip = clips.write_video(tmp_path / "wide.mp4", [clips.quadrants((96, 64))] * 5, pixel_aspect=Fraction(4, 3))
+    annotate(clip, NOBODY, tmp_path / "out.mp4")
+    assert facts(tmp_path / "out.mp4")["size"] == (128, 64)
+    assert frames(tmp_path / "out.mp4")[0].image.shape == (64, 128, 3)
+
+
 def test_odd_sides_grow_by_one_pixel_and_keep_the_picture(tmp_path):
     source = list(clips.texture_frames(6, (161, 121)))
     clip = clips.write_video(tmp_path / "odd.webm", source)
