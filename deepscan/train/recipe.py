@@ -35,6 +35,7 @@ class SourceSettings(Settings):
         val, test: shares of the groups for these splits where the corpus has none of its own.
         reuse_boxes: cut fakes at the boxes of their originals.
         use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
+        hold_out: origins and methods of a collection that are kept for the last measurement whole.
         about, terms: what it is, and the terms it may be used under; for the card.
     """
 
@@ -46,6 +47,7 @@ class SourceSettings(Settings):
     test: float = Field(0.1, ge=0, lt=1)
     reuse_boxes: bool = False
     use: Literal["train", "test"] = "train"
+    hold_out: tuple[str, ...] = ()
     about: str = ""
     terms: str = ""
 

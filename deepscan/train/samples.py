@@ -22,6 +22,7 @@ from deepscan.errors import ConfigError
 from deepscan.extract.crops import face_square, resized
 from deepscan.extract.datasets.base import FAKE, REAL
 from deepscan.extract.manifest import ManifestRow, read_manifest
+from deepscan.extract.packs import Pack
 from deepscan.extract.store import STORE_FOLDER, StoredTrack, StoredVideo, read_store
 from deepscan.extract.tracks import iou
 
@@ -69,7 +70,9 @@ class Sample:
         pair: id of the real that this fake was made from, seen at the same times; None if there is none.
         aligned: whether both were cut at the same boxes, so that their pixels can be compared.
         facts: for tables.
-        source: what it is counted and drawn under: the dataset, unless a recipe names its sources.
+        source: what it is counted and drawn under: the dataset, unless a recipe names its sources; of a collection
+            ``SOURCE/ORIGIN``.
+        family: kind of manipulation; empty where it is not told.
     """
 
     id: str
@@ -86,6 +89,7 @@ class Sample:
     pair: str | None = None
     aligned: bool = False
     source: str = ""
+    family: str = ""
 
     def __len__(self) -> int:
         return len(self.track)
@@ -176,6 +180,42 @@ def read_samples(
         told = "; ".join(sorted(f"{r.size_px} px, margin {r.margin:g}, {r.align}" for r in rules))
         raise ConfigError("The stores were cut by different rules", told, "Preprocess them with the same settings.")
     return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), rules.pop(), without)
+
+
+def pack_samples(pack: Pack) -> SampleSet:
+    """The samples of a pack, fakes with their originals.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if not pack.faces:
+        raise ConfigError("The pictures gave no face to work on", f"{sum(pack.without.values())} were left out")
+    samples = {}
+    for face, track in pack.faces:
+        name = f"{face.dataset}/{face.video_id}#{face.number}"
+        facts = SampleFacts(track.track.sightings[0].face.size_px, face.brightness, face.height_px, None, face.n_people)
+        samples[name] = Sample(
+            id=name,
+            video_id=face.video_id,
+            dataset=face.dataset,
+            label=face.label,
+            method=face.method,
+            group=face.group,
+            split=face.split,
+            track=track,
+            crop=pack.settings.crop,
+            frame_shape=(face.height_px, face.width_px),
+            facts=facts,
+            pair=f"{face.dataset}/{face.original}#{face.number}" if face.original else None,
+            aligned=face.aligned,
+            source=f"{face.dataset}/{face.origin}" if face.origin else face.dataset,
+            family=face.family,
+        )
+    paired = [
+        replace(sample, pair=None, aligned=False) if sample.pair and sample.pair not in samples else sample
+        for sample in samples.values()
+    ]
+    return SampleSet(tuple(sorted(paired, key=lambda sample: sample.id)), pack.settings.crop, pack.without)
 
 
 def is_store(path: Path) -> bool:

@@ -107,10 +107,10 @@ def score_samples(
 
 
 def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
-    """Samples that are of one video, together. It is known by its file: names may recur in another corpus."""
-    found: dict[Path, list[Sample]] = {}
+    """Samples that are of one video, together. It is known by its file, too: names may recur in another corpus."""
+    found: dict[tuple[Path, str], list[Sample]] = {}
     for sample in samples.samples:
-        found.setdefault(sample.track.path, []).append(sample)
+        found.setdefault((sample.track.path, sample.video_id), []).append(sample)
     return [tuple(people) for people in found.values()]
 
 

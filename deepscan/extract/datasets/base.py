@@ -54,6 +54,8 @@ class CorpusItem:
         frames: the images, in order, of a video that is kept as images.
         original: ``video_id`` of the item that this fake was made from, whose frames it shares. None for reals, and
             where the corpus does not tell it or it is not among the items. An original has none itself.
+        origin: where the corpus has it from, if it is a collection of several; else empty.
+        family: kind of manipulation that the method is one of (``swap``, ``lipsync``...); empty where it is not told.
     """
 
     video_id: str
@@ -66,6 +68,8 @@ class CorpusItem:
     member: str | None = None
     frames: tuple[Path, ...] = ()
     original: str | None = None
+    origin: str = ""
+    family: str = ""
 
     def __post_init__(self) -> None:
         if self.label not in (REAL, FAKE):

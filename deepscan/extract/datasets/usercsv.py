@@ -1,4 +1,5 @@
-"""A user's own list: a CSV with the columns ``path,label`` and, where wanted, ``group,split,method,original``.
+"""A user's own list: a CSV with the columns ``path,label`` and, where wanted, ``group,split,method,original``, and of a
+collection ``source,family``. ``file`` is understood for ``path``.
 
 Each row is one video or image. ``path`` is relative to the CSV's folder; an absolute path will do when it leads into
 that folder. Anything that leads elsewhere, ``../`` and links included, is refused: a list that somebody was given
@@ -10,6 +11,7 @@ reported.
 * **group**: the column's value; where it is empty, the path: such a file stands alone.
 * **split**: the column's value; where it is empty, none.
 * **method**: the column's value for a fake; else not told.
+* **origin**, **family**: the columns ``source`` and ``family``.
 * **original**: the column's value for a fake: the path, as in ``path``, of the video it was made from frame by frame,
   which is in the list too. One that is not is reported, and the fake is read without.
 """
@@ -36,6 +38,7 @@ from deepscan.extract.datasets.base import (
     without_suffix,
 )
 
+_COLUMNS = {"path", "file"}
 _COMPARED = "label, group, split, method or original"
 
 
@@ -76,7 +79,7 @@ class UserCsv:
                 if before != (item, original):
                     reason, told = "conflict", f"again with another {_COMPARED}; it is left out"
                     contradicted.add(item.path)
-                problems.append(Problem(item.path, reason, f"{where}: {row['path']!r} is listed {told}"))
+                problems.append(Problem(item.path, reason, f"{where}: {_name(row)!r} is listed {told}"))
         kept = {path: entry for path, entry in found.items() if path not in contradicted}
         originals = {path: original for path, (_, original) in kept.items() if original is not None}
         for path, original in originals.items():
@@ -91,23 +94,37 @@ class UserCsv:
 
 def _tables(root: Path) -> list[Path]:
     candidates = [root] if root.is_file() and root.suffix.lower() == ".csv" else files_in(root, ".csv")
-    return [path for path in candidates if {"path", "label"} <= set(columns_of(path)[0])]
+    return [path for path in candidates if _COLUMNS & set(columns_of(path)[0]) and "label" in columns_of(path)[0]]
 
 
 def _item(border: Root, row: dict[str, str]) -> CorpusItem | Problem:
     """One row as an item, or what is wrong with it."""
-    path = border.find(row["path"])
+    path = border.find(_name(row))
     if isinstance(path, Problem):
         return path
     label = parse_label(row["label"])
     if label is None:
-        return Problem(path, "bad_label", f"label {row['label']!r} of {row['path']!r} is neither real, fake, 0 nor 1")
+        return Problem(path, "bad_label", f"label {row['label']!r} of {_name(row)!r} is neither real, fake, 0 nor 1")
     split = parse_split(row["split"]) if row.get("split") else None
     if row.get("split") and split is None:
-        return Problem(path, "bad_split", f"split {row['split']!r} of {row['path']!r} is neither train, val nor test")
+        return Problem(path, "bad_split", f"split {row['split']!r} of {_name(row)!r} is neither train, val nor test")
     video_id = without_suffix(border.relative(path))
     method = method_of(label, row.get("method") or UNTOLD_METHOD)
-    return CorpusItem(video_id, path, label, UserCsv.name, method, row.get("group") or video_id, split)
+    return CorpusItem(
+        video_id,
+        path,
+        label,
+        UserCsv.name,
+        method,
+        row.get("group") or video_id,
+        split,
+        origin=row.get("source") or "",
+        family=row.get("family") or "",
+    )
+
+
+def _name(row: dict[str, str]) -> str:
+    return row.get("path") or row.get("file") or ""
 
 
 def _original(border: Root, row: dict[str, str], item: CorpusItem) -> Path | Problem | None:
