@@ -92,6 +92,8 @@ class HeadSettings(Settings):
         unidirectional_layers: stacked unidirectional LSTM layers, after them.
         dropout: between layers and before the logit.
         dense: width of a fully connected layer with LeakyReLU before the logit; 0 leaves it out.
+        corrects_mean: the video's logit is the mean of its frames' logits plus what the head adds, which is nothing
+            before it has learned: a head then starts as good as averaging.
     """
 
     name: HeadName = "lstm"
@@ -100,6 +102,7 @@ class HeadSettings(Settings):
     unidirectional_layers: int = Field(0, ge=0, le=32)
     dropout: float = Field(0.2, ge=0, lt=1)
     dense: int = Field(0, ge=0, le=2**15)
+    corrects_mean: bool = False
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:

@@ -65,7 +65,7 @@ def train(
         except ModuleNotFoundError as error:
             fail(f"Training needs {error.name}. Install it with pip install 'deepscan[train]'.", 2)
         samples = _samples(data, recipe, cache, jobs)
-        machine = Machine(devices, num_nodes, accelerator.value, progress=shows_progress())
+        machine = Machine(devices, num_nodes, accelerator.value, progress=shows_progress(), data=data[0])
         card = train_run(recipe, samples, run, machine, resume=resume)
     except DeepscanError as error:
         fail_with(error)

@@ -1,8 +1,8 @@
 """Crops of pictures by the hundred thousand: a few large tars, where a store would have a small one for each picture.
 
-A pack is a folder of parts. A part holds the crops of some hundred pictures and, as its last member, a table of who is in
-them; it is written whole or not at all, and a part that is there is not made again. Faces are found and cut as in a
-store. A fake is cut at the boxes of its original where that is asked for and their pictures are of one size.
+A pack is a folder of parts. A part holds the crops of some hundred pictures and, as its last member, a table of who is
+in them; it is written whole or not at all, and a part that is there is not made again. Faces are found and cut as in
+a store. A fake is cut at the boxes of its original where that is asked for and their pictures are of one size.
 """
 
 from __future__ import annotations
@@ -161,9 +161,7 @@ def make_pack(
             lost.append(result)
         progress(task)
     if lost:
-        raise StoreError(
-            f"{len(lost)} parts of {folder} were not made", lost[0].message, "Run the same command again."
-        )
+        raise StoreError(f"{len(lost)} parts of {folder} were not made", lost[0].message, "Run the same command again.")
     pack = Pack(settings)
     for task in tasks:
         faces, without = read_part(task.path)
@@ -243,7 +241,9 @@ def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], Counter
         without = Counter((str(split), int(label), str(reason)) for split, label, reason in table["without"])
         if len(faces) != len(members) - 1:
             raise damaged(path, f"it has {len(members) - 1} crops for {len(faces)} faces")
-        return [(face, _track(path, face, member, size_px)) for face, member in zip(faces, members, strict=False)], without
+        return [
+            (face, _track(path, face, member, size_px)) for face, member in zip(faces, members, strict=False)
+        ], without
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, f"its table cannot be read: {error}") from error
 

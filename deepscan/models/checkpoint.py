@@ -36,6 +36,8 @@ NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
 _LARGEST_CARD = 64 * 2**20
+# How the layers that other projects classify with are called; deepscan has its own.
+_CLASSIFIERS = ("logits.", "fc.", "classifier.", "head.")
 
 
 def list_detectors() -> list[str]:
@@ -262,15 +264,55 @@ def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, D
     return network, card
 
 
-def load_backbone_weights(backbone: Backbone, file: Path) -> None:
+def load_backbone_weights(backbone: Backbone, file: Path, *, partly: bool = False) -> list[str]:
     """Load published weights of a backbone (``.safetensors``, or ``.pt``/``.pth`` without running code).
 
     Entries of a classifier that the backbone does not have (facenet-pytorch's ``logits``, torchvision's ``fc``, timm's
     ``classifier`` and ``head``) are left out.
 
+    Args:
+        backbone: is changed in place.
+        file: of the weights.
+        partly: whether layers may be missing from the file; what is there must fit all the same.
+
+    Returns:
+        Names of the backbone's layers that the file lacks, which stay as they are.
+
     Raises:
         ModelError: unreadable, unsafe, or not this backbone's weights.
     """
+    state = read_weights(file)
+    net = getattr(backbone, "net", backbone)
+    wanted = net.state_dict()
+    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    if partly and any(name in wanted for name in state):
+        state = {**{name: value for name, value in wanted.items() if name not in state}, **state}
+    _load_state(net, state, file)
+    return list(dict.fromkeys(name.rpartition(".")[0] for name in missing)) if partly else []
+
+
+def load_weights(network: DetectorNetwork, file: Path) -> list[str]:
+    """Load a backbone's weights and, where the file has one, the logit of single frames (``head`` or ``classifier``).
+
+    Returns:
+        Names of the layers that the file lacks, those of the temporal head left out: these always are.
+
+    Raises:
+        ModelError: as :func:`load_backbone_weights`.
+    """
+    missing = load_backbone_weights(network.backbone, file, partly=True)
+    state = read_weights(file)
+    for name in ("head", "classifier"):
+        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+        if weight is not None and bias is not None and weight.shape == network.frame_classifier.weight.shape:
+            network.frame_classifier.load_state_dict({"weight": weight.float(), "bias": bias.float()})
+            return missing
+    return [*missing, "frame_classifier"]
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """A plain state dict; raises ModelError as :func:`load_backbone_weights`."""
     import torch
     from safetensors.torch import load_file
 
@@ -287,11 +329,7 @@ def load_backbone_weights(backbone: Backbone, file: Path) -> None:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ModelError(f"{file} holds no state dict", "", "Save it with torch.save(model.state_dict(), ...).")
-    net = getattr(backbone, "net", backbone)
-    classifier = ("logits.", "fc.", "classifier.", "head.")
-    wanted = net.state_dict().keys()
-    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(classifier)}
-    _load_state(net, state, file)
+    return state
 
 
 def _is_ensemble(card: bytes) -> bool:

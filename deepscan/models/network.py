@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from deepscan.config import ModelSettings
-from deepscan.models.heads import create_head
+from deepscan.models.heads import create_head, masked_mean
 from deepscan.models.registry import create_backbone
 
 
@@ -40,6 +40,9 @@ class DetectorNetwork(nn.Module):
             width = settings.head.dense
         self.classifier = nn.Sequential(*layers, nn.Dropout(settings.head.dropout), nn.Linear(width, 1))
         self.frame_classifier = nn.Linear(self.backbone.feature_dim, 1)
+        if settings.head.corrects_mean:
+            for parameter in self.classifier[-1].parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, crops: Tensor, mask: Tensor | None = None) -> NetworkOutput:
         """Score sequences.
@@ -56,4 +59,7 @@ class DetectorNetwork(nn.Module):
         """Score sequences of backbone features ``[B, T, D]``."""
         video = self.classifier(self.head(features, mask)).squeeze(-1)
         frames = self.frame_classifier(features).squeeze(-1)
+        if self.settings.head.corrects_mean:
+            mean = frames.mean(dim=1) if mask is None else masked_mean(frames.unsqueeze(-1), mask).squeeze(-1)
+            video = video + mean
         return NetworkOutput(video, frames)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 from typing import cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepscan.errors import ModelError
 from deepscan.models.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
 from deepscan.models.transform import Triple
+
+# Fine enough to say where a face was changed, deep enough to say that it was.
+_MAP_REDUCTION = 16
 
 
 class TimmBackbone(Backbone):
@@ -26,10 +29,27 @@ class TimmBackbone(Backbone):
             self.net = timm.create_model(name, pretrained=False, num_classes=0)
         # Some models have a layer between the pooling and the classifier; it stays.
         self.feature_dim = int(cast("int", getattr(self.net, "head_hidden_size", self.net.num_features)))
+        self._map_index, self.map_channels = _map_of(self.net)
 
     def forward(self, x: Tensor) -> Tensor:
         features: Tensor = self.net(x)
         return features
+
+    def features_and_maps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        if not self.map_channels:
+            return self(x), ()
+        last, maps = self.net.forward_intermediates(x, indices=[self._map_index], output_fmt="NCHW")
+        return self.net.forward_head(last), tuple(maps)
+
+
+def _map_of(net: nn.Module) -> tuple[int, tuple[int, ...]]:
+    """Place and channels of the last map of a sixteenth of the side; none where a model gives no maps."""
+    info = getattr(net, "feature_info", None)
+    stages = getattr(info, "info", info) or []
+    fitting = [place for place, stage in enumerate(stages) if stage.get("reduction") == _MAP_REDUCTION]
+    if not fitting or not hasattr(net, "forward_intermediates"):
+        return 0, ()
+    return fitting[-1], (int(stages[fitting[-1]]["num_chs"]),)
 
 
 def timm_spec(name: str) -> BackboneSpec:

@@ -8,9 +8,9 @@ compression tell nothing about the label.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -37,6 +37,7 @@ _ROOM = 1.15
 _TRIES = 20
 _AHEAD = 4
 
+T = TypeVar("T")
 Crops = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
@@ -86,9 +87,23 @@ class BatchMaker:
         self.stage: StageSettings = recipe.stages[stage]
         self.size_px = self.stage.size_px or recipe.crop.size_px
         self._by_id = {sample.id: sample for sample in samples.samples}
-        self._reals = _by_source(s for s in samples.samples if s.label == REAL)
-        self._fakes = _by_source(s for s in samples.samples if s.label == FAKE)
-        self._methods = {source: _by_method(fakes) for source, fakes in self._fakes.items()}
+        self._reals = _grouped((s for s in samples.samples if s.label == REAL), _collection)
+        self._fakes = _grouped((s for s in samples.samples if s.label == FAKE), _collection)
+        self._methods = {
+            name: list(_grouped(fakes, lambda s: s.method).values()) for name, fakes in self._fakes.items()
+        }
+        # Of a collection: its families, the origins in each, and what reals an origin has.
+        self._families = {
+            name: [
+                list(_grouped(fakes_of, lambda s: s.source).values())
+                for fakes_of in _grouped(fakes, lambda s: s.family).values()
+            ]
+            for name, fakes in self._fakes.items()
+        }
+        self._by_origin = _grouped((s for s in samples.samples if s.label == REAL), lambda s: s.source)
+        self._origins = {
+            name: list(_grouped(reals, lambda s: s.source).values()) for name, reals in self._reals.items()
+        }
         if not self._reals:
             raise ConfigError("There is no real face to train on", hint="Check the labels in the manifest.")
         if not self._fakes and not recipe.data.self_blend:
@@ -147,15 +162,13 @@ class BatchMaker:
     def _pair(self, rng: np.random.Generator) -> tuple[_Unit, _Unit]:
         """A real and a fake, cut and augmented alike."""
         dataset = str(rng.choice(self._datasets, p=self._shares))
-        fakes = self._fakes.get(dataset)
-        blend = not fakes or rng.random() < self._recipe.data.self_blend
+        blend = dataset not in self._fakes or rng.random() < self._blend_share(dataset)
         if blend and dataset in self._reals:
-            real = _any(rng, self._reals[dataset])
-            return self._drawn(rng, real, None)
+            return self._drawn(rng, self._real(rng, dataset), None)
         for _ in range(_TRIES):
             fake = self._fake(rng, dataset)
             partner = self._by_id.get(fake.pair) if fake.pair else None
-            real_unit, fake_unit = self._drawn(rng, partner or self._real_near(rng, dataset), fake)
+            real_unit, fake_unit = self._drawn(rng, partner or self._real_near(rng, fake), fake)
             if fake_unit.change >= self._recipe.data.least_change:
                 break
         return real_unit, fake_unit
@@ -172,22 +185,43 @@ class BatchMaker:
         if label == REAL:
             if self._recipe.data.balance == "none" and dataset not in self._reals:
                 dataset = next(iter(self._reals))
-            return self._drawn(rng, self._real_near(rng, dataset), None, only=REAL)[0]
-        if dataset in self._fakes and rng.random() >= self._recipe.data.self_blend:
+            return self._drawn(rng, self._real(rng, dataset), None, only=REAL)[0]
+        if dataset in self._fakes and rng.random() >= self._blend_share(dataset):
             fake = self._fake(rng, dataset)
-            return self._drawn(rng, self._real_near(rng, dataset), fake, only=FAKE)[1]
-        return self._drawn(rng, self._real_near(rng, dataset), None, only=FAKE)[1]
+            return self._drawn(rng, self._real_near(rng, fake), fake, only=FAKE)[1]
+        return self._drawn(rng, self._real(rng, dataset), None, only=FAKE)[1]
+
+    def _blend_share(self, dataset: str) -> float:
+        """How many of a dataset's fakes are self-blends. Balanced by family these are one more, where there are origins
+        that have only reals: their faces would otherwise never be seen."""
+        share = self._recipe.data.self_blend
+        if self._recipe.data.balance != "family":
+            return share
+        with_fakes = {fake.source for fake in self._fakes[dataset]}
+        only_reals = any(reals[0].source not in with_fakes for reals in self._origins.get(dataset, ()))
+        return max(share, 1 / (len(self._families[dataset]) + 1)) if only_reals else share
 
     def _fake(self, rng: np.random.Generator, dataset: str) -> Sample:
-        """A fake of a dataset; of its methods each as often as the others, unless the settings say otherwise."""
+        """A fake of a dataset; of its methods (or families) each as often as the others, if the settings say so."""
+        if self._recipe.data.balance == "family":
+            return _any(rng, _any(rng, _any(rng, self._families[dataset])))
         if self._recipe.data.balance != "method":
             return _any(rng, self._fakes[dataset])
-        methods = self._methods[dataset]
-        return _any(rng, methods[int(rng.integers(len(methods)))])
+        return _any(rng, _any(rng, self._methods[dataset]))
 
-    def _real_near(self, rng: np.random.Generator, dataset: str) -> Sample:
-        """A real of the dataset, or of any where it has none."""
-        return _any(rng, self._reals.get(dataset) or [s for reals in self._reals.values() for s in reals])
+    def _real(self, rng: np.random.Generator, dataset: str) -> Sample:
+        """A real of the dataset, or of any where it has none; of a collection's origins each as often as the others."""
+        if dataset not in self._reals:
+            return _any(rng, [s for reals in self._reals.values() for s in reals])
+        return _any(rng, _any(rng, self._origins[dataset]))
+
+    def _real_near(self, rng: np.random.Generator, fake: Sample) -> Sample:
+        """A real to stand beside a fake: of the same origin if there is one."""
+        return (
+            _any(rng, self._by_origin[fake.source])
+            if fake.source in self._by_origin
+            else self._real(rng, _collection(fake))
+        )
 
     # Making
 
@@ -279,22 +313,21 @@ class BatchMaker:
         )
 
 
-def _by_source(samples: Iterator[Sample]) -> dict[str, list[Sample]]:
-    found: dict[str, list[Sample]] = {}
+def _collection(sample: Sample) -> str:
+    """What a sample is drawn under: its source, without the origin."""
+    return sample.source.partition("/")[0]
+
+
+def _grouped(samples: Iterable[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:
+    """Samples by what ``key`` says, in the order of these names."""
+    groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        found.setdefault(sample.source, []).append(sample)
-    return found
+        groups.setdefault(key(sample), []).append(sample)
+    return dict(sorted(groups.items()))
 
 
-def _by_method(fakes: Sequence[Sample]) -> list[list[Sample]]:
-    found: dict[str, list[Sample]] = {}
-    for fake in fakes:
-        found.setdefault(fake.method, []).append(fake)
-    return [found[method] for method in sorted(found)]
-
-
-def _any(rng: np.random.Generator, samples: Sequence[Sample]) -> Sample:
-    return samples[int(rng.integers(len(samples)))]
+def _any(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _window(rng: np.random.Generator, available: int, length: int) -> list[int]:

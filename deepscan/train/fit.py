@@ -33,9 +33,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import ConfigError, ModelError
 from deepscan.files import temporary_beside, write_atomically
-from deepscan.models.checkpoint import load_backbone_weights, load_detector_network, resolve_detector
+from deepscan.models.checkpoint import WEIGHTS_FILE, load_detector_network, load_weights, resolve_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes.processor import cpu_has_bf16
 from deepscan.train.batches import BatchMaker
@@ -43,8 +44,9 @@ from deepscan.train.curves import EPOCHS_FILE, EpochTable
 from deepscan.train.groups import write_groups
 from deepscan.train.loader import TrainLoader, ValidationLoader
 from deepscan.train.module import DetectorModule
-from deepscan.train.recipe import Recipe, StageSettings, dump_recipe, load_recipe
+from deepscan.train.recipe import DistillSettings, Recipe, StageSettings, dump_recipe, load_recipe
 from deepscan.train.samples import SampleSet
+from deepscan.train.throughput import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +64,14 @@ class Machine:
         num_nodes: machines; each starts the same command, through torchrun or Lightning's own environment.
         accelerator: ``auto`` takes a GPU when there is one.
         progress: show a bar on stderr.
+        data: folder from which weights that a recipe names are looked for, too.
     """
 
     devices: int = 1
     num_nodes: int = 1
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = "auto"
     progress: bool = False
+    data: Path | None = None
 
 
 def train_network(
@@ -96,7 +100,7 @@ def train_network(
     if is_leading_process():
         write_groups(run, {(sample.dataset, sample.group) for sample in train.samples})
     torch.manual_seed(recipe.seed)
-    network = initial_network(recipe)
+    network = initial_network(recipe, machine.data)
     for index, stage in enumerate(recipe.stages):
         folder = run / stage.name
         final = folder / FINAL_FILE
@@ -106,8 +110,14 @@ def train_network(
     return network.eval()
 
 
-def initial_network(recipe: Recipe) -> DetectorNetwork:
+def initial_network(recipe: Recipe, data: Path | None = None) -> DetectorNetwork:
     """The network that training starts from: random weights, a detector's, or a backbone's published ones.
+
+    Of a file of weights layers may be missing; they start at random, and the log names them.
+
+    Args:
+        recipe: of the run.
+        data: folder from which the file is looked for, too.
 
     Raises:
         ModelError: ``init`` names no such weights, or they do not fit.
@@ -115,20 +125,56 @@ def initial_network(recipe: Recipe) -> DetectorNetwork:
     network = DetectorNetwork(recipe.model)
     if recipe.init is None:
         return network
-    file = Path(recipe.init)
-    if file.suffix in (".safetensors", ".pt", ".pth") and file.is_file() and file.name != "model.safetensors":
-        load_backbone_weights(network.backbone, file)
+    names = (recipe.init,) if isinstance(recipe.init, str) else recipe.init
+    start = next((file for name in names if (file := _weights_file(name, data)) is not None), None)
+    if start is not None:
+        missing = load_weights(network, start)
+        log.info("start from %s; at random start: %s", start.name, ", ".join([*missing, "head"]))
         return network
-    other, _ = load_detector_network(resolve_detector(recipe.init))
+    other, _ = load_detector_network(resolve_detector(names[-1]))
     if other.settings.backbone != recipe.model.backbone:
         raise ModelError(
-            f"{recipe.init} cannot be trained further as {recipe.model.backbone}",
+            f"{names[-1]} cannot be trained further as {recipe.model.backbone}",
             f"its backbone is {other.settings.backbone}",
         )
     same_head = other.settings.head == recipe.model.head
-    wanted = other.state_dict() if same_head else {f"backbone.{k}": v for k, v in other.backbone.state_dict().items()}
-    network.load_state_dict(wanted, strict=same_head)
+    shared = ("backbone.", "frame_classifier.")
+    state = {k: v for k, v in other.state_dict().items() if same_head or k.startswith(shared)}
+    network.load_state_dict(state, strict=same_head)
     return network
+
+
+def teacher_network(settings: DistillSettings, data: Path | None = None) -> DetectorNetwork:
+    """The network that a recipe's ``distill`` names, in evaluation mode; it is not trained.
+
+    Args:
+        settings: of the recipe.
+        data: as for :func:`initial_network`.
+
+    Raises:
+        ModelError, ConfigError: there is none, or its backbone is not told.
+    """
+    if (file := _weights_file(settings.teacher, data)) is None:
+        network, _ = load_detector_network(resolve_detector(settings.teacher))
+    elif settings.backbone is None:
+        raise ConfigError(
+            f"distill.teacher is a file of weights ({file.name})",
+            "it does not say which network it is of",
+            "Give distill.backbone, for example timm:mobilenetv2_100.",
+        )
+    else:
+        network = DetectorNetwork(ModelSettings(backbone=settings.backbone, head=HeadSettings(name="mean")))
+        if "frame_classifier" in load_weights(network, file):
+            raise ModelError(f"{file} cannot teach", "it has no layer that tells fakes (head.weight)")
+    return network.eval().requires_grad_(False)
+
+
+def _weights_file(name: str, data: Path | None) -> Path | None:
+    """The file of plain weights that a name stands for; None where there is none, or it is of a detector."""
+    if Path(name).suffix not in (".safetensors", ".pt", ".pth") or Path(name).name == WEIGHTS_FILE:
+        return None
+    places = [Path(name), *([data / name] if data is not None else [])]
+    return next((file for file in places if file.is_file()), None)
 
 
 def is_leading_process() -> bool:
@@ -173,8 +219,21 @@ def _run_stage(
     maker = BatchMaker(train, recipe, index)
     per_epoch = batches_per_epoch(stage, len(train), machine.devices * machine.num_nodes)
     n_updates = stage.epochs * -(-per_epoch // stage.accumulate)
+    log.info(
+        "stage %d of %d (%s): %d steps of %d images, %s; %d people of %d videos, %d of them fake",
+        index + 1,
+        len(recipe.stages),
+        stage.name,
+        stage.epochs * per_epoch,
+        stage.batch_size * stage.sequence_length,
+        pick_precision(recipe),
+        len(train),
+        len({sample.video_id for sample in train.samples}),
+        sum(sample.label for sample in train.samples),
+    )
     # As the crops come: on CPUs convolutions are otherwise reordered at every layer.
-    module = DetectorModule(recipe, index, network, n_updates).to(memory_format=torch.channels_last)
+    teacher = teacher_network(recipe.distill, machine.data) if recipe.distill and not stage.freeze_backbone else None
+    module = DetectorModule(recipe, index, network, n_updates, teacher).to(memory_format=torch.channels_last)
     with _quiet():
         trainer = _fit(recipe, stage, module, maker, per_epoch, val, folder, machine)
     if trainer.is_global_zero:
@@ -229,7 +288,7 @@ def _fit(
 def _callbacks(recipe: Recipe, stage: StageSettings, folder: Path, *, judged: bool) -> list[Callback]:
     """Checkpoints, the table of epochs, the moving average, early stopping."""
     mode = "min" if stage.monitor == "log_loss" else "max"
-    callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE)]
+    callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE), Throughput()]
     if stage.ema:
         callbacks.append(WeightAveraging(avg_fn=partial(_moved_towards, decay=stage.ema)))
     if judged:

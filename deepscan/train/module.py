@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -17,11 +17,28 @@ from deepscan.models.registry import BackboneSpec, backbone_spec
 from deepscan.models.transform import normalise
 from deepscan.train.attacks import evaluating, perturbed, without_cudnn_rnn
 from deepscan.train.batches import Batch
+from deepscan.train.distill import Distillation
 from deepscan.train.losses import RegionHeads, masked_frame_mean, total_loss
 from deepscan.train.recipe import AdversarialSettings, Recipe, StageSettings
 
 # Plain SGD needs no more than this from the step schedule: a tenth of the rate after each third of the stage.
 _STEP_PARTS = 3
+
+
+class Forward(NamedTuple):
+    """What a network gives for a batch.
+
+    Attributes:
+        video: logits ``[B]``; None where only frames are trained.
+        frames: logits ``[B, T]``.
+        cells: logits of regions, of each map.
+        maps: of the backbone, where they are needed.
+    """
+
+    video: Tensor | None
+    frames: Tensor
+    cells: list[Tensor]
+    maps: tuple[Tensor, ...]
 
 
 class DetectorModule(L.LightningModule):
@@ -35,12 +52,20 @@ class DetectorModule(L.LightningModule):
         stage: index of the stage.
         network: is trained in place.
         n_updates: optimiser updates in the whole stage, for the schedule.
+        teacher: that is learned from as ``recipe.distill`` says; None for none.
 
     Raises:
-        ConfigError: the recipe asks for the region loss, and the backbone has no maps.
+        ConfigError: the recipe asks for the region loss or for maps of a teacher, and a backbone has no maps.
     """
 
-    def __init__(self, recipe: Recipe, stage: int, network: DetectorNetwork, n_updates: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        stage: int,
+        network: DetectorNetwork,
+        n_updates: int,
+        teacher: DetectorNetwork | None = None,
+    ) -> None:
         super().__init__()
         from torchmetrics.classification import BinaryAUROC
 
@@ -57,19 +82,24 @@ class DetectorModule(L.LightningModule):
                     "Set the stage's loss.region to 0, or take a ResNet.",
                 )
             self.regions = RegionHeads(channels)
+        self.distillation: Distillation | None = None
+        if teacher is not None and recipe.distill is not None:
+            self.distillation = Distillation(recipe.distill, teacher, network.backbone, recipe.model.backbone)
+        taught_maps = self.distillation is not None and self.distillation.projection is not None
+        self._needs_maps = self.regions is not None or taught_maps
         for parameter in network.backbone.parameters():
             parameter.requires_grad_(not self.stage.freeze_backbone)
         self._auc, self._frame_auc = BinaryAUROC(), BinaryAUROC()
 
-    def forward(self, batch: Batch) -> tuple[Tensor | None, Tensor, list[Tensor]]:
-        """Video logits ``[B]`` (None where only frames are trained), frame logits ``[B, T]``, region logits."""
-        return self._logits(_pixels(batch), batch.mask)
+    def forward(self, batch: Batch) -> Forward:
+        """Logits of a batch, not attacked."""
+        return self._forward(_pixels(batch), batch.mask)
 
-    def _logits(self, pixels: Tensor, mask: Tensor) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+    def _forward(self, pixels: Tensor, mask: Tensor) -> Forward:
         """:meth:`forward` of pixels in [0, 1] of the faces that are there, ``[N, 3, S, S]``."""
         x = self._normalised(pixels)
         maps: tuple[Tensor, ...] = ()
-        if self.regions is not None and self.training:
+        if self.training and self._needs_maps:
             found, maps = self.network.backbone.features_and_maps(x)
         else:
             found = self.network.backbone(x)
@@ -78,9 +108,9 @@ class DetectorModule(L.LightningModule):
         features = _in_place(found, mask)
         cells = self.regions(maps) if self.regions is not None and maps else []
         if self.training and not self.stage.loss.video:
-            return None, self.network.frame_classifier(features).squeeze(-1), cells
+            return Forward(None, self.network.frame_classifier(features).squeeze(-1), cells, maps)
         output = self.network.from_features(features, mask)
-        return output.video_logit, output.frame_logits, cells
+        return Forward(output.video_logit, output.frame_logits, cells, maps)
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.spec.mean, self.spec.std).contiguous(memory_format=torch.channels_last)
@@ -123,17 +153,19 @@ class DetectorModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss and its parts."""
         adversarial = self.recipe.adversarial
-        if adversarial is None:
-            video, frames, cells = self(batch)
-        else:
-            video, frames, cells = self._logits(self._attacked(adversarial, batch), batch.mask)
-        parts = total_loss(self.stage.loss, video, frames, cells, batch)
+        pixels = _pixels(batch) if adversarial is None else self._attacked(adversarial, batch)
+        out = self._forward(pixels, batch.mask)
+        parts = total_loss(self.stage.loss, out.video, out.frames, out.cells, batch)
+        if self.distillation is not None:
+            taught = self.distillation(pixels, out.frames[batch.mask], out.maps)
+            parts |= {**taught, "loss": parts["loss"] + torch.stack(list(taught.values())).sum()}
         self.log("train_loss_step", parts["loss"].detach(), prog_bar=True, batch_size=len(batch.labels))
         return {name: value if name == "loss" else value.detach() for name, value in parts.items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect scores."""
-        video, frames, _ = self(batch)
+        out = self(batch)
+        video, frames = out.video, out.frames
         labels = batch.labels.long()
         frame = masked_frame_mean(frames.float(), batch.mask)
         # A stage that trains frames alone has a head that knows nothing yet.
@@ -166,9 +198,8 @@ class DetectorModule(L.LightningModule):
         rate = stage.learning_rate
         optimizer: torch.optim.Optimizer
         if stage.optimizer == "adamw":
-            # In one pass over the weights; on GPUs it would forbid clipping in half precision.
-            fused = all(parameter.device.type == "cpu" for parameter in rest)
-            optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
+            # Not fused: with bf16 or 16 bits Lightning then refuses to clip gradients.
+            optimizer = torch.optim.AdamW(groups, lr=rate)
         elif stage.optimizer == "adam":
             optimizer = torch.optim.Adam(groups, lr=rate)
         elif stage.optimizer == "rmsprop":

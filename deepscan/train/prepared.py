@@ -165,17 +165,18 @@ def open_sources(
     how = preparation or Preparation()
     found = []
     for source in sources:
-        corpus = root / source.path
+        corpus = root / _path_of(source, root)
         if not corpus.resolve().is_relative_to(root.resolve()):
-            raise ConfigError(f"data.sources: {source.path} is not inside {root}", hint="Give paths below --data.")
+            raise ConfigError(
+                f"data.sources: {source.name} points to a place outside of {root}", hint="Give paths below --data."
+            )
         content = read_corpus(corpus)
-        items = [_grouped(item, source.group) for item in content.items]
+        items = [_grouped(item, source.group) for item in content.items if item.origin not in source.leave_out]
         _refuse_excluded(items, excluded, source.name)
         if source.use == "test":
             items = [replace(item, split="test") for item in items]
-        else:
-            items = assign_splits(items, source.val, source.test)
-        items = [_held_out(item, source) for item in items]
+        else:  # whoever shares a group with what is held out is held out, too
+            items = assign_splits([_held_out(item, source) for item in items], source.val, source.test)
         stills = is_packable(items)
         usual = PACK_SETTINGS if stills else StoreSettings()
         settings = usual.model_copy(
@@ -197,6 +198,11 @@ def open_sources(
             samples = read_samples(folder)
         found.append(replace(samples, samples=_named(samples.samples, source, items)))
     return pool(found)
+
+
+def _path_of(source: SourceSettings, root: Path) -> str:
+    """Of a source's paths the first that is there, or the last."""
+    return next((path for path in source.paths if (root / path).exists()), source.paths[-1])
 
 
 def _named(samples: Sequence[Sample], source: SourceSettings, items: Sequence[CorpusItem]) -> tuple[Sample, ...]:
@@ -221,8 +227,7 @@ def _named(samples: Sequence[Sample], source: SourceSettings, items: Sequence[Co
 
 def _held_out(item: CorpusItem, source: SourceSettings) -> CorpusItem:
     """An item in the split ``test`` if its origin or method is one of those that a source holds out whole."""
-    held = item.origin in source.hold_out or item.method in source.hold_out
-    return replace(item, split="test") if held else item
+    return replace(item, split="test") if {item.origin, item.method} & set(source.hold_out) else item
 
 
 def _refuse_excluded(items: Sequence[CorpusItem], excluded: frozenset[str], name: str) -> None:
@@ -260,9 +265,9 @@ def has_sources(paths: Sequence[Path], sources: Sequence[SourceSettings]) -> boo
     Raises:
         ConfigError: some of the list are in the folder, others are not.
     """
-    there = [source for source in sources if len(paths) == 1 and (paths[0] / source.path).exists()]
+    there = [source for source in sources if len(paths) == 1 and (paths[0] / _path_of(source, paths[0])).exists()]
     if there and len(there) < len(sources):
-        missing = next(source.path for source in sources if source not in there)
+        missing = next(_path_of(source, paths[0]) for source in sources if source not in there)
         raise ConfigError(
             f"{paths[0]} has only some of the recipe's sources",
             f"{missing} is not there",

@@ -28,7 +28,7 @@ class SourceSettings(Settings):
 
     Attributes:
         name: that its samples are counted and drawn under.
-        path: of the corpus, below the folder that ``--data`` gives.
+        path: of the corpus, below the folder that ``--data`` gives; of several the first that is there.
         share: how often its samples are drawn; those without one share the rest by size.
         group: regular expression; what it finds first in a video's id is its group (``speaker\\d+``), and a video that
             it does not fit keeps its own. None leaves the corpus' groups.
@@ -36,11 +36,12 @@ class SourceSettings(Settings):
         reuse_boxes: cut fakes at the boxes of their originals.
         use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
         hold_out: origins and methods of a collection that are kept for the last measurement whole.
+        leave_out: origins of a collection that are not used: those that another source has in full, say.
         about, terms: what it is, and the terms it may be used under; for the card.
     """
 
     name: str = Field(pattern=r"[A-Za-z0-9_-]+")
-    path: str
+    path: str | tuple[str, ...]
     share: float | None = Field(None, ge=0, le=1)
     group: str | None = None
     val: float = Field(0.1, ge=0, lt=1)
@@ -48,8 +49,14 @@ class SourceSettings(Settings):
     reuse_boxes: bool = False
     use: Literal["train", "test"] = "train"
     hold_out: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     about: str = ""
     terms: str = ""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """One or several."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
     @field_validator("group")
     @classmethod
@@ -71,7 +78,8 @@ class DataSettings(Settings):
             trains on reals alone.
         simulate_motion: turn a still into a sequence by moving and re-coding it.
         mixup: strength of the mixup of a real with its aligned fake (parameter of the Beta distribution); 0 for none.
-        balance: what is drawn equally often: labels, and within a label methods or sources.
+        balance: what is drawn equally often: labels, and within a label methods, sources, or, of collections, families
+            of manipulations and the origins in each.
         source_shares: how often samples of a source (a dataset, or one of ``sources``) are drawn, by its name; those
             not named share the rest by size.
         workers: processes that make batches; 0 makes them in the training process.
@@ -85,7 +93,7 @@ class DataSettings(Settings):
     self_blend: float = Field(0.0, ge=0, le=1)
     simulate_motion: bool = True
     mixup: float = Field(0.0, ge=0)
-    balance: Literal["none", "label", "method", "source"] = "method"
+    balance: Literal["none", "label", "method", "source", "family"] = "method"
     source_shares: dict[str, float] = Field(default_factory=dict)
     workers: int = Field(0, ge=0, le=64)
     motion_jitter: bool = True
@@ -144,6 +152,25 @@ class AdversarialSettings(Settings):
         if self.attack == "fgsm" and self.steps != 1:
             raise ValueError(f"fgsm takes one step, not {self.steps}; pgd takes several")
         return self
+
+
+class DistillSettings(Settings):
+    """Learning from another network's answers to the same augmented crops.
+
+    Attributes:
+        teacher: a detector (name or folder), or a file of a backbone's weights with the layer ``head``; found as
+            ``init`` is.
+        backbone: of such a file.
+        weight: of the cross-entropy against the teacher's probabilities of single frames.
+        maps: weight of the difference from the teacher's maps of features, through a layer that is trained for it.
+        size_px: side that the teacher sees; None gives it the crops as they are.
+    """
+
+    teacher: str
+    backbone: str | None = None
+    weight: float = Field(1.0, ge=0)
+    maps: float = Field(0.0, ge=0)
+    size_px: int | None = Field(None, ge=16, le=1024)
 
 
 class LossSettings(Settings):
@@ -227,10 +254,13 @@ class Recipe(Settings):
         name, version: of the detector.
         seed: of everything that is drawn.
         model: the network.
-        init: detector folder or weight file that training starts from; None starts from random weights.
+        init: detector (name or folder) or weight file that training starts from, of several the first that is there;
+            None starts from random weights. A relative path is looked for here, then from the folder that ``--data``
+            gives.
         crop: the crop rule that the trained detector will ask of prediction; it must agree with the store's.
         data, augment: how batches are made.
         adversarial: train on attacked crops as well; None does not.
+        distill: learn from another network as well, in all stages that train the backbone; None does not.
         stages: one after the other.
         folds: cross-validation by group; from 2 on, one detector a fold and their ensemble.
         precision: ``auto`` is bf16 where the processor or GPU has it, else 32.
@@ -245,11 +275,12 @@ class Recipe(Settings):
     version: str = Field("1", pattern=r"[A-Za-z0-9_.-]+")
     seed: int = 0
     model: ModelSettings = ModelSettings()
-    init: str | None = None
+    init: str | tuple[str, ...] | None = None
     crop: CropSettings = CropSettings()
     data: DataSettings = DataSettings()
     augment: AugmentSettings = AugmentSettings()
     adversarial: AdversarialSettings | None = None
+    distill: DistillSettings | None = None
     stages: tuple[StageSettings, ...] = Field((StageSettings(),), min_length=1)
     folds: int = Field(1, ge=1, le=20)
     precision: Precision = "auto"

@@ -5,14 +5,14 @@ Three forms, told apart by the columns of the table:
 1. ``videoname,...,label,original``: one row a DFDC video, whose crop is the image of the same name anywhere below the
    table (``metadata.csv`` beside ``faces_224/``). **group**: the original video, as for DFDC itself. **original**: the
    crop of that video.
-2. ``file,shard,label[,group,split,method,source,family]``: one row an image in the tar ``shard``. **group**, **split**,
-   **method**, **origin** (``source``) and **family**: those columns; an image without a group stands alone.
+2. ``file,shard,label[,group,split,method,source,family]``: one row an image in the tar ``shard``. **group**,
+   **split**, **method**, **origin** (``source``) and **family**: those columns; an image without a group stands alone.
    **original**: the real of the fake's group, where it is the only one.
 3. No table: a tar, or a folder of tars, whose own name, or else whose folder's name, has the word ``real`` or ``fake``
    in it (``real_faces/*.tar``). **group**: the image itself.
 
-The other forms do not tell **method**. An item of a tar has the tar as ``path`` and the name inside as ``member``; nothing is
-unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
+The other forms do not tell **method**. An item of a tar has the tar as ``path`` and the name inside as ``member``;
+nothing is unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
 """
 
 from __future__ import annotations
@@ -173,9 +173,7 @@ def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[Cor
         else:
             item = _member(border, tar, file, label, group, split)
             method = method_of(label, row.get("method") or UNTOLD_METHOD)
-            items.append(
-                replace(item, method=method, origin=row.get("source") or "", family=row.get("family") or "")
-            )
+            items.append(replace(item, method=method, origin=row.get("source") or "", family=row.get("family") or ""))
         met[shard].add(file)
     for shard, names in members.items():
         for name in sorted(names - met[shard]):
