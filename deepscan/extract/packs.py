@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "deepscan.pack/1"
 TABLE = "table.json"
-_PICTURES_A_PART = 512
+PICTURES_A_PART = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +262,7 @@ def _parts(items: Sequence[CorpusItem]) -> Iterator[tuple[CorpusItem, ...]]:
         if group and item.group != group[0].group:
             part += group
             group = []
-            if len(part) >= _PICTURES_A_PART:
+            if len(part) >= PICTURES_A_PART:
                 yield tuple(part)
                 part = []
         group.append(item)

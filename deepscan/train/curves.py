@@ -41,7 +41,9 @@ class EpochTable(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Add the row of the epoch that ended (validation, if any, is done by then)."""
         figures = {
-            name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val_")
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("val_", "images_s"))
         } | {name: total / self._n for name, total in self._sums.items()}
         row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **figures}
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])

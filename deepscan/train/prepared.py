@@ -167,9 +167,7 @@ def open_sources(
     for source in sources:
         corpus = root / _path_of(source, root)
         if not corpus.resolve().is_relative_to(root.resolve()):
-            raise ConfigError(
-                f"data.sources: {source.name} points to a place outside of {root}", hint="Give paths below --data."
-            )
+            raise ConfigError(f"data.sources: {source.name} is not inside {root}", hint="Give paths below --data.")
         content = read_corpus(corpus)
         items = [_grouped(item, source.group) for item in content.items if item.origin not in source.leave_out]
         _refuse_excluded(items, excluded, source.name)

@@ -27,7 +27,7 @@ class InProcess:
         for task in tasks:
             if len(self.done) == self.interrupt_after:
                 raise KeyboardInterrupt
-            self.done.append(task.item.video_id)
+            self.done += [item.video_id for item in getattr(task, "items", None) or [task.item]]
             yield task, function(task)
 
     def install(self, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 from madestores import order_store, pairs_store
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from deepscan.errors import ConfigError
+from deepscan.errors import ConfigError, ModelError
 from deepscan.models.network import DetectorNetwork
 from deepscan.train import batches
 from deepscan.train.curves import read_epochs
-from deepscan.train.fit import _load_network, _moved_towards, train_network
+from deepscan.train.fit import _load_network, _moved_towards, initial_network, teacher_network, train_network
 from deepscan.train.loader import evenly
 from deepscan.train.losses import total_loss
 from deepscan.train.module import DetectorModule
@@ -324,9 +326,124 @@ def test_attacked_batches_raise_the_loss_within_the_budget(made, video, share):
         return
     assert 0 < float((found - clean).abs().max()) <= 6 / 255 + 1e-6
     module.network.eval()
+
+    def loss(pixels):
+        crops = batch.crops.clone().float()
+        crops[batch.mask] = pixels.movedim(1, -1) * 255
+        with torch.no_grad():
+            out = module(batch._replace(crops=crops))
+        return total_loss(plan.stages[0].loss, out.video, out.frames, out.cells, batch)["loss"]
+
+    assert loss(found) > loss(clean)
+
+
+WEIGHTS = {"model": {"backbone": "resnet18", "head": {"name": "lstm", "hidden": 8, "corrects_mean": True}}}
+
+
+def published(path, network, *, without=(), logit=True):
+    """A backbone's weights as others publish them, with a logit or without, some layers left out."""
+    state = {k: v.clone() for k, v in network.backbone.net.state_dict().items() if not k.startswith(without or "?")}
+    if logit:
+        state |= {f"head.{k}": v.clone() for k, v in network.frame_classifier.state_dict().items()}
+    save_file(state, path)
+    return path
+
+
+def test_training_starts_from_published_weights_and_says_what_starts_at_random(tmp_path, caplog):
+    plan = parse_recipe({**WEIGHTS, "init": "w.safetensors"})
+    torch.manual_seed(5)
+    other = DetectorNetwork(plan.model)
+    published(tmp_path / "w.safetensors", other, without="layer4.0.conv2")
+    with caplog.at_level(logging.INFO):
+        network = initial_network(plan, tmp_path)
+    for name, value in other.state_dict().items():
+        same = torch.equal(value, network.state_dict()[name])
+        trained_elsewhere = name.startswith(("backbone.", "frame_classifier.")) and "layer4.0.conv2" not in name
+        assert same or not trained_elsewhere, name
+    assert "at random start: layer4.0.conv2, head" in caplog.text
+    # A head that corrects the mean adds nothing before it has learned.
+    crops = torch.randn(2, 3, 3, 32, 32)
     with torch.no_grad():
-        before, after = (
-            sum(total_loss(plan.stages[0].loss, *module._logits(pixels, batch.mask), batch).values())
-            for pixels in (clean, found)
-        )
-    assert after > before
+        out = network.eval()(crops, torch.tensor([[True, True, False], [True, True, True]]))
+    expected = torch.stack([out.frame_logits[0, :2].mean(), out.frame_logits[1].mean()])
+    assert torch.allclose(out.video_logit, expected, atol=1e-5)
+
+
+def test_of_several_starts_the_first_that_is_there_is_taken(tmp_path):
+    plan = parse_recipe({**WEIGHTS, "init": ["not-there.safetensors", "w.safetensors"]})
+    published(tmp_path / "w.safetensors", DetectorNetwork(plan.model))
+    initial_network(plan, tmp_path)
+    with pytest.raises(ModelError, match=r"w\.safetensors"):
+        initial_network(plan, tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("broken", [{"conv1.weight": torch.zeros(2, 2)}, {"other.weight": torch.zeros(1)}])
+def test_weights_of_another_network_are_refused(tmp_path, broken):
+    save_file(broken, tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="does not fit"):
+        initial_network(parse_recipe({**WEIGHTS, "init": "w.safetensors"}), tmp_path)
+
+
+def test_a_network_learns_a_teachers_answers(tmp_path, made):
+    """The teacher ranks by brightness; labels count nothing here."""
+    names = {"model": {"backbone": "resnet18", "head": {"name": "mean"}}, "crop": {"size_px": 32}}
+    torch.manual_seed(1)
+    teacher = DetectorNetwork(parse_recipe(names).model)
+    published(tmp_path / "teacher.safetensors", teacher)
+    stage = {**STAGE, "loss": {"video": 0, "frame": 1e-6, "ranking": 0}}
+    taught = {"teacher": "teacher.safetensors", "backbone": "resnet18", "weight": 1.0, "maps": 1.0, "size_px": 64}
+    plan = parse_recipe({**names, "stages": [stage], "distill": taught})
+    network = initial_network(plan)
+    module = DetectorModule(plan, 0, network, 20, teacher_network(plan.distill, tmp_path)).train()
+    assert not any("teacher" in name for name in module.state_dict())
+    batch = batches.BatchMaker(made.split("train"), plan, 0).make(0)
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-3)
+    losses = []
+    for _ in range(8):
+        pixels = batch.crops.flatten(0, 1).movedim(-1, 1).float() / 255
+        out = module(batch)
+        parts = module.distillation(pixels, out.frames[batch.mask], out.maps)
+        assert set(parts) == {"distill", "distill_maps"}
+        optimizer.zero_grad()
+        sum(parts.values()).backward()
+        optimizer.step()
+        losses.append({name: float(value.detach()) for name, value in parts.items()})
+    assert losses[-1]["distill"] < losses[0]["distill"]
+    assert losses[-1]["distill_maps"] < 0.9 * losses[0]["distill_maps"]
+
+
+def test_a_teacher_must_say_what_it_is_and_tell_fakes(tmp_path):
+    names = {"model": {"backbone": "resnet18"}}
+    network = DetectorNetwork(parse_recipe(names).model)
+    published(tmp_path / "w.safetensors", network, logit=False)
+    with pytest.raises(ConfigError, match=r"distill\.teacher"):
+        teacher_network(parse_recipe({**names, "distill": {"teacher": "w.safetensors"}}).distill, tmp_path)
+    with pytest.raises(ModelError, match="cannot teach"):
+        taught = {"teacher": "w.safetensors", "backbone": "resnet18"}
+        teacher_network(parse_recipe({**names, "distill": taught}).distill, tmp_path)
+
+
+def test_a_network_of_timm_learns_where(made):
+    """The last map of a sixteenth of the side, and the features that come of it."""
+    plan = parse_recipe(
+        {"model": {"backbone": "timm:mobilenetv2_050", "head": {"name": "mean"}}, "stages": [{"loss": {"region": 1}}]}
+    )
+    network = DetectorNetwork(plan.model).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features, maps = network.backbone.features_and_maps(x)
+        assert torch.allclose(features, network.backbone(x), atol=1e-6)
+    assert [m.shape for m in maps] == [(2, network.backbone.map_channels[0], 4, 4)]
+    module = DetectorModule(plan, 0, network, 10).train()
+    batch = batches.BatchMaker(made.split("train"), recipe({"loss": {"region": 1.0}}), 0).make(0)
+    cells = module(batch).cells
+    assert [c.shape for c in cells] == [(8, 2, 2)]
+
+
+def test_the_log_tells_how_fast_it_is(tmp_path, made, caplog):
+    plan = recipe({"epochs": 1, "steps_per_epoch": 104, "batch_size": 2})
+    with caplog.at_level(logging.INFO):
+        train_network(plan, made, tmp_path / "run")
+    assert re.search(r"stage 1 of 1 \(train\): 104 steps of 2 images, (32-true|bf16-mixed);", caplog.text)
+    assert re.search(r"step 100 of 104: \d+ images/s, \d+ % of the matrix peak, \d+ % of the time waiting", caplog.text)
+    assert read_epochs(tmp_path / "run" / "train" / "metrics.csv")[0]["images_s"] > 0

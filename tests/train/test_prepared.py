@@ -225,7 +225,7 @@ def test_a_recipes_own_sources(tmp_path, engine, portrait):
     for sample in samples.samples:
         splits[sample.group].add(sample.split)
     assert all(len(split) == 1 for split in splits.values())
-    assert {sample.crop.size_px for sample in samples.samples} == {224}  # room for recipes with larger crops
+    assert {sample.crop.size_px for sample in samples.samples} == {192}  # room for recipes with larger crops
     assert len(engine.done) == 6
     again = open_sources(root, listed, CROP, QUICK, how)
     assert [sample.id for sample in again.samples] == [sample.id for sample in samples.samples]
