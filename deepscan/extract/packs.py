@@ -249,7 +249,8 @@ def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], Counter
 
 
 def _track(path: Path, face: PackedFace, member: Member, size_px: int) -> StoredTrack:
-    found = Face(tuple(face.box), face.confidence, np.array(face.landmarks, np.float32))
+    x1, y1, x2, y2 = face.box
+    found = Face((x1, y1, x2, y2), face.confidence, np.array(face.landmarks, np.float32))
     sighting = Sighting(0, 0.0, found, face.brightness)
     return StoredTrack(Track(face.number, (sighting,)), path, size_px, (member,), (face.crc32,))
 

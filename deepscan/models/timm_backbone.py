@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -38,8 +38,9 @@ class TimmBackbone(Backbone):
     def features_and_maps(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         if not self.map_channels:
             return self(x), ()
-        last, maps = self.net.forward_intermediates(x, indices=[self._map_index], output_fmt="NCHW")
-        return self.net.forward_head(last), tuple(maps)
+        net: Any = self.net  # these two methods are not part of a module's type
+        last, maps = net.forward_intermediates(x, indices=[self._map_index], output_fmt="NCHW")
+        return net.forward_head(last), tuple(maps)
 
 
 def _map_of(net: nn.Module) -> tuple[int, tuple[int, ...]]:

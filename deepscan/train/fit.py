@@ -265,7 +265,7 @@ def _fit(
         max_epochs=stage.epochs,
         accumulate_grad_batches=stage.accumulate,
         gradient_clip_val=stage.clip_norm or None,
-        callbacks=_callbacks(recipe, stage, folder, judged=judged),
+        callbacks=_callbacks(recipe, stage, module, folder, judged=judged),
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         enable_progress_bar=machine.progress,
         enable_model_summary=False,
@@ -285,10 +285,12 @@ def _fit(
     return trainer
 
 
-def _callbacks(recipe: Recipe, stage: StageSettings, folder: Path, *, judged: bool) -> list[Callback]:
+def _callbacks(
+    recipe: Recipe, stage: StageSettings, module: DetectorModule, folder: Path, *, judged: bool
+) -> list[Callback]:
     """Checkpoints, the table of epochs, the moving average, early stopping."""
     mode = "min" if stage.monitor == "log_loss" else "max"
-    callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE), Throughput()]
+    callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE), Throughput(module.network.backbone)]
     if stage.ema:
         callbacks.append(WeightAveraging(avg_fn=partial(_moved_towards, decay=stage.ema)))
     if judged:

@@ -24,11 +24,15 @@ _PASSES = 3  # there, and back twice: to the inputs and to the weights
 class Throughput(Callback):
     """Logs images a second in the progress bar and, now and then, with the share of the peak in the log.
 
+    Args:
+        network: whose arithmetic is counted: the backbone.
+
     Attributes:
         images_s: images a second since the last report; 0 before there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
+        self._network = network
         self.images_s = 0.0
         self._n_images = self._n_steps = 0
         self._since = self._ended = 0.0
@@ -71,10 +75,8 @@ class Throughput(Callback):
 
     def _share_of_peak(self, pl_module: L.LightningModule, batch: Batch) -> float:
         if not self._peak:
-            network = pl_module.network.backbone
-            assert isinstance(network, torch.nn.Module)  # noqa: S101 - it is the module's
             device = batch.crops.device
-            self._flop_an_image = _PASSES * _flop(network, batch.crops.shape[-2], device)
+            self._flop_an_image = _PASSES * _flop(self._network, batch.crops.shape[-2], device)
             dtype = torch.bfloat16 if "bf16" in str(pl_module.trainer.precision) else torch.float32
             self._peak = matrix_peak(device, dtype)
         return self.images_s * self._flop_an_image / self._peak
