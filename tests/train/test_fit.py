@@ -397,9 +397,9 @@ def test_a_network_learns_a_teachers_answers(tmp_path, made):
     module = DetectorModule(plan, 0, network, 20, teacher_network(plan.distill, tmp_path)).train()
     assert not any("teacher" in name for name in module.state_dict())
     batch = batches.BatchMaker(made.split("train"), plan, 0).make(0)
-    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-3)
+    optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=3e-3)
     losses = []
-    for _ in range(8):
+    for _ in range(12):
         pixels = batch.crops.flatten(0, 1).movedim(-1, 1).float() / 255
         out = module(batch)
         parts = module.distillation(pixels, out.frames[batch.mask], out.maps)
