@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from deepscan.models.cards import ATTACK_CHECK_FIRED, AttackCheck, Card, DetectorCard
+from deepscan.texts import answer_rule, limit_percent, percent
 
 _TITLES = {
     "auc": "AUC",
@@ -45,7 +46,7 @@ def model_card_markdown(card: Card) -> str:
         _data(card.data),
     ]
     for evaluation in card.evaluations:
-        parts += _evaluation(evaluation)
+        parts += _evaluation(evaluation, card.calibration.band)
     if not card.evaluations and card.metrics:
         rows = [(name, _number(m.value), _interval(m.low, m.high), str(m.n)) for name, m in card.metrics.items()]
         parts += ["## Measured", markdown_table(("Figure", "Value", "95 % interval", "n"), rows)]
@@ -71,8 +72,8 @@ def _answers_mean(card: Card) -> list[str]:
     lines = [
         f"P(fake) = 1 / (1 + exp(-({c.scale:.4g} x logit {_signed(c.bias)}))) for a person, and "
         f"1 / (1 + exp(-({c.frame_scale:.4g} x logit {_signed(c.frame_bias)}))) for a single frame.",
-        f"From {c.threshold:.3g} on it leans to fake. Between {c.uncertain_low:.3g} and {c.uncertain_high:.3g} the "
-        "answer is `uncertain`; a file without a usable face is `not_applicable`.",
+        f"Answers: {answer_rule(c.threshold, c.band)}. Accuracy, FPR and FNR force an answer on everything: "
+        f"fake from {limit_percent(c.threshold)}. A file without a usable face is `not_applicable`.",
     ]
     notes = card.training.get("calibration_notes") or []
     return ["## What its answers mean", "\n".join(lines), _bullets(str(note) for note in notes), *_attacks(card)]
@@ -112,7 +113,7 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
     return markdown_table(header, body)
 
 
-def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
+def _evaluation(evaluation: Mapping[str, Any], band: tuple[float, float]) -> list[str]:
     figures = [
         (_TITLES.get(name, name), _number(v["value"]), _interval(v.get("low"), v.get("high")), str(v["n"]))
         for name, v in evaluation["figures"].items()
@@ -148,7 +149,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[str]:
     if evaluation["videos"]:
         rows = [
             (v["source"], v["video"], _LABELS[v["label"]] + (f" ({v['method']})" if v["label"] else ""),
-             _number(v["probability"]), v["verdict"])
+             percent(v["probability"], band), v["verdict"])
             for v in evaluation["videos"]
         ]  # fmt: skip
         header = ("Source", "Video", "It is", "P(fake)", "Answer")

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
-from deepscan.texts import encodable, printable
+from deepscan.texts import answer_rule, encodable, percent, printable
 
 SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
@@ -104,14 +104,14 @@ def print_table(report: Report, console: Console) -> None:
     root = _common_folder(report.results)
     if root:
         console.print(Text(f"In {_printable(root)}"))
-    console.print(_table(report.results, root))
-    details = [line for r in report.results for line in _details(r, root)]
+    console.print(_table(report, root))
+    details = [line for r in report.results for line in _details(r, root, report.model.uncertain_band)]
     if details:
         console.print(Group(*details))
     console.print(Text(_legend(report), style="dim"))
 
 
-def _table(results: Iterable[Result], root: str) -> Table:
+def _table(report: Report, root: str) -> Table:
     table = Table(show_edge=False, pad_edge=False)
     table.add_column("File", overflow="fold", ratio=3)
     table.add_column("Verdict", no_wrap=True)
@@ -119,12 +119,12 @@ def _table(results: Iterable[Result], root: str) -> Table:
     table.add_column("People", justify="right", no_wrap=True)
     table.add_column("Length", justify="right", no_wrap=True)
     table.add_column("Why", overflow="fold", ratio=4)
-    for result in results:
+    for result in report.results:
         style, word = _STYLES[result.verdict]
         table.add_row(
             Text(_printable(_below(result.path, root))),
             Text(word, style=style),
-            "-" if result.probability is None else _percent(result.probability),
+            "-" if result.probability is None else percent(result.probability, report.model.uncertain_band),
             str(len(result.tracks)) if result.tracks else "-",
             _length(result),
             Text(_printable(result.message or "")),
@@ -132,7 +132,7 @@ def _table(results: Iterable[Result], root: str) -> Table:
     return table
 
 
-def _details(result: Result, root: str) -> list[RenderableType]:
+def _details(result: Result, root: str, band: tuple[float, float]) -> list[RenderableType]:
     """Who and when, for files where there is something to point at."""
     if len(result.tracks) < 2 and not result.segments:
         return []
@@ -140,7 +140,7 @@ def _details(result: Result, root: str) -> list[RenderableType]:
     for track in result.tracks:
         style, word = _STYLES[track.verdict]
         line = Text(f"  person {track.id}, seen {_span(track.start_s, track.end_s)}: ")
-        line.append(f"{word} ({_percent(track.probability)})", style=style)
+        line.append(f"{word} ({percent(track.probability, band)})", style=style)
         spans = [_span(s.start_s, s.end_s) for s in result.segments if s.track == track.id]
         if spans:
             line.append(f"; frames look manipulated at {', '.join(spans)}")
@@ -162,11 +162,7 @@ def _below(path: str, root: str) -> str:
 
 
 def _legend(report: Report) -> str:
-    low, high = report.model.uncertain_band
-    if high > low:
-        rule = f"fake from {_percent(high)}, real up to {_percent(low)}, uncertain between"
-    else:
-        rule = f"fake from {_percent(report.model.threshold)}"
+    rule = answer_rule(report.model.threshold, report.model.uncertain_band)
     return (
         f"\nP(fake) is a calibrated probability: {rule}. "
         f"Model {report.model.name} {report.model.version}; `deepscan models` says what was measured of it."
@@ -222,11 +218,6 @@ def _printable(text: str) -> str:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
-
-
-def _percent(probability: float) -> str:
-    # Never "0 %" or "100 %": no detector knows that.
-    return f"{min(max(probability * 100, 1), 99):.0f} %"
 
 
 def _span(start_s: float, end_s: float) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from deepscan.models.cards import DetectorCard
 from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, load_card
+from deepscan.texts import limit_percent
 
 README = Path(__file__).parent.parent / "README.md"
 COMMAND = ["predict", "data/samples/"]
@@ -34,7 +35,7 @@ def transcript() -> str:
 
 def figures(card: DetectorCard) -> str:
     """The card's figures as a table, its promise and its limits."""
-    low, high = card.calibration.uncertain_low, card.calibration.uncertain_high
+    low, high = card.calibration.band
     rows = [
         f"| {name} | {m.value:.3f} | {m.low:.3f} to {m.high:.3f} | {m.n} |"
         for name, m in card.metrics.items()
@@ -45,7 +46,7 @@ def figures(card: DetectorCard) -> str:
             f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on",
             "data held out of training; intervals are bootstrap 95 %, resampled by group. `val` is the half of the",
             "validation split on which neither the probabilities nor the uncertain band",
-            f"({low:.2f} to {high:.2f}) were fitted. By source, face size, light and video: the",
+            f"({limit_percent(low)} to {limit_percent(high)}) were fitted. By source, face size, light and video: the",
             "[model card](docs/model-card.md).",
             "",
             "| Measured | Value | 95 % interval | n |",

@@ -38,6 +38,17 @@ def test_the_page_in_the_docs_is_that_of_the_shipped_detector():
     assert PAGE.read_text(encoding="utf-8") == model_card_markdown(load_card(SHIPPED_ROOT / "default"))
 
 
+def test_answers_near_a_limit_agree_with_the_rule():
+    near = {"source": "a", "video": "b", "label": 0, "method": "", "verdict": "uncertain", "probability": 0.1189}
+    evaluation = {
+        "part": "test", "figures": {}, "tables": [], "reliability": [], "warnings": [], "answers": [], "videos": [near],
+    }  # fmt: skip
+    band = Calibration(uncertain_low=0.1188, uncertain_high=0.9093)
+    page = model_card_markdown(made_card(evaluations=[evaluation], calibration=band))
+    assert "fake from 90.9 %, real up to 11.9 %, uncertain between" in page
+    assert table_after(page, "### Small sources")[2] == ["a", "b", "real", "12.0 %", "uncertain"]
+
+
 def test_figures_come_with_interval_and_count():
     figures = {"auc": {"value": 0.87654, "low": 0.85, "high": 0.9, "n": 321}, "ece": {"value": 0.04, "n": 321}}
     evaluation = {

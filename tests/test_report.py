@@ -335,8 +335,15 @@ def test_model_names_are_shown_as_they_are(name):
 def test_percent_is_never_0_or_100(probability):
     result = replace(RESULTS["real"], probability=probability)
     cell = shown(report_of(result)).splitlines()[2].split("│")[2].strip()
-    assert 1 <= int(cell.removesuffix(" %")) <= 99
-    assert abs(int(cell.removesuffix(" %")) - probability * 100) <= 1
+    assert 0.1 <= float(cell.removesuffix(" %")) <= 99.9
+    assert abs(float(cell.removesuffix(" %")) - probability * 100) <= 1
+
+
+def test_a_probability_near_a_limit_agrees_with_the_legend():
+    result = replace(RESULTS["uncertain"], probability=0.1192)
+    text = shown(report_of(result, uncertain_band=(0.1188, 0.9093)))
+    assert "12.0 %" in text
+    assert "fake from 90.9 %, real up to 11.9 %, uncertain between" in text
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Texts from strangers on their way to a terminal."""
+"""Texts on their way to a terminal: those of strangers, and probabilities."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepscan.errors import DeepscanError
-from deepscan.texts import PrintableFormatter, printable
+from deepscan.texts import PrintableFormatter, answer_rule, percent, printable
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = "a\x1b[31m\x1b]0;title\x07\u202egpj.\x9b2J\r\n.mp4"
@@ -30,6 +31,74 @@ def test_nothing_but_what_shows(text: str) -> None:
 def test_names_that_show_stay() -> None:
     for name in ("clip.mp4", "Ünïcödé 日本語 😀.mov", ""):
         assert printable(name) is name
+
+
+# Probabilities
+
+
+@given(
+    low=st.floats(0.001, 0.495),
+    high=st.floats(0.5, 0.999),
+    near=st.sampled_from([0.0, 0.5, 1.0]),
+    off=st.floats(-0.02, 0.02) | st.floats(-0.0006, 0.0006) | st.just(0.0),
+)
+def test_no_probability_is_shown_on_the_other_side_of_a_limit(low: float, high: float, near: float, off: float) -> None:
+    """Whoever compares what is shown with the rule that is shown finds the verdict."""
+    probability = min(max({0.0: low, 1.0: high}.get(near, near) + off, 0.0), 1.0)
+    shown = float(percent(probability, (low, high)).removesuffix(" %"))
+    fake_from, real_up_to = map(float, re.findall(r"([\d.]+) %", answer_rule(0.5, (low, high))))
+    assert (shown >= fake_from) == (probability >= high)
+    assert (shown <= real_up_to) == (probability <= low)
+    assert abs(shown - 100 * probability) <= 1
+    assert 0 < shown < 100
+
+
+@given(st.floats(0.01, 0.99), st.floats(-0.02, 0.02))
+def test_no_probability_is_shown_on_the_other_side_of_a_threshold(threshold: float, off: float) -> None:
+    probability = min(max(threshold + off, 0.0), 1.0)
+    shown = float(percent(probability, (threshold, threshold)).removesuffix(" %"))
+    (fake_from,) = map(float, re.findall(r"([\d.]+) %", answer_rule(threshold, (threshold, threshold))))
+    assert (shown >= fake_from) == (probability >= threshold)
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [
+        (0.0, "1 %"),
+        (0.1030, "10 %"),
+        (0.1087, "10.9 %"),
+        (0.1140, "11.4 %"),
+        (0.1188, "11.9 %"),
+        (0.1189, "12.0 %"),
+        (0.1242, "12.4 %"),
+        (0.5, "50 %"),
+        (0.9092, "90.8 %"),
+        (0.9093, "90.9 %"),
+        (1.0, "99 %"),
+    ],
+)
+def test_one_decimal_near_a_limit(probability: float, shown: str) -> None:
+    assert percent(probability, (0.1188, 0.9093)) == shown
+
+
+def test_a_single_frame_has_no_limit_and_no_decimal() -> None:
+    assert [percent(p) for p in (0.0, 0.004, 0.1189, 0.5, 0.9999, 1.0)] == [
+        "1 %",
+        "1 %",
+        "12 %",
+        "50 %",
+        "99 %",
+        "99 %",
+    ]
+
+
+def test_the_rule_says_what_is_answered() -> None:
+    assert answer_rule(0.5, (0.1188, 0.9093)) == "fake from 90.9 %, real up to 11.9 %, uncertain between"
+    assert answer_rule(0.5, (0.5, 0.5)) == "fake from 50 %, else real"
+    assert answer_rule(0.5, (0.0, 1.0)) == "no answer, whatever the probability"
+
+
+# Lines
 
 
 def test_log_lines_keep_their_own_ends_only() -> None:

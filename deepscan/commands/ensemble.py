@@ -150,6 +150,8 @@ def _print(made: Combined, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from deepscan.texts import answer_rule
+
     card = made.card
     table = Table(show_edge=False, pad_edge=False)
     for column in ("Member", "Backbone", "Head", "Share"):
@@ -159,10 +161,7 @@ def _print(made: Combined, out: Path) -> None:
         table.add_row(Text(name), Text(member.backbone), member.head, f"{member.weight:.3f}")
     console = Console(highlight=False)
     console.print(table)
-    low, high = card.calibration.uncertain_low, card.calibration.uncertain_high
-    console.print(
-        Text(f"Fake from {card.calibration.threshold:.3f} on; no answer between {low:.3f} and {high:.3f}.", style="dim")
-    )
+    console.print(Text(f"Answers: {answer_rule(card.calibration.threshold, card.calibration.band)}.", style="dim"))
     if card.training["calibration"] == "none":
         console.print(Text("! Not calibrated as a whole: give --data for that.", style="yellow"))
     for warning in made.warnings:

@@ -156,7 +156,7 @@ class _Writer:
             if self._video:
                 folder.mkdir(parents=True, exist_ok=True)
                 copy = folder / f"annotated{default_suffix(result)}"
-                annotate(path, result, copy, limits=limits)
+                annotate(path, result, copy, band=self._detector.info.uncertain_band, limits=limits)
             return from_explanation(explanation, file_facts(path, limits))
         except DeepscanError as error:
             self.failures.append(error)

@@ -26,14 +26,16 @@ from PIL import Image
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import OutputError
-from deepscan.explain.draw import COLOURS, WORDS, Style, draw_box, draw_label, draw_lines, percent, style_for, wrapped
+from deepscan.explain.draw import COLOURS, WORDS, Style, draw_box, draw_label, draw_lines, style_for, wrapped
 from deepscan.explain.timeline import is_gap, sampling_step_s
 from deepscan.explain.writer import CONTAINERS, Sound, video_writer
 from deepscan.extract.isolation import probe, sample_frames
 from deepscan.files import write_atomically
 from deepscan.records import Box, FrameResult, MediaInfo, Result, RgbImage, TrackResult, VerdictLabel
+from deepscan.texts import percent
 
 _IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+Band = tuple[float, float] | None
 # Times in reports are rounded to milliseconds.
 _SAME_TIME_S = 0.002
 
@@ -67,6 +69,7 @@ def annotate(
     result: Result,
     out: Path,
     *,
+    band: Band = None,
     limits: MediaLimits = DEFAULT_LIMITS,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Annotated:
@@ -77,6 +80,7 @@ def annotate(
         result: of that input.
         out: file to write, replaced whole or not at all: .mp4, .mov or .mkv for a video; .png, .jpg or .webp for an
             image.
+        band: of the detector, see :func:`deepscan.texts.percent`.
         limits: on the input, as for the prediction.
         on_progress: called after every frame with the number written so far and, where the container tells, of all.
 
@@ -91,9 +95,9 @@ def annotate(
     media = probe(path, limits)
     _check_target(path, out, media)
     if media.kind == "video":
-        return _annotate_video(path, result, out, media, limits, on_progress)
+        return _annotate_video(path, result, out, media, band, limits, on_progress)
     for frame in sample_frames(path, 1, limits):
-        image = draw(frame.image.copy(), result, 0.0)
+        image = draw(frame.image.copy(), result, 0.0, band)
         buffer = BytesIO()
         Image.fromarray(image).save(buffer, format=_IMAGE_FORMATS[out.suffix.lower()], quality=95)
         write_atomically(out, buffer.getvalue())
@@ -107,13 +111,14 @@ def default_suffix(result: Result) -> str:
     return ".png" if result.kind == "image" else ".mp4"
 
 
-def draw(image: RgbImage, result: Result, time_s: float) -> RgbImage:
+def draw(image: RgbImage, result: Result, time_s: float, band: Band = None) -> RgbImage:
     """Draw what a result says of one moment into a frame.
 
     Args:
         image: RGB ``uint8 [H, W, 3]`` as displayed, changed in place.
         result: of the input.
         time_s: of the frame.
+        band: of the detector.
     """
     style, step = style_for(image), sampling_step_s(result)
     for track in result.tracks:
@@ -121,19 +126,19 @@ def draw(image: RgbImage, result: Result, time_s: float) -> RgbImage:
         if sight is not None:
             colour = COLOURS[track.verdict]
             draw_box(image, sight.box, colour, style)
-            lines = [f"person {track.id}: {WORDS[track.verdict]} {percent(track.probability)}"]
+            lines = [f"person {track.id}: {WORDS[track.verdict]} {percent(track.probability, band)}"]
             if result.kind == "video":
                 lines.append(f"here {percent(sight.nearest.probability)}")
             draw_label(image, sight.box, lines, colour, style)
-    draw_lines(image, (0, -1), verdict_lines(result, image, style), COLOURS[result.verdict], style)
+    draw_lines(image, (0, -1), verdict_lines(result, image, style, band), COLOURS[result.verdict], style)
     return image
 
 
-def verdict_lines(result: Result, image: RgbImage, style: Style) -> list[str]:
+def verdict_lines(result: Result, image: RgbImage, style: Style, band: Band = None) -> list[str]:
     """The verdict in words, in lines that fit an image; with the reason where there is no clear answer."""
     text = f"deepscan: {WORDS[result.verdict]}"
     if result.probability is not None:
-        text += f", P(fake) {percent(result.probability)}"
+        text += f", P(fake) {percent(result.probability, band)}"
     lines = wrapped(text, image, style)
     return lines + wrapped(result.message, image, style) if result.message else lines
 
@@ -171,6 +176,7 @@ def _annotate_video(
     result: Result,
     out: Path,
     media: MediaInfo,
+    band: Band,
     limits: MediaLimits,
     on_progress: Callable[[int, int | None], None] | None,
 ) -> Annotated:
@@ -179,7 +185,7 @@ def _annotate_video(
     with video_writer(path, out, size, limits) as writer:
         # More frames than any video has: all of them, one at a time, with the times that the result's are of.
         for frame in sample_frames(path, sys.maxsize, limits):
-            image = draw(frame.image.copy(), result, frame.time_s)
+            image = draw(frame.image.copy(), result, frame.time_s, band)
             writer.write(_fitted(image, size), frame.time_s)
             n_frames += 1
             if on_progress is not None:

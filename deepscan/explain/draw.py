@@ -100,11 +100,6 @@ def wrapped(text: str, image: RgbImage, style: Style) -> list[str]:
     return lines
 
 
-def percent(probability: float) -> str:
-    """A probability for people: never 0 or 100 %, which no detector knows."""
-    return f"{min(max(probability * 100, 1), 99):.0f} %"
-
-
 def _block(lines: list[str], style: Style, room_px: int) -> tuple[int, int, float]:
     """Height and width in pixels of lines on their ground, and the scale at which they fit."""
     widest = max((_width(line, style.scale) for line in lines), default=0)

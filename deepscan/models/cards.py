@@ -34,6 +34,11 @@ class Calibration(Settings):
     uncertain_low: float = Field(0.5, ge=0, le=1)
     uncertain_high: float = Field(0.5, ge=0, le=1)
 
+    @property
+    def band(self) -> tuple[float, float]:
+        """The uncertain band."""
+        return self.uncertain_low, self.uncertain_high
+
     @model_validator(mode="after")
     def _ordered(self) -> Calibration:
         if not (self.uncertain_low <= self.threshold <= self.uncertain_high):

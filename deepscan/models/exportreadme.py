@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.texts import answer_rule
 
 # Package, what loads a file, what runs it.
 _CODE = {
@@ -56,8 +57,8 @@ probabilities:
             logit += part["scale"] * float(outputs["video_logit"])
         return 1 / (1 + np.exp(-logit))
 
-It is fake from {threshold:.3f} on, and there is no clear answer between {low:.3f} and {high:.3f}. For single frames
-take "frame_logits", "frame_scale" and "frame_bias" likewise.
+Answers: {answers}; exactly, "threshold" and "uncertain_band" in networks.json. For single
+frames take "frame_logits", "frame_scale" and "frame_bias" likewise.
 
 card.json says what the detector was trained on, what was measured of it and what it must not be used for. parity.json
 says how far these files were from the detector itself when they were written.
@@ -76,7 +77,7 @@ def readme_text(
         folder: that the example reads from.
     """
     package, load, run = _CODE[target]
-    crop, (low, high) = card.crop, about["uncertain_band"]
+    crop = card.crop
     title = f"{card.name} {card.version}"
     return _TEXT.format(
         title=title,
@@ -89,7 +90,5 @@ def readme_text(
         folder=folder,
         load=load,
         run=run,
-        threshold=about["threshold"],
-        low=low,
-        high=high,
+        answers=answer_rule(about["threshold"], about["uncertain_band"]),
     )

@@ -77,7 +77,7 @@ def input_view(
         word=WORDS[result.verdict],
         headline=_HEADLINES[result.verdict],
         told=tuple(_told(result, order)),
-        probability=None if shown is None else percent(shown),
+        probability=None if shown is None else percent(shown, model.uncertain_band),
         gauge=None if shown is None else gauge(shown, model.uncertain_band, model.threshold),
         meaning=sentences(shown, result.kind, card),
         people=people,
@@ -93,8 +93,8 @@ def input_view(
     )
 
 
-def index_row(number: int, result: Result, href: str, thumbnail: str | None) -> IndexRow:
-    """The line of one input in the index."""
+def index_row(number: int, result: Result, href: str, thumbnail: str | None, band: tuple[float, float]) -> IndexRow:
+    """The line of one input in the index; ``band`` is the detector's."""
     return IndexRow(
         number=number,
         href=href,
@@ -104,7 +104,7 @@ def index_row(number: int, result: Result, href: str, thumbnail: str | None) -> 
         word=WORDS[result.verdict],
         rank=_RANKS[result.verdict],
         probability=result.probability,
-        probability_text="" if result.probability is None else percent(result.probability),
+        probability_text="" if result.probability is None else percent(result.probability, band),
         people=len(result.tracks),
         segments=len(result.segments),
         duration_s=result.duration_s or 0.0,
@@ -203,7 +203,7 @@ def _person(
         id=track.id,
         verdict=str(track.verdict),
         word=WORDS[track.verdict],
-        probability=percent(track.probability) if model.trained else "",
+        probability=percent(track.probability, model.uncertain_band) if model.trained else "",
         told=_seen(track, video=video),
         gauge=gauge(track.probability, model.uncertain_band, model.threshold) if model.trained else None,
         chart=chart(series, line, importance, name=f"person {track.id}") if video else None,

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup, escape
 
+from deepscan import texts
 from deepscan.explain.timeline import PersonSeries, Timeline
 from deepscan.records import VerdictLabel
 
@@ -23,6 +24,7 @@ _LANE_PX, _IMPORTANCE_PX = 26, 54
 _MARK_PX = 3.5
 _TICKS = (0.5, 1.0, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
+BETWEEN = "no clear answer"
 WORDS: dict[VerdictLabel, str] = {
     VerdictLabel.FAKE: "fake",
     VerdictLabel.REAL: "real",
@@ -32,9 +34,9 @@ WORDS: dict[VerdictLabel, str] = {
 }
 
 
-def percent(probability: float) -> str:
-    """A probability for people: never 0 or 100 %, which no detector knows."""
-    return f"{min(max(probability * 100, 1), 99):.0f}\u00a0%"
+def percent(probability: float, band: tuple[float, float] | None = None) -> str:
+    """:func:`deepscan.texts.percent`, on one line."""
+    return texts.percent(probability, band).replace(" ", "\u00a0")
 
 
 def clock(seconds: float, *, tenths: bool = True) -> str:
@@ -51,25 +53,24 @@ def clock(seconds: float, *, tenths: bool = True) -> str:
 def gauge(probability: float, band: tuple[float, float], threshold: float) -> Markup:
     """A probability on the scale from real to fake, with the band in which no answer is given."""
     low, high = band
-    x = _across(probability)
+    x, shown = _across(probability), percent(probability, band)
     parts = [_rect("scale", _LEFT, 20, _RIGHT - _LEFT, 14)]
     if high > low:
         parts.append(_rect("band", _across(low), 20, _across(high) - _across(low), 14))
-        told = f"no clear answer between {percent(low)} and {percent(high)}"
         # The word stands in its band where it fits.
         if high - low > 0.2:
-            parts.append(_text("tick", (_across(low) + _across(high)) / 2, 52, "no clear answer"))
+            parts.append(_text("tick", (_across(low) + _across(high)) / 2, 52, BETWEEN))
     else:
         parts.append(_line("limit", _across(threshold), 16, _across(threshold), 38))
-        told = f"fake from {percent(threshold)}"
     parts += [
         _text("tick", _LEFT, 52, "real", "start"),
         _text("tick", _RIGHT, 52, "fake", "end"),
         f'<path class="mark" d="M{_n(x)} 36l-7 -13h14z"/>',
         _line("needle", x, 18, x, 36),
-        _text("value", min(max(x, _LEFT + 22), _RIGHT - 22), 13, percent(probability)),
+        _text("value", min(max(x, _LEFT + 22), _RIGHT - 22), 13, shown),
     ]
-    return _svg(58, f"P(fake) {percent(probability)} on a scale from real to fake; {told}.", parts, "gauge")
+    rule = texts.answer_rule(threshold, band, BETWEEN)
+    return _svg(58, f"P(fake) {shown} on a scale from real to fake; {rule}.", parts, "gauge")
 
 
 def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float, float]] = (), *, name: str) -> Markup:

@@ -7,9 +7,10 @@ from typing import Any
 
 from deepscan.models.cards import Card
 from deepscan.page.build import settings_sha256
-from deepscan.page.figures import percent
+from deepscan.page.figures import BETWEEN
 from deepscan.page.views import ModelView, Row
 from deepscan.records import ModelInfo
+from deepscan.texts import answer_rule
 
 _MOST_FIGURES, _MOST_SETTINGS = 14, 60
 _TITLES = {
@@ -70,10 +71,8 @@ def _about(model: ModelInfo, card: Card | None) -> Iterator[Row]:
         yield "Made", card.created or "not said"
         yield "Looks at", f"faces of {card.crop.size_px} x {card.crop.size_px} px, cut with margin {card.crop.margin:g}"
     low, high = model.uncertain_band
-    if high > low:
-        yield "Answers", f"fake from {percent(high)}, real up to {percent(low)}, no clear answer between"
-    else:
-        yield "Answers", f"fake from {percent(model.threshold)}, else real: a threshold chosen by the user"
+    rule = answer_rule(model.threshold, model.uncertain_band, BETWEEN)
+    yield "Answers", rule if high > low else f"{rule}: a threshold chosen by the user"
     yield "Trained", "yes" if model.trained else "no: random weights, its scores say nothing"
 
 

@@ -140,11 +140,12 @@ class _Run:
         n = len(self._report.results)
         plan = plan_for(n)
         views, rows = [], []
+        band = self._report.model.uncertain_band
         for number, result in enumerate(self._report.results, 1):
             material = self._material(result)
             views.append(input_view(number, result, material, self._report.model, self._card, plan))
             thumbnail = index_thumbnail(material) if n > 1 else None
-            rows.append(index_row(number, result, f"#{views[-1].anchor}", thumbnail))
+            rows.append(index_row(number, result, f"#{views[-1].anchor}", thumbnail, band))
             self._done(number)
         return views, rows
 
@@ -157,6 +158,7 @@ class _Run:
             raise OutputError(f"{folder} cannot be made", error.strerror or str(error)) from error
         plan = plan_for(2)
         rows, pages = [], []
+        band = self._report.model.uncertain_band
         back, beside = f"../{self._out.name}", f"../{self._out.with_suffix('.json').name}"
         for number, result in enumerate(self._report.results, 1):
             material = self._material(result)
@@ -167,7 +169,7 @@ class _Run:
             pages.append(folder / f"{number:06}-{digest}.html")
             _write(pages[-1], pieces)
             thumbnail = index_thumbnail(material) if number <= MOST_INDEX_THUMBNAILS else None
-            rows.append(index_row(number, result, f"{_quoted(folder.name)}/{pages[-1].name}", thumbnail))
+            rows.append(index_row(number, result, f"{_quoted(folder.name)}/{pages[-1].name}", thumbnail, band))
             self._done(number)
         return rows, tuple(pages)
 

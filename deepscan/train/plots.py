@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import DeepscanError
 from deepscan.files import temporary_beside
+from deepscan.texts import answer_rule, limit_percent
 from deepscan.train.bootstrap import Band, Floats, decisions
 from deepscan.train.metrics import MetricValue, reliability
 
@@ -99,7 +100,7 @@ def plot_confusion(
         totals = counts.sum(axis=1)
         axes.set_yticks((0, 1), (f"real\nn = {totals[0]:,}", f"fake\nn = {totals[1]:,}"))
         _plain_frame(axes)
-        axes.set_xlabel(f"Answer (threshold {threshold:.3g}{_band_text(band)})")
+        axes.set_xlabel(f"Answer ({answer_rule(threshold, band or (threshold, threshold))})")
         axes.set_ylabel("Truth")
 
 
@@ -227,7 +228,9 @@ def plot_scores(
     with picture(path, title) as figure:
         axes = figure.subplots()
         if band is not None and band[0] < band[1]:
-            axes.axvspan(*band, color="#E8E8E8", label=f"uncertain: {band[0]:.3g} to {band[1]:.3g}")
+            axes.axvspan(
+                *band, color="#E8E8E8", label=f"uncertain: {limit_percent(band[0])} to {limit_percent(band[1])}"
+            )
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3g}")
         for label, name, colour, hatch in ((0, "real", REAL_COLOUR, ""), (1, "fake", FAKE_COLOUR, "///")):
             of = p[y == label]
@@ -385,10 +388,6 @@ def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Floats:
 def _figure(value: MetricValue) -> str:
     bounds = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
     return f"{value.value:.3f}{bounds}"
-
-
-def _band_text(band: Band | None) -> str:
-    return "" if band is None or band[0] >= band[1] else f", uncertain {band[0]:.3g} to {band[1]:.3g}"
 
 
 def _unit_square(axes: Any, x: str, y: str) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepscan.texts import answer_rule
 from deepscan.train.cross import short_names
 from deepscan.train.metrics import TITLES, MetricValue
 from deepscan.train.robustreport import COMPARED, Robustness, Row
@@ -44,8 +45,8 @@ def caption(report: Robustness) -> str:
     return (
         f"{model.name} {model.version} on {names_of(report)}: {counts} in {report.groups} "
         f"groups, seed {report.seed}; {where}{more}. Brackets: 95 % intervals, bootstrap over groups, "
-        f"{report.resamples} resamples. Fake from {model.threshold:.3g} on; no answer between "
-        f"{model.uncertain_band[0]:.3g} and {model.uncertain_band[1]:.3g}."
+        f"{report.resamples} resamples. Answers: "
+        f"{answer_rule(model.threshold, model.uncertain_band)}."
     )
 
 

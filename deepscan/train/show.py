@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from deepscan.texts import answer_rule
 from deepscan.train.cross import Cell
 from deepscan.train.evaluate import Evaluation
 from deepscan.train.metrics import MetricValue
@@ -36,8 +37,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     if missing:
         console.print(Text(f"Not scored: {missing}"))
     _print_warnings(evaluation.warnings, console)
-    low, high = model.uncertain_band
-    console.print(Text(f"Fake from {model.threshold:.3f} on; no answer between {low:.3f} and {high:.3f}.", style="dim"))
+    console.print(Text(f"Answers: {answer_rule(model.threshold, model.uncertain_band)}.", style="dim"))
 
 
 def print_cross(cells: Sequence[Cell], console: Console) -> None:

@@ -22,6 +22,7 @@ from deepscan.page.build import input_view
 from deepscan.page.figures import WORDS
 from deepscan.page.pictures import plan_for
 from deepscan.records import Result
+from deepscan.texts import answer_rule, percent
 from deepscan.web.service import SUFFIXES, Judged, JudgeService, shown_name
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ _STYLE = """
 .answer h2 { margin: 0 0 .3em; font-size: 1.6em; }
 .answer .word { font-weight: 700; }
 .answer p { margin: .25em 0; }
+#bars meter { width: 60%; vertical-align: middle; margin-left: .6em; }
 footer a[href*="gradio"] { display: none; }
 """
 
@@ -91,7 +93,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
                 gr.Markdown(_about(service))
             with gr.Column(scale=2):
                 answer = gr.HTML(elem_id="answer", elem_classes=["answer"], label="Verdict")
-                bars = gr.Label(label="Probability", visible=False, show_heading=False, elem_id="bars")
+                bars = gr.HTML(visible=False, elem_id="bars", label="Probability")
                 timeline = gr.LinePlot(
                     x="seconds", y="probability", color="person", y_lim=[0, 1], tooltip="all", height=220,
                     title="Probability of “fake” over time; drag to look closer", visible=False, elem_id="timeline",
@@ -166,7 +168,7 @@ def _shown(judged: Judged, service: JudgeService) -> list[Any]:
     pictures = list(_pictures(judged))
     return [
         _answer(judged, service),
-        gr.Label(value=_bars(result), visible=result.probability is not None),
+        gr.HTML(value=_bars(judged), visible=result.probability is not None),
         gr.LinePlot(value=times, visible=result.kind == "video" and len(times) > 0),
         gr.Gallery(value=pictures, visible=bool(pictures)),
         gr.DownloadButton(value=str(judged.page), visible=True),
@@ -187,10 +189,17 @@ def _answer(judged: Judged, service: JudgeService) -> str:
     )
 
 
-def _bars(result: Result) -> dict[str, float] | None:
-    if result.probability is None:
-        return None
-    return {"fake": result.probability, "not fake": 1 - result.probability}
+def _bars(judged: Judged) -> str:
+    """The probability, and what is answered at which."""
+    model, probability = judged.report.model, judged.result.probability
+    if probability is None:
+        return ""
+    shown = percent(probability, model.uncertain_band)
+    rule = answer_rule(model.threshold, model.uncertain_band)
+    return (
+        f'<p>P(fake) <b>{shown}</b> <meter min="0" max="1" value="{probability:.4f}" aria-label="P(fake) {shown}">'
+        f"</meter></p><p>{rule[0].upper()}{rule[1:]}.</p>"
+    )
 
 
 def _times(result: Result) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from deepscan.errors import MediaError, OutputError
 from deepscan.explain import annotate as module
 from deepscan.explain import writer
 from deepscan.explain.annotate import annotate, default_suffix, draw, sight_at, verdict_lines
-from deepscan.explain.draw import COLOURS, WORDS, percent, style_for
+from deepscan.explain.draw import COLOURS, WORDS, style_for
 from deepscan.extract.video import sample_frames
 from deepscan.records import VerdictLabel
 
@@ -140,7 +140,8 @@ def test_a_verdict_is_told_by_its_word_and_not_by_colour_alone():
     assert all(WORDS[label] in line for label, line in lines.items())
     fake = result([person(1, [0.5], [0.97])])
     assert verdict_lines(fake, image, style) == ["deepscan: FAKE, P(fake) 97 %"]
-    assert [percent(p) for p in (0.0, 0.004, 0.5, 0.9999, 1.0)] == ["1 %", "1 %", "50 %", "99 %", "99 %"]
+    near = result([person(1, [0.5], [0.1192])], verdict=VerdictLabel.UNCERTAIN, message=None)
+    assert verdict_lines(near, image, style, (0.1188, 0.9)) == ["deepscan: uncertain, P(fake) 12.0 %"]
     drawn = {label: draw(image.copy(), result([], verdict=label, message=None), 0.0) for label in WORDS}
     words = {label: (picture > 0).any(axis=2) for label, picture in drawn.items()}
     assert not np.array_equal(words[VerdictLabel.FAKE], words[VerdictLabel.UNCERTAIN])

@@ -18,6 +18,7 @@ from deepscan.errors import MediaError, OutputError
 from deepscan.extract.metadata import Fact, FileFacts, Tag
 from deepscan.extract.provenance import Provenance
 from deepscan.page import check_target, write, write_pages
+from deepscan.records import VerdictLabel
 from deepscan.report import schema, to_json
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -128,6 +129,21 @@ def test_hashes_of_input_model_settings_and_json(tmp_path):
     other = pages(tmp_path, made.one_face(), model=replace(made.MODEL, settings={**made.MODEL.settings, "tta": False}))
     own, changed = (re.search(r"Settings, sha256 (\w{64})", page.text)[1] for page in (shown, other))
     assert own != changed
+
+
+def test_a_probability_near_a_limit_agrees_with_the_rule_wherever_it_stands(tmp_path):
+    model = replace(made.MODEL, uncertain_band=(0.1188, 0.9093))
+    near = replace(
+        made.one_face("near.mp4"),
+        verdict=VerdictLabel.UNCERTAIN,
+        probability=0.1189,
+        tracks=(made.track(verdict=VerdictLabel.UNCERTAIN, probability=0.1189, values=[0.5] * 8),),
+    )
+    alone = pages(tmp_path, near, model=model)
+    assert alone.text.count("12.0 %") >= 3  # headline, gauge and person
+    assert "12 %" not in alone.text.replace("12.0 %", "")
+    assert "fake from 90.9 %, real up to 11.9 %, no clear answer between" in alone.text
+    assert "12.0 %" in pages(tmp_path, near, made.one_face("other.mp4"), model=model, name="two.html").text
 
 
 def test_the_model_card_and_limits(tmp_path):

@@ -13,6 +13,7 @@ pytest.importorskip("gradio", reason="deepscan[web] is not installed")
 from starlette.testclient import TestClient
 from webapps import real_detector
 
+from deepscan.texts import answer_rule, percent
 from deepscan.web import server
 from deepscan.web.page import _Sessions, _shown, make_page
 from deepscan.web.service import JudgeService, WebLimits
@@ -48,6 +49,13 @@ def test_every_kind_of_answer(service, request, clip, has):
     assert path.name in answer
     visible = {n for n, part in (("bars", bars), ("timeline", timeline), ("faces", faces)) if part.visible}
     assert visible == has
+    if "bars" in has:
+        model = judged.report.model
+        told = (
+            f"{percent(result.probability, model.uncertain_band)}",
+            answer_rule(model.threshold, model.uncertain_band),
+        )
+        assert all(text[1:] in bars.value for text in told)
     assert judged.page.is_file()
     assert judged.json.is_file()
     assert whole.visible
