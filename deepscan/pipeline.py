@@ -100,7 +100,7 @@ class Detector:
         """Judge one video or image.
 
         Args:
-            path: of a video (mp4, mov, mkv, avi, webm, gif...) or an image (jpg, png, webp, bmp).
+            path: of a video (mp4, mov, mkv, avi, webm, gif...) or an image (jpg, png, heic, avif...).
 
         Returns:
             The result: ``verdict`` is fake, real, uncertain, or not_applicable when there is no face to judge.

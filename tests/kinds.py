@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pillow_heif
 from clips import Rgb
 from numpy.typing import NDArray
 from PIL import Image
@@ -129,7 +131,7 @@ def _top_field_first(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 # BT.709 light as BT.2020 has it (Rec. ITU-R BT.2087), and the share of each colour in luminance (BT.2100).
-_TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
+TO_BT2020 = np.array([[0.6274, 0.3293, 0.0433], [0.0691, 0.9195, 0.0114], [0.0164, 0.0880, 0.8956]])
 _LUMA = np.array([0.2627, 0.6780, 0.0593])
 
 
@@ -146,7 +148,77 @@ def hdr_signal(nits: NDArray[np.float64], transfer: str) -> NDArray[np.float64]:
 
 
 def _hdr_frame(picture: Rgb, transfer: str) -> av.VideoFrame:
-    light = (picture / 255.0) ** 2.4 @ _TO_BT2020.T * 203
+    light = (picture / 255.0) ** 2.4 @ TO_BT2020.T * 203
     signal = np.round(hdr_signal(light, transfer).clip(0, 1) * 65535).astype(np.uint16)
     frame = av.VideoFrame.from_ndarray(signal, format="rgb48le")
     return frame.reformat(format="yuv420p10le", dst_colorspace="BT2020", src_color_range="JPEG", dst_color_range="MPEG")
+
+
+def write_tiled_heic(path: Path, picture: Rgb, tile: int = 512, *, turns: int = 0) -> Path:
+    """Store a picture as phones do: a grid of ``tile`` x ``tile`` pictures, turned anticlockwise by ``turns`` quarters
+    to be displayed (ISO/IEC 23008-12). Its sides are multiples of ``tile``."""
+    height, width = picture.shape[:2]
+    rows, columns = height // tile, width // tile
+    coded = [
+        _coded_tile(picture[y : y + tile, x : x + tile]) for y in range(0, height, tile) for x in range(0, width, tile)
+    ]
+    tiles = [data for _, data in coded]
+    grid = len(tiles) + 1
+    n = len(tiles)
+
+    def box(kind: bytes, *parts: bytes) -> bytes:
+        body = b"".join(parts)
+        return struct.pack(">I", 8 + len(body)) + kind + body
+
+    def full(kind: bytes, *parts: bytes, version: int = 0, flags: int = 0) -> bytes:
+        return box(kind, struct.pack(">I", version << 24 | flags), *parts)
+
+    def entry(item: int, kind: bytes) -> bytes:
+        return full(b"infe", struct.pack(">HH", item, 0), kind, b"\0", version=2, flags=int(item != grid))
+
+    grid_data = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, width, height)
+    properties = box(
+        b"ipco",
+        coded[0][0],
+        full(b"ispe", struct.pack(">II", tile, tile)),
+        full(b"ispe", struct.pack(">II", width, height)),
+        box(b"irot", bytes([turns])),
+    )
+    uses = b"".join(struct.pack(">HBBB", item, 2, 0x81, 2) for item in range(1, grid))
+    uses += struct.pack(">HBBB", grid, 2, 3, 0x84)
+
+    def meta(start: int) -> bytes:
+        places, at = [], start
+        for i, data in enumerate(tiles):
+            places.append(struct.pack(">HHHHII", i + 1, 0, 0, 1, at, len(data)))
+            at += len(data)
+        places.append(struct.pack(">HHHHII", grid, 1, 0, 1, 0, len(grid_data)))
+        return full(
+            b"meta",
+            full(b"hdlr", bytes(4), b"pict", bytes(13)),
+            full(b"pitm", struct.pack(">H", grid)),
+            full(b"iloc", b"\x44\x00", struct.pack(">H", grid), *places, version=1),
+            full(b"iinf", struct.pack(">H", grid), *(entry(i, b"hvc1") for i in range(1, grid)), entry(grid, b"grid")),
+            full(b"iref", box(b"dimg", struct.pack(f">HH{n}H", grid, n, *range(1, grid)))),
+            box(b"iprp", properties, full(b"ipma", struct.pack(">I", grid), uses)),
+            box(b"idat", grid_data),
+        )
+
+    head = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
+    start = len(head) + len(meta(0)) + 8
+    path.write_bytes(head + meta(start) + box(b"mdat", *tiles))
+    return path
+
+
+def _coded_tile(picture: Rgb) -> tuple[bytes, bytes]:
+    """The ``hvcC`` box and the coded bytes of a picture."""
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(np.ascontiguousarray(picture))).save(
+        file, quality=95, enc_params={"preset": "ultrafast"}
+    )
+    data = file.getvalue()
+    boxes = []
+    for kind in (b"hvcC", b"mdat"):
+        at = data.index(kind) - 4
+        boxes.append(data[at : at + int.from_bytes(data[at : at + 4], "big")])
+    return boxes[0], boxes[1][8:]

@@ -59,6 +59,28 @@ def test_answer_of_a_video(detector, pictures, plain, tmp_path, name):
     check(detector.predict(path), plain)
 
 
+@pytest.fixture(scope="module")
+def still(detector, pictures, tmp_path_factory):
+    path = tmp_path_factory.mktemp("still") / "still.jpg"
+    Image.fromarray(pictures[40]).save(path, quality=95)
+    return detector.predict(path)
+
+
+PHOTOS = {
+    "phone.heic": lambda path, picture: kinds.write_tiled_heic(path, picture, 160),
+    "phone.avif": lambda path, picture: Image.fromarray(picture).save(path, quality=100),
+    "scan.tif": lambda path, picture: Image.fromarray(picture).save(path),
+    "archive.jp2": lambda path, picture: Image.fromarray(picture).save(path),
+}
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_answer_of_a_photo(detector, pictures, still, tmp_path, name):
+    path = tmp_path / name
+    PHOTOS[name](path, pictures[40])
+    check(detector.predict(path), still)
+
+
 def check(result, plain):
     (person,), (same,) = result.tracks, plain.tracks
     assert result.kind == plain.kind

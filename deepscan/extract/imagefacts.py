@@ -11,7 +11,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from deepscan.errors import MediaError
-from deepscan.extract.images import image_size
+from deepscan.extract.images import image_size, open_still
 from deepscan.extract.metadata import Fact, Tag, camera_sign, shortened, software_sign, tags_of
 
 # The luminance table of ITU-T T.81 (Annex K), which the IJG's library scales by a quality from 1 to 100. In the order
@@ -21,7 +21,6 @@ _LUMINANCE = (
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
     72, 92, 95, 98, 112, 100, 103, 99,
 )  # fmt: skip
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # those that images are read in
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _LONG_BYTES = 64
 # Of an XMP block only these are told: the rest is long, and mostly of no use.
@@ -39,7 +38,7 @@ def image_facts(path: Path, max_pixels: int) -> tuple[tuple[Fact, ...], tuple[Fa
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+            with path.open("rb") as file, open_still(path, file) as image:
                 return _facts(image)
     except Exception as error:
         # Its header was whole a moment ago; on damaged files Pillow raises whatever its parsers run into.

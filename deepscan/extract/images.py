@@ -6,25 +6,53 @@ grey), knows the size before decoding, and its libraries do not write to stderr.
 
 from __future__ import annotations
 
+import io
+import logging
+import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from deepscan.errors import MediaError
+from deepscan.extract.hdr import HLG, PQ, tone_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from deepscan.records import RgbImage
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2"}
+)
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+log = logging.getLogger(__name__)
+
+_JPEG_XL = "JPEG XL"
+_STARTS = {
+    "JPEG": (b"\xff\xd8\xff",),
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "TIFF": (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"),
+    "JPEG2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    _JPEG_XL: (b"\x00\x00\x00\x0cJXL \r\n\x87\n", b"\xff\x0a"),
+}
+# Major brands of ISO 23008-12 and of AVIF; those of sequences are not here.
+_BRANDS = {**dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"), "HEIF"), b"avif": "AVIF"}
 _EXIF_ORIENTATION = 0x0112
+_NEW_SUBFILE_TYPE, _DNG_VERSION = 0x00FE, 0xC612
+# A JPEG that is larger than the limit by this factor at most is decoded at half its sides: phones make them.
+_MOST_SCALED = 4
+# Of a JPEG that is cut off, so much may be missing at most: of a larger part nobody knows what was there.
+_MOST_LOST = 0.1
+_JPEG_END = b"\xff\xd9"
+_MOST_JPEG_BYTES = 1 << 28
+# ISO files that are appended to a photo, or stand in it, begin so.
+_VIDEO_START = re.compile(rb"\x00\x00\x00[\x14-\x40]ftyp(mp4|isom|iso[2-9]|qt  |avc1|M4V |3gp)")
 
 
 class Orientation(NamedTuple):
@@ -56,15 +84,25 @@ _ORIENTATIONS = {
 
 
 def is_image(head: bytes) -> bool:
-    """Whether a file that starts with ``head`` (32 bytes are enough) is a JPEG, PNG, WebP or BMP."""
+    """Whether a file that starts with ``head`` (32 bytes are enough) is a still of a kind that is known here."""
+    return _format(head) is not None
+
+
+def _format(head: bytes) -> str | None:
+    """Pillow's name for what a file holds by its first bytes; None where that is no picture."""
+    for name, starts in _STARTS.items():
+        if head.startswith(starts):
+            return name
     # "BM" alone also starts many a text; the size of the header that follows tells.
-    bmp = head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in {12, 40, 52, 56, 64, 108, 124}
-    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
-    return bmp or webp or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in {12, 40, 52, 56, 64, 108, 124}:
+        return "BMP"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
 
 
 def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
-    """Width and height in pixels as displayed, from the header alone.
+    """Width and height in pixels that :func:`read_image` gives, from the header alone.
 
     Raises:
         MediaError: ``unreadable``, or ``too_large`` for more than ``max_pixels``.
@@ -75,18 +113,110 @@ def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
 
 
 def read_image(path: Path, max_pixels: int) -> RgbImage:
-    """A still as RGB ``uint8 [H, W, 3]``, turned as its EXIF says; transparency is dropped, 16 bits become 8.
+    """A still as RGB ``uint8 [H, W, 3]``, as it is displayed; transparency is dropped, 16 bits become 8.
+
+    A JPEG of up to four times ``max_pixels`` is read at half its width and height. One that lacks up to a tenth of its
+    rows is completed with what viewers show there, grey mostly, and a warning says so.
 
     Raises:
         MediaError: ``unreadable``, or ``too_large`` for more than ``max_pixels``, before anything is decoded.
     """
     with _opened(path, max_pixels) as image:
         turn = _orientation(image)
+        _tell_what_else_is_there(path, image)
+        bright = _high_dynamic_range(path, image)
+        if bright is not None:
+            return bright
         if image.mode.startswith("I"):
             # Pillow's own conversion of 16-bit grey clips at 255 instead of scaling.
             grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
             return turn.apply(np.repeat(grey[:, :, None], 3, axis=2))
-        return turn.apply(np.array(image.convert("RGB"), dtype=np.uint8))
+        return turn.apply(_pixels(path, image))
+
+
+def open_still(path: Path, file: BinaryIO) -> Image.Image:
+    """A picture of any kind that is read here, of any size, with nothing but its header read.
+
+    Args:
+        path: for messages.
+        file: opened, at its start.
+
+    Raises:
+        Exception: whatever Pillow's parsers run into; MediaError for what is known but not read.
+    """
+    head = file.read(32)
+    file.seek(0)
+    name = _format(head)
+    if name == _JPEG_XL:
+        raise _not_read(path, "JPEG XL is not among the formats that are read")
+    if name == "HEIF":
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+    try:
+        image = Image.open(file, formats=(name or "",))
+    except Image.DecompressionBombError:
+        if name != "JPEG":
+            raise
+        file.seek(0)
+        image = JpegImageFile(file)
+    if name == "TIFF" and _is_raw(head, image):
+        raise _not_read(path, "it is a camera's raw file, whose picture is still to be developed")
+    return image
+
+
+def _not_read(path: Path, what: str) -> MediaError:
+    return MediaError(f"{path.name}: cannot be read", what, "Convert it to JPEG or PNG.", reason="unreadable")
+
+
+def _is_raw(head: bytes, image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    return head[8:10] == b"CR" or _DNG_VERSION in tags or tags.get(_NEW_SUBFILE_TYPE, 0) & 1
+
+
+def _pixels(path: Path, image: Image.Image) -> RgbImage:
+    try:
+        return np.array(image.convert("RGB"), dtype=np.uint8)
+    except OSError:
+        if not isinstance(image, JpegImageFile) or path.stat().st_size > _MOST_JPEG_BYTES:
+            raise
+    with JpegImageFile(io.BytesIO(path.read_bytes() + _JPEG_END)) as whole:
+        whole.draft(None, image.size)
+        pixels = np.array(whole.convert("RGB"), dtype=np.uint8)
+    # What is not there is of one colour, down from somewhere in a row of blocks.
+    lost = np.argmin((pixels == pixels[-1]).all(axis=(1, 2))[::-1]) / len(pixels)
+    if lost > _MOST_LOST:
+        raise MediaError(
+            f"{path.name}: cannot be read",
+            f"it is cut off: {lost:.0%} of the picture is missing",
+            "Get the whole file.",
+            reason="unreadable",
+        )
+    log.warning("%s: the end of the file is missing; the picture is judged as viewers show it", path.name)
+    return pixels
+
+
+def _high_dynamic_range(path: Path, image: Image.Image) -> RgbImage | None:
+    """A camera's HEIF in HLG or PQ as a screen without it shows it; None for any other picture."""
+    profile = image.info.get("nclx_profile") or {}
+    transfer = profile.get("transfer_characteristics")
+    if image.format != "HEIF" or transfer not in (PQ, HLG):
+        return None
+    from pillow_heif import open_heif
+
+    deep = np.asarray(open_heif(path, convert_hdr_to_8bit=False))[..., :3]
+    if deep.dtype != np.uint16:
+        deep = deep.astype(np.uint16) * 257
+    return tone_mapped(deep, transfer, wide=profile.get("color_primaries") != 1)
+
+
+def _tell_what_else_is_there(path: Path, image: Image.Image) -> None:
+    """Say what of a file is not judged: a motion photo's video, a second picture."""
+    n_more = getattr(image, "n_frames", 1) - 1
+    if n_more > 0:
+        log.warning("%s: %d more in the file; only the main picture is judged", path.name, n_more)
+    if path.stat().st_size <= _MOST_JPEG_BYTES and _VIDEO_START.search(path.read_bytes(), 1):
+        log.warning("%s: a video is in the file, too (a motion photo); only the picture is judged", path.name)
 
 
 @contextmanager
@@ -99,7 +229,10 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
                 # Pillow makes room for a WebP's whole canvas as soon as it is opened.
                 _check_size(path, *_webp_size(file.read(32)), max_pixels)
                 file.seek(0)
-                with Image.open(file, formats=_FORMATS) as image:
+                with open_still(path, file) as image:
+                    width, height = image.size
+                    if max_pixels < width * height <= _MOST_SCALED * max_pixels:
+                        image.draft(None, (width // 2, height // 2))  # of JPEG; others stay as they are
                     _check_size(path, *image.size, max_pixels)
                     yield image
     except MediaError:
@@ -118,7 +251,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 
 def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise _too_large(path, f"it is {width:,} x {height:,} pixels", max_pixels)
+        raise _too_large(path, f"it is {width:,} x {height:,} pixels", max_pixels, width * height)
 
 
 def _webp_size(head: bytes) -> tuple[int, int]:
@@ -134,11 +267,11 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
-def _too_large(path: Path, why: str, max_pixels: int) -> MediaError:
+def _too_large(path: Path, why: str, max_pixels: int, n_pixels: int | None = None) -> MediaError:
     return MediaError(
         f"{path.name}: is too large",
         f"{why}, over the limit of {max_pixels:,}",
-        "Scale it down first.",
+        "Scale it down first" + (f", or allow it with --max pixels={n_pixels}." if n_pixels else "."),
         reason="too_large",
     )
 

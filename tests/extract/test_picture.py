@@ -12,7 +12,7 @@ from clips import corner_colours, quadrants
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract import picture
+from deepscan.extract import hdr
 from deepscan.extract.video import probe, sample_frames
 
 
@@ -82,7 +82,7 @@ def test_high_dynamic_range_looks_as_it_would_without(tmp_path, transfer):
         assert np.abs(difference).mean() < 5
 
 
-@pytest.mark.parametrize(("transfer", "number"), [("pq", picture.PQ), ("hlg", picture.HLG)])
+@pytest.mark.parametrize(("transfer", "number"), [("pq", hdr.PQ), ("hlg", hdr.HLG)])
 def test_highlights_keep_their_order_and_hue(transfer, number):
     nits = np.array([0, 1, 20, 100, 203, 300, 600])
     grey = np.repeat(nits[None, :, None], 3, axis=2).astype(float)
@@ -98,7 +98,7 @@ def test_highlights_keep_their_order_and_hue(transfer, number):
 
 def tone(nits, transfer, number):
     signal = np.round(kinds.hdr_signal(nits, transfer).clip(0, 1) * 65535).astype(np.uint16)
-    return picture.tone_mapped(signal, number)
+    return hdr.tone_mapped(signal, number)
 
 
 # Lines of two moments
