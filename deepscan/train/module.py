@@ -189,6 +189,18 @@ class DetectorModule(L.LightningModule):
     def _auc_of(self, suffix: str) -> Any:
         return self._frame_auc if suffix else self._auc
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the norm of all gradients, which are unscaled by now; Lightning's own refuses a fused optimiser in
+        bf16 too, where nothing is scaled."""
+        if gradient_clip_val:
+            trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            nn.utils.clip_grad_norm_(trained, gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
         """Optimiser and schedule of the stage; biases and norms are not decayed."""
         stage = self.stage
@@ -198,8 +210,9 @@ class DetectorModule(L.LightningModule):
         rate = stage.learning_rate
         optimizer: torch.optim.Optimizer
         if stage.optimizer == "adamw":
-            # Not fused: with bf16 or 16 bits Lightning then refuses to clip gradients.
-            optimizer = torch.optim.AdamW(groups, lr=rate)
+            # In one pass over the weights; on GPUs, clipping could not reach the scaled gradients of float16.
+            fused = all(parameter.device.type == "cpu" for parameter in rest)
+            optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
         elif stage.optimizer == "adam":
             optimizer = torch.optim.Adam(groups, lr=rate)
         elif stage.optimizer == "rmsprop":

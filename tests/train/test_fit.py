@@ -27,7 +27,14 @@ from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 from deepscan.train.samples import read_samples
 
 STAGE = {"batch_size": 8, "warmup_steps": 4, "learning_rate": 1e-3, "loss": {"ranking": 1.0}}
-SMALL = {"model": {"backbone": "custom_cnn", "head": {"name": "mean"}}, "crop": {"size_px": 32}, "checkpoint_steps": 3}
+# In the same precision on every machine: bf16 is imitated where the processor has none.
+SMALL = {
+    "model": {"backbone": "custom_cnn", "head": {"name": "mean"}},
+    "crop": {"size_px": 32},
+    "checkpoint_steps": 3,
+    "precision": "32",
+}
+PRECISIONS = ("32", "bf16")
 
 
 def recipe(*stages, **changes):
@@ -85,6 +92,34 @@ def test_a_run_that_is_killed_ends_as_if_it_had_not_been(tmp_path, made, whole_r
     one, other = (read_epochs(run / "train" / "metrics.csv") for run in (whole, tmp_path / "run"))
     assert one == other
     assert [row["step"] for row in one] == [6, 12]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_gradients_are_clipped_in_every_precision(tmp_path, made, precision, optimizer):
+    """To next to nothing: then the weights stay where they are, and without it they do not."""
+    moved = {}
+    for clip_norm in (0.0, 1e-12):
+        stage = {"optimizer": optimizer, "clip_norm": clip_norm, "epochs": 1, "steps_per_epoch": 2, "weight_decay": 0.0}
+        plan = recipe(stage, precision=precision)
+        torch.manual_seed(plan.seed)
+        before = DetectorNetwork(plan.model).frame_classifier.weight
+        after = train_network(plan, made, tmp_path / str(clip_norm)).frame_classifier.weight
+        moved[clip_norm] = float((after - before).detach().abs().max())
+    assert moved[0.0] > 1e-4
+    assert moved[1e-12] < 1e-6
+
+
+def test_training_in_bf16_is_another_run_that_is_resumed_exactly(tmp_path, made, monkeypatch):
+    plans = [recipe({"epochs": 1, "ema": 0.9}, precision=precision) for precision in PRECISIONS]
+    full, whole = (train_network(p, made, tmp_path / p.precision).state_dict() for p in plans)
+    with monkeypatch.context() as patch:
+        killed_at(patch, 4)
+        with pytest.raises(KilledError):
+            train_network(plans[1], made, tmp_path / "run")
+    resumed = train_network(plans[1], made, tmp_path / "run", resume=True).state_dict()
+    assert all(value.dtype != torch.bfloat16 and torch.equal(value, resumed[name]) for name, value in whole.items())
+    assert any(not torch.equal(value, full[name]) for name, value in whole.items())
 
 
 @pytest.fixture(scope="module")
@@ -197,9 +232,10 @@ def learned(samples, tmp_path, **changes):
     return roc_auc_score(labels, logits)
 
 
-def test_a_visible_artefact_is_learned(tmp_path):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_visible_artefact_is_learned(tmp_path, precision):
     samples = read_samples(pairs_store(tmp_path / "store", n=80))
-    assert learned(samples, tmp_path) > 0.95
+    assert learned(samples, tmp_path, precision=precision) > 0.95
 
 
 @pytest.mark.slow
