@@ -7,24 +7,9 @@ from typing import Any
 
 import yaml
 
-from deepscan.models.cards import ATTACK_CHECK_FIRED, AttackCheck, Card, DetectorCard
+from deepscan.models.cards import ATTACK_CHECK_FIRED, FIGURE_TITLES, AttackCheck, Card, DetectorCard
 from deepscan.texts import answer_rule, limit_percent, percent
 
-_TITLES = {
-    "auc": "AUC",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-    "eer": "Equal error rate",
-    "accuracy": "Accuracy at the threshold",
-    "balanced_accuracy": "Balanced accuracy at the threshold",
-    "scored": "Had a usable face",
-    "coverage": "Answered real or fake",
-    "error_answered_real": "Wrong among answered reals",
-    "error_answered_fake": "Wrong among answered fakes",
-    "fpr": "FPR at the threshold",
-    "real_called_fake": "Reals called fake",
-}
 _VERDICTS = ("fake", "real", "uncertain", "not_applicable", "error")
 _LABELS = {0: "real", 1: "fake"}
 
@@ -115,7 +100,7 @@ def _data(rows: Sequence[Mapping[str, str]]) -> str:
 
 def _evaluation(evaluation: Mapping[str, Any], band: tuple[float, float]) -> list[str]:
     figures = [
-        (_TITLES.get(name, name), _number(v["value"]), _interval(v.get("low"), v.get("high")), str(v["n"]))
+        (FIGURE_TITLES.get(name, name), _number(v["value"]), _interval(v.get("low"), v.get("high")), str(v["n"]))
         for name, v in evaluation["figures"].items()
     ]
     parts = [f"## Measured: {evaluation['part']}", markdown_table(("Figure", "Value", "95 % interval", "n"), figures)]

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepscan.models.cards import DetectorCard
+from deepscan.models.cards import FIGURE_TITLES, Card
 from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, load_card
 from deepscan.texts import limit_percent
 
@@ -33,7 +33,7 @@ def transcript() -> str:
     return f"```\n$ deepscan {' '.join(COMMAND)}\n{lines}\n```"
 
 
-def figures(card: DetectorCard) -> str:
+def figures(card: Card) -> str:
     """The card's figures as a table, its promise and its limits."""
     low, high = card.calibration.band
     rows = [
@@ -43,7 +43,7 @@ def figures(card: DetectorCard) -> str:
     ]
     return "\n".join(
         [
-            f"Model `{card.name}` {card.version}, {card.network.backbone} with {card.network.head.name}, measured on",
+            f"Model `{card.name}` {card.version}, {card.backbone} with {card.head}, measured on",
             "data held out of training; intervals are bootstrap 95 %, resampled by group. `val` is the half of the",
             "validation split on which neither the probabilities nor the uncertain band",
             f"({limit_percent(low)} to {limit_percent(high)}) were fitted. By source, face size, light and video: the",
@@ -59,6 +59,8 @@ def figures(card: DetectorCard) -> str:
             "|---|---|---|---|---|---|",
             *answers(card),
             "",
+            *error_rates(card),
+            "",
             "What limits these figures:",
             "",
             *(f"- {limit}" for limit in card.limits),
@@ -66,7 +68,7 @@ def figures(card: DetectorCard) -> str:
     )
 
 
-def answers(card: DetectorCard) -> list[str]:
+def answers(card: Card) -> list[str]:
     """Of the evaluations over all sources, a row for each source and label."""
     told: dict[tuple[str, str], str] = {}
     for evaluation in card.evaluations:
@@ -75,6 +77,19 @@ def answers(card: DetectorCard) -> list[str]:
             key = f"{row['source']}, {evaluation['part'].rpartition(': ')[2].partition(',')[0]}", label
             told[key] = f"| {' | '.join(key)} | {row['n']} | {row['fake']} | {row['real']} | {row['uncertain']} |"
     return list(told.values())
+
+
+def error_rates(card: Card) -> list[str]:
+    """Of the same evaluations, how often the answers that were given are wrong."""
+    told = []
+    for evaluation in card.evaluations:
+        part = evaluation["part"]
+        for name in ("error_answered_real", "error_answered_fake"):
+            found = evaluation["figures"].get(name)
+            if found and ": " not in part:
+                interval = "" if found["low"] is None else f" ({found['low']:.3f} to {found['high']:.3f})"
+                told.append(f"- {FIGURE_TITLES[name]}: {found['value']:.3f}{interval}, n = {found['n']}; {part}.")
+    return told
 
 
 def main() -> None:

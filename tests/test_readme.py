@@ -48,6 +48,28 @@ def test_transcript_names_the_samples() -> None:
         assert sample in transcript
 
 
+def test_error_rates_are_those_that_the_answers_give() -> None:
+    """Counted from the table of answers beside them: of the reals that got an answer, those called fake; and the other
+    way round."""
+    figures = README.split("<!-- figures -->", 1)[1].split("<!-- end of figures", 1)[0]
+    counts: dict[tuple[str, str], list[int]] = {}
+    for where, label, fake, real in re.findall(
+        r"^\| .+?, (.+?) \| (real|fake) \| \d+ \| (\d+) \| (\d+) \|", figures, re.M
+    ):
+        sums = counts.setdefault((where, label), [0, 0])
+        sums[0], sums[1] = sums[0] + int(fake), sums[1] + int(real)
+    told = re.findall(
+        r"^- Of (real|fake) files with an answer, called (?:fake|real): ([\d.]+).*?, n = (\d+); (.+?)[,.]",
+        figures,
+        re.M,
+    )
+    assert len(told) == 4
+    for label, value, n, where in told:
+        fake, real = counts[where, label]
+        assert int(n) == fake + real
+        assert value == f"{(fake if label == 'real' else real) / int(n):.3f}"
+
+
 def test_figures_are_those_of_the_card() -> None:
     card = json.loads((ROOT / "deepscan" / "weights" / "default" / "card.json").read_text())
     figures = README.split("<!-- figures -->", 1)[1].split("<!-- end of figures", 1)[0]

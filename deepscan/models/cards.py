@@ -11,6 +11,33 @@ from pydantic import Field, FiniteFloat, model_validator
 from deepscan.config import CropSettings, ModelSettings, Settings
 
 ATTACK_CHECK_FIRED = "Attack check fired"  # how the names of its figures on the card begin
+# What the figures of an evaluation are called, wherever a person reads them; deepscan.train.metrics defines them.
+FIGURE_TITLES = {
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "eer": "Equal error rate",
+    "tpr_at_fpr_1": "TPR at 1 % FPR",
+    "tpr_at_fpr_5": "TPR at 5 % FPR",
+    "log_loss": "Log loss",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "precision_fake": "Precision, fake",
+    "recall_fake": "Recall, fake",
+    "f1_fake": "F1, fake",
+    "precision_real": "Precision, real",
+    "recall_real": "Recall, real",
+    "f1_real": "F1, real",
+    "fpr": "FPR (real over the threshold)",
+    "fnr": "FNR (fake under the threshold)",
+    "scored": "Scored (a usable face)",
+    "coverage": "Answered real or fake",
+    "real_called_fake": "Of real files, called fake",
+    "fake_called_real": "Of fake files, called real",
+    "error_answered_real": "Of real files with an answer, called fake",
+    "error_answered_fake": "Of fake files with an answer, called real",
+}
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Squeeze = Literal["bits", "median", "denoise"]

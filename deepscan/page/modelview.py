@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deepscan.models.cards import Card
+from deepscan.models.cards import FIGURE_TITLES, Card
 from deepscan.page.build import settings_sha256
 from deepscan.page.figures import BETWEEN
 from deepscan.page.views import ModelView, Row
@@ -13,18 +13,10 @@ from deepscan.records import ModelInfo
 from deepscan.texts import answer_rule
 
 _MOST_FIGURES, _MOST_SETTINGS = 14, 60
-_TITLES = {
-    "auc": "AUC: how well it ranks fakes above reals (1 is perfect, 0.5 is chance)",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error",
-    "eer": "Equal error rate",
-    "accuracy": "Right at the threshold, had it to answer always",
-    "balanced_accuracy": "The same, reals and fakes counting alike",
-    "scored": "Had a usable face",
-    "coverage": "Answered real or fake",
-    "error_answered_real": "Wrong where it answered real",
-    "error_answered_fake": "Wrong where it answered fake",
+_EXPLAINED = {
+    "auc": "how well it ranks fakes above reals (1 is perfect, 0.5 is chance)",
+    "accuracy": "right at the threshold, had it to answer always",
+    "balanced_accuracy": "the same, reals and fakes counting alike",
 }
 _LIMITS = (
     "This report is a lead, not a proof. Do not decide about a person by it alone.",
@@ -83,13 +75,15 @@ def _figures(card: Card | None) -> tuple[str, tuple[tuple[str, str, str, str], .
     if card.evaluations:
         last = card.evaluations[-1]
         found: Mapping[str, Any] = last.get("figures") or {}
-        rows = (
-            (_TITLES.get(name, name), v.get("value"), v.get("low"), v.get("high"), v.get("n"))
-            for name, v in found.items()
-        )
+        rows = ((_title(name), v.get("value"), v.get("low"), v.get("high"), v.get("n")) for name, v in found.items())
         return str(last.get("part", "")), tuple(_row(*row) for row in rows)[:_MOST_FIGURES]
     plain = ((name, m.value, m.low, m.high, m.n) for name, m in card.metrics.items())
     return "", tuple(_row(*row) for row in plain)[:_MOST_FIGURES]
+
+
+def _title(name: str) -> str:
+    title = FIGURE_TITLES.get(name, name)
+    return f"{title}: {_EXPLAINED[name]}" if name in _EXPLAINED else title
 
 
 def _row(name: str, value: Any, low: Any, high: Any, n: Any) -> tuple[str, str, str, str]:

@@ -7,19 +7,21 @@ data cannot carry is None with a reason, never 0.5 and never NaN.
 Two ways of answering are measured side by side. Accuracy, precision, recall, F1, FPR and FNR force an answer on every
 scored input: fake from the threshold on. ``coverage``, ``real_called_fake``, ``fake_called_real`` and
 ``error_answered_*`` are of the answers as deepscan gives them: none within the uncertain band, none without a face,
-none for any other reason that it has.
+none for any other reason that it has. Their denominators are the reals or the fakes, never the answers: which share of
+the files called real is fake depends on how many fakes there are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import DeepscanError
+from deepscan.models.cards import FIGURE_TITLES, Metric
 from deepscan.train.bootstrap import (
     CURVES,
     RATIOS,
@@ -33,35 +35,7 @@ from deepscan.train.bootstrap import (
     tpr_at_fpr,
 )
 
-if TYPE_CHECKING:
-    from deepscan.models.cards import Metric
-
-TITLES = {
-    "auc": "AUC",
-    "average_precision": "Average precision",
-    "eer": "Equal error rate",
-    "tpr_at_fpr_1": "TPR at 1 % FPR",
-    "tpr_at_fpr_5": "TPR at 5 % FPR",
-    "log_loss": "Log loss",
-    "brier": "Brier score",
-    "ece": "Calibration error (ECE)",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "precision_fake": "Precision, fake",
-    "recall_fake": "Recall, fake",
-    "f1_fake": "F1, fake",
-    "precision_real": "Precision, real",
-    "recall_real": "Recall, real",
-    "f1_real": "F1, real",
-    "fpr": "FPR (real over the threshold)",
-    "fnr": "FNR (fake under the threshold)",
-    "scored": "Scored (a usable face)",
-    "coverage": "Answered real or fake",
-    "real_called_fake": "Reals called fake",
-    "fake_called_real": "Fakes called real",
-    "error_answered_real": "Wrong among answered reals",
-    "error_answered_fake": "Wrong among answered fakes",
-}
+TITLES = FIGURE_TITLES
 MAJORITY_WARNING = 0.65
 FEW_OF_A_CLASS = 30
 FEW_GROUPS = 20
@@ -310,8 +284,6 @@ def card_metrics(
         where: data and split.
         names: which, None for all.
     """
-    from deepscan.models.cards import Metric
-
     out = {}
     for name in values if names is None else names:
         v = values[name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from madedetectors import NO_TTA, card, network
 from madestores import pairs_store
 
 from deepscan.modelcard import model_card_markdown
+from deepscan.page.modelview import model_view
 from deepscan.pipeline import Detector
 from deepscan.train.cardfigures import condensed
 from deepscan.train.evaluate import evaluate
@@ -31,6 +33,28 @@ def test_what_a_card_keeps_is_what_was_measured(evaluation):
     judged = sum(video.probability is not None for video in evaluation.videos)
     assert sum(one["n"] for one in kept["reliability"]) == judged
     assert json.loads(json.dumps(kept, allow_nan=False)) == kept
+
+
+def test_error_rates_are_counted_and_say_of_which_files_wherever_they_stand(evaluation):
+    """Counted from the answers themselves, against the card's page and the report page."""
+    kept = condensed(evaluation, "made")
+    made = card().model_copy(update={"evaluations": [kept]})
+    counts = Counter((video.label, str(video.verdict)) for video in evaluation.videos)
+    page = model_card_markdown(made)
+    rows = {name: (value, n) for name, value, _, n in model_view(evaluation.model, made, "0", "", "").figures}
+    for name, label, wrong, right, title in (
+        ("error_answered_real", 0, "fake", "real", "Of real files with an answer, called fake"),
+        ("error_answered_fake", 1, "real", "fake", "Of fake files with an answer, called real"),
+    ):
+        answered = counts[label, wrong] + counts[label, right]
+        share = counts[label, wrong] / answered
+        assert (kept["figures"][name]["value"], kept["figures"][name]["n"]) == (
+            pytest.approx(share, abs=1e-6),
+            answered,
+        )
+        assert rows[title] == (f"{share:.3f}", str(answered))
+        assert re.search(rf"^\| {title} \| {share:.3f} \| .* \| {answered} \|$", page, re.MULTILINE)
+    assert counts[0, "fake"] != counts[1, "real"]  # the two cannot be mistaken for each other
 
 
 def test_small_sources_are_told_video_by_video(evaluation):

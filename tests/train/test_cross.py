@@ -138,7 +138,7 @@ def test_one_evaluation_as_tables(cells):
     for word in ("Videos", "Frames", "AUC", "Brier", "TPR at 1 % FPR", "Answered real or fake"):
         assert word in told
     assert "! 1 groups are in the training data" in told
-    assert "Fake from 0.500 on; no answer between 0.400 and 0.600." in told
+    assert "Answers: fake from 60 %, real up to 40 %, uncertain between." in told
 
 
 def test_pictures(cells, tmp_path):
