@@ -112,6 +112,13 @@ class BatchMaker:
                 "the training split has only reals",
                 "Set data.self_blend=1 to train on self-blended images.",
             )
+        with_fakes = {s.source for s in samples.samples if s.label == FAKE}
+        self._only_reals = {
+            name: [reals for reals in origins if reals[0].source not in with_fakes]
+            if recipe.data.balance == "family" and name in self._fakes
+            else []
+            for name, origins in self._origins.items()
+        }
         self._datasets = sorted({*self._reals, *(self._fakes if recipe.data.self_blend < 1 else ())})
         self._shares = self._dataset_shares()
 
@@ -164,7 +171,7 @@ class BatchMaker:
         dataset = str(rng.choice(self._datasets, p=self._shares))
         blend = dataset not in self._fakes or rng.random() < self._blend_share(dataset)
         if blend and dataset in self._reals:
-            return self._drawn(rng, self._real(rng, dataset), None)
+            return self._drawn(rng, self._real_to_blend(rng, dataset), None)
         for _ in range(_TRIES):
             fake = self._fake(rng, dataset)
             partner = self._by_id.get(fake.pair) if fake.pair else None
@@ -189,17 +196,18 @@ class BatchMaker:
         if dataset in self._fakes and rng.random() >= self._blend_share(dataset):
             fake = self._fake(rng, dataset)
             return self._drawn(rng, self._real_near(rng, fake), fake, only=FAKE)[1]
-        return self._drawn(rng, self._real(rng, dataset), None, only=FAKE)[1]
+        return self._drawn(rng, self._real_to_blend(rng, dataset), None, only=FAKE)[1]
 
     def _blend_share(self, dataset: str) -> float:
         """How many of a dataset's fakes are self-blends. Balanced by family these are one more, where there are origins
         that have only reals: their faces would otherwise never be seen."""
         share = self._recipe.data.self_blend
-        if self._recipe.data.balance != "family":
-            return share
-        with_fakes = {fake.source for fake in self._fakes[dataset]}
-        only_reals = any(reals[0].source not in with_fakes for reals in self._origins.get(dataset, ()))
-        return max(share, 1 / (len(self._families[dataset]) + 1)) if only_reals else share
+        return max(share, 1 / (len(self._families[dataset]) + 1)) if self._only_reals.get(dataset) else share
+
+    def _real_to_blend(self, rng: np.random.Generator, dataset: str) -> Sample:
+        """A real of an origin that has no fakes, where there is one and families are balanced; else any."""
+        origins = self._only_reals.get(dataset)
+        return _any(rng, _any(rng, origins)) if origins else self._real(rng, dataset)
 
     def _fake(self, rng: np.random.Generator, dataset: str) -> Sample:
         """A fake of a dataset; of its methods (or families) each as often as the others, if the settings say so."""

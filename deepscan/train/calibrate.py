@@ -87,7 +87,12 @@ def calibrated(logits: ArrayLike, scale: float = 1.0, bias: float = 0.0) -> Floa
 
 
 def fit_scale(
-    logits: ArrayLike, labels: ArrayLike, groups: Groups = None, *, prevalence: float | None = 0.5
+    logits: ArrayLike,
+    labels: ArrayLike,
+    groups: Groups = None,
+    *,
+    prevalence: float | None = 0.5,
+    shares: Floats | None = None,
 ) -> tuple[float, float]:
     """Scale and bias that make logits into probabilities (Platt scaling).
 
@@ -99,6 +104,7 @@ def fit_scale(
         labels: ``[n]``, both of them must occur.
         groups: ``[n]`` ids; each group weighs the same within a class.
         prevalence: share of fakes for which the probabilities are meant; None takes the data's.
+        shares: ``[n]`` how much of its class a row stands for, above what its group leaves it; None for all alike.
 
     Raises:
         ValueError: one class only, or arrays that do not fit.
@@ -110,8 +116,11 @@ def fit_scale(
         raise ValueError("Invalid labels: scale and bias need both classes.")
     weight, size = np.zeros(len(x)), {}
     for label in (False, True):
-        weight[fake == label] = group_weights(ids[fake == label])
-        size[label] = float(weight[fake == label].sum())
+        of = fake == label
+        weight[of] = group_weights(ids[of])
+        size[label] = float(weight[of].sum())
+        if shares is not None:
+            weight[of] *= shares[of] * size[label] / float(weight[of] @ shares[of])
     soft = np.where(fake, (size[True] + 1) / (size[True] + 2), 1 / (size[False] + 2))
     total = size[True] + size[False]
     if prevalence is not None:
@@ -154,6 +163,7 @@ def fit_calibration(
     target_fpr: float | None = None,
     prevalence: float | None = 0.5,
     min_source: int = MIN_SOURCE,
+    shares: Mapping[str, float] | None = None,
 ) -> FittedCalibration:
     """Fit a detector's calibration.
 
@@ -173,7 +183,9 @@ def fit_calibration(
             answers little may be wrong in much of it.
         target_fpr: promised share of reals at or above the threshold; None asks for a threshold of 0.5.
         prevalence: as for :func:`fit_scale`.
-        min_source: independent reals from which a source has a limit of its own.
+        min_source: independent reals from which a source has a limit of its own. The origins of a collection
+            (``COLLECTION/ORIGIN``) that have fewer are taken together.
+        shares: how much each source or collection counts for scale and bias, by its name; None counts its groups.
 
     Raises:
         ValueError: arrays that do not fit, or rates outside (0, 1).
@@ -184,17 +196,25 @@ def fit_calibration(
     z, fake, ids = checked_scores(logits, labels, groups)
     source = _names(sources, len(z))
     warnings: list[str] = []
-    scale, bias = _fit_main(z, fake, ids, source, prevalence, "videos", warnings)
+    scale, bias = _fit_main(z, fake, ids, source, prevalence, "videos", warnings, shares)
     frame_scale, frame_bias = 1.0, 0.0
     if frame_logits is not None:
         fz, ffake, fids = checked_scores(frame_logits, frame_labels, frame_groups)
         frame_scale, frame_bias = _fit_main(
-            fz, ffake, fids, _names(frame_sources, len(fz)), prevalence, "frames", warnings
+            fz, ffake, fids, _names(frame_sources, len(fz)), prevalence, "frames", warnings, shares
         )
     else:
         warnings.append("No frame logits were given: those of single frames stay uncalibrated.")
     p = calibrated(z, scale, bias)
-    limits = _source_limits(p[~fake], ids[~fake], source[~fake], alpha, target_fpr, min_source, warnings)
+    limits = _source_limits(
+        p[~fake],
+        ids[~fake],
+        _with_enough(source, ids, fake, min_source)[~fake],
+        alpha,
+        target_fpr,
+        min_source,
+        warnings,
+    )
     band, threshold = _choose(p, fake, ids, limits, alpha, among_answered, warnings)
     fitted = Calibration(
         scale=scale,
@@ -290,9 +310,11 @@ def _fit_main(
     prevalence: float | None,
     what: str,
     warnings: list[str],
+    shares: Mapping[str, float] | None,
 ) -> tuple[float, float]:
     """Scale and bias of the sources that hold fakes."""
-    main = np.isin(source, np.unique(source[fake]))
+    collection = _collections(source)
+    main = np.isin(collection, np.unique(collection[fake]))
     n = {"fake": len(np.unique(ids[main & fake])), "real": len(np.unique(ids[main & ~fake]))}
     for name, count in n.items():
         if count == 0:
@@ -304,7 +326,37 @@ def _fit_main(
     auc = _sklearn_auc(fake[main], z[main])
     if auc <= 0.5:
         warnings.append(f"The scores of {what} rank fakes no higher than reals (AUC {auc:.3f}): they say nothing.")
-    return fit_scale(z[main], fake[main], ids[main], prevalence=prevalence)
+    each = None if shares is None else _row_shares(collection[main], ids[main], fake[main], shares)
+    return fit_scale(z[main], fake[main], ids[main], prevalence=prevalence, shares=each)
+
+
+def _collections(source: NDArray[Any]) -> NDArray[Any]:
+    """Names of sources without those of their origins."""
+    return np.array([name.partition("/")[0] for name in source.tolist()], dtype=source.dtype)
+
+
+def _with_enough(source: NDArray[Any], ids: NDArray[Any], fake: NDArray[np.bool_], least: int) -> NDArray[Any]:
+    """Sources, those with too few independent reals under the name of their collection."""
+    counts = {name: len(np.unique(ids[(source == name) & ~fake])) for name in np.unique(source)}
+    names = [name if counts[name] >= least else name.partition("/")[0] for name in source.tolist()]
+    return np.array(names, dtype=source.dtype)
+
+
+def _row_shares(
+    collection: NDArray[Any], ids: NDArray[Any], fake: NDArray[np.bool_], shares: Mapping[str, float]
+) -> Floats:
+    """What each row counts for: a collection has its share of each class, one without a share its groups' part."""
+    rows = np.ones(len(collection))
+    named = np.isin(collection, list(shares))
+    for label in (False, True):
+        of = fake == label
+        total, left = len(np.unique(ids[of & ~named])), 1 - sum(shares.get(n, 0.0) for n in np.unique(collection))
+        for name in np.unique(collection[of & named]):
+            here = of & (collection == name)
+            rows[here] = shares[name] / len(np.unique(ids[here]))
+        if total:
+            rows[of & ~named] = max(left, 0.0) / total or 1 / len(np.unique(ids[of]))
+    return rows
 
 
 def _figures(

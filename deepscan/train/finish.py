@@ -173,6 +173,7 @@ def _fit(
         frame_sources=np.array(frame_sources),
         alpha=recipe.calibration.error_rate,
         target_fpr=recipe.calibration.threshold_fpr,
+        shares=recipe.data.shares or None,
     )
     return fitted.calibration, list(fitted.warnings)
 

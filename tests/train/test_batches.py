@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from deepscan.errors import ConfigError
 from deepscan.extract.archive import StoreError
 from deepscan.train.batches import UNKNOWN, BatchMaker
 from deepscan.train.recipe import parse_recipe
-from deepscan.train.samples import read_samples
+from deepscan.train.samples import Sample, read_samples
 
 PLAIN = {"strength": 0.0, **dict.fromkeys(("flip", "blur", "reduction", "noise", "jpeg", "grey", "cutout"), 0.0)}
 
@@ -220,3 +221,31 @@ def test_shares_of_sources_that_are_not_there_are_passed_over(made):
     assert maker(made, data=listed).make(0).labels.tolist() == [0, 1] * 4
     with pytest.raises(ConfigError, match="elsewhere"):
         maker(made, data={"source_shares": {"elsewhere": 0.7}})
+
+
+def test_families_and_origins_of_a_collection_are_drawn_alike(made, monkeypatch):
+    """One family with nine tenths of the fakes, another with one; an origin that has only reals is blended."""
+    samples = []
+    for sample in made.samples:
+        origin = ("big", "big", "small", "reals")[min(3, int(sample.group[1:]) // 5)]
+        if sample.label and origin == "reals":
+            continue
+        family = ("swap" if origin == "big" else "lipsync") if sample.label else "real"
+        samples.append(replace(sample, source=f"set/{origin}", family=family, pair=None))
+    batches = maker(replace(made, samples=tuple(samples)), data={"balance": "family"})
+    drawn = Counter()
+    crops = Sample.crops
+
+    def noting(self, indices, size_px):
+        drawn[self.source, self.label, self.family] += 1
+        return crops(self, indices, size_px)
+
+    monkeypatch.setattr(Sample, "crops", noting)
+    for step in range(60):
+        batches.make(step)
+    swaps, talks = drawn["set/big", 1, "swap"], drawn["set/small", 1, "lipsync"]
+    assert drawn["set/reals", 0, "real"] / 240 == pytest.approx(1 / 3, abs=0.1)
+    assert swaps + talks + drawn["set/reals", 0, "real"] == 240
+    assert swaps / (swaps + talks) == pytest.approx(0.5, abs=0.12)
+    # Beside a fake stands a real of the same origin.
+    assert drawn["set/big", 0, "real"] == swaps

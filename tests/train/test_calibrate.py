@@ -401,3 +401,26 @@ def test_one_class_keeps_the_logits_as_they_are():
     fitted = fit_calibration(np.arange(100.0), np.zeros(100))
     assert (fitted.calibration.scale, fitted.calibration.bias) == (1, 0)
     assert any("no fake videos" in w for w in fitted.warnings)
+
+
+def test_a_collection_counts_as_much_as_its_share_says():
+    """Two sources whose scores differ by a constant: scale and bias follow the one that has nearly all of the share."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 300)
+    logits = np.where(labels, 1.0, -1.0) + rng.normal(0, 1, 600)
+    source = np.where(np.arange(600) < 500, "many", np.where(np.arange(600) % 4 < 2, "few/one", "few/two"))
+    logits[500:] += 3.0
+    counted = fit_calibration(logits, labels, source).calibration
+    shared = fit_calibration(logits, labels, source, shares={"many": 0.001, "few": 0.999}).calibration
+    assert -shared.bias / shared.scale == pytest.approx(3.0, abs=0.3)  # where both answers are equally likely
+    assert -counted.bias / counted.scale < 1.5
+
+
+def test_small_origins_of_a_collection_have_one_limit_together():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1], 400)
+    logits = np.where(labels, 3.0, -3.0) + rng.normal(0, 1, 800)
+    source = np.array(["all" if i < 400 else f"set/{i % 40}" for i in range(800)])
+    fitted = fit_calibration(logits, labels, source)
+    assert set(fitted.limits) == {"all", "set"}
+    assert not any("set/" in warning for warning in fitted.warnings)

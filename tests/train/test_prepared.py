@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
 
@@ -275,3 +276,54 @@ def test_a_source_for_the_last_measurement_is_never_trained_on(tmp_path, engine,
     listed = sources({"name": "kept", "path": "real.tar", "use": "test"})
     found = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
     assert {sample.split for sample in found.samples} == {"test"}
+
+
+def collection(root, portrait):
+    """A tar with a table that says where each picture is from and how it was made."""
+    names = ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    face_tar(root / "00.tar", portrait, names)
+    rows = ["file,shard,label,method,family,source,group"]
+    rows += ["a.jpg,00.tar,real,,real,paper,one", "b.jpg,00.tar,fake,swapper,swap,paper,one"]
+    rows += ["c.jpg,00.tar,fake,talker,lipsync,web,two", "d.jpg,00.tar,real,,real,street,two"]
+    rows += ["e.jpg,00.tar,real,,real,copied,three"]
+    (root / "faces.csv").write_text("\n".join(rows))
+
+
+def test_origins_and_methods_of_a_collection_are_held_out_with_whoever_shares_their_groups(tmp_path, engine, portrait):
+    collection(tmp_path / "set", portrait)
+    plan = {"name": "set", "path": ["not/there", "set"], "val": 0, "test": 0, "hold_out": ["web"]}
+    (source,) = sources({**plan, "leave_out": ["copied"]})
+    samples = open_sources(tmp_path, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+    found = {(sample.source, sample.method, sample.family, sample.split) for sample in samples.samples}
+    assert found == {
+        ("set/paper", "real", "real", "train"),
+        ("set/paper", "swapper", "swap", "train"),
+        ("set/web", "talker", "lipsync", "test"),
+        ("set/street", "real", "real", "test"),
+    }
+    pair = next(sample for sample in samples.samples if sample.method == "swapper")
+    assert pair.pair in {sample.id for sample in samples.samples}
+    (by_method,) = sources({**plan, "hold_out": ["swapper"]})
+    samples = open_sources(tmp_path, [by_method], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+    assert {sample.group for sample in samples.samples if sample.split == "test"} == {"one"}
+
+
+def test_excluded_groups_appear_nowhere(tmp_path, engine, portrait):
+    collection(tmp_path / "set", portrait)
+    (source,) = sources({"name": "set", "path": "set"})
+    excluded = frozenset({hashlib.sha256(b"two").hexdigest()[:16]})
+    with pytest.raises(ConfigError, match="two"):
+        open_sources(tmp_path, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"), excluded=excluded)
+    assert not engine.done
+
+
+def test_a_list_may_call_its_files_file_and_tell_where_they_are_from(tmp_path, face_clip):
+    labelled(tmp_path, face_clip)
+    rows = ["file,label,method,family,group,source", "real/clip.mp4,real,,real,g,here"]
+    rows += ["fake/clip.mp4,fake,talker,lipsync,g,there", ""]
+    (tmp_path / "clips.csv").write_text("\n".join(rows))
+    items = read_corpus(tmp_path / "clips.csv").items
+    assert [(item.method, item.family, item.origin, item.group) for item in items] == [
+        ("talker", "lipsync", "there", "g"),
+        ("real", "real", "here", "g"),
+    ]
