@@ -92,5 +92,6 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
     with progress_of() as report:
         how = replace(preparation_of(cache, jobs, report), divide=True)
         if has_sources(data, recipe.data.sources):
-            return open_sources(data[0], recipe.data.sources, recipe.crop, PredictSettings(), how)
+            plan = recipe.data
+            return open_sources(data[0], plan.sources, recipe.crop, PredictSettings(), how, exclude=plan.exclude)
         return open_data(data, recipe.crop, PredictSettings(), preparation=how)

@@ -2,7 +2,8 @@
 
 A pack is a folder of parts. A part holds the crops of some hundred pictures and, as its last member, a table of who is
 in them; it is written whole or not at all, and a part that is there is not made again. Faces are found and cut as in
-a store. A fake is cut at the boxes of its original where that is asked for and their pictures are of one size.
+a store. A fake is cut at the boxes of its original where that is asked for and their pictures are of one size. What the
+corpus says of a picture (label, group, split...) is not kept: it may be divided anew without cutting anew.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import hashlib
 import json
 import tempfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ from deepscan.extract.archive import (
     write_members,
 )
 from deepscan.extract.crops import brightness, crop_face
-from deepscan.extract.datasets.base import CorpusItem, Split, image_suffixes
+from deepscan.extract.datasets.base import CorpusItem, image_suffixes
 from deepscan.extract.images import read_image
 from deepscan.extract.members import file_stamp, read_member
 from deepscan.extract.people import clear_people, find_people, nobody_reason
@@ -54,25 +54,17 @@ class PackedFace:
     """One person of one picture.
 
     Attributes:
-        video_id, dataset, label, method, group, split, origin, family: as of the corpus' item.
+        video_id: of the corpus' item.
         number: of the person in the picture, from 1.
         n_people: in the picture.
         width_px, height_px: of the picture.
         box, confidence, landmarks: of the face, in pixels of the picture.
         brightness: mean luma of the crop.
-        original: ``video_id`` of the real that a fake was made from; empty where that is not known.
-        aligned: whether it was cut at the boxes of that real.
+        aligned: whether a fake was cut at the boxes of its original.
         crc32: of the crop's file.
     """
 
     video_id: str
-    dataset: str
-    label: int
-    method: str
-    group: str
-    split: Split | None
-    origin: str
-    family: str
     number: int
     n_people: int
     width_px: int
@@ -81,7 +73,6 @@ class PackedFace:
     confidence: float
     landmarks: tuple[tuple[float, float], ...]
     brightness: float
-    original: str
     aligned: bool
     crc32: int
 
@@ -93,12 +84,12 @@ class Pack:
     Attributes:
         settings: that it was made with.
         faces: everybody, with where the crop lies.
-        without: pictures that gave nobody, counted by split, label and reason.
+        without: pictures that gave nobody, by ``video_id``, and why.
     """
 
     settings: StoreSettings
     faces: list[tuple[PackedFace, StoredTrack]] = field(default_factory=list)
-    without: Counter[tuple[str, int, str]] = field(default_factory=Counter)
+    without: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +157,7 @@ def make_pack(
     for task in tasks:
         faces, without = read_part(task.path)
         pack.faces += faces
-        pack.without += without
+        pack.without |= without
     return pack
 
 
@@ -177,7 +168,7 @@ def make_part(task: PartTask) -> None:
         OutputError: it cannot be written. A picture that cannot be read is a row of the table.
     """
     rows: list[dict[str, Any]] = []
-    without: list[tuple[str, int, str]] = []
+    without: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
     reals: dict[str, tuple[tuple[int, int], list[Face]]] = {}
     for item in sorted(task.items, key=lambda item: (item.original is not None, item.video_id)):
@@ -187,10 +178,10 @@ def make_part(task: PartTask) -> None:
             aligned = lent is not None and lent[0] == image.shape[:2]
             faces = lent[1] if lent is not None and aligned else _faces(item, image, task.settings)
         except DeepscanError as error:
-            without.append((item.split or "none", item.label, error.reason))
+            without[item.video_id] = error.reason
             continue
         if isinstance(faces, str):
-            without.append((item.split or "none", item.label, faces))
+            without[item.video_id] = faces
             continue
         reals[item.video_id] = image.shape[:2], faces
         for number, face in enumerate(faces, 1):
@@ -199,13 +190,6 @@ def make_part(task: PartTask) -> None:
             files.append((f"{len(files):06d}.{'jpg' if task.settings.image == 'jpeg' else 'png'}", data))
             packed = PackedFace(
                 item.video_id,
-                item.dataset,
-                item.label,
-                item.method,
-                item.group,
-                item.split,
-                item.origin,
-                item.family,
                 number,
                 len(faces),
                 image.shape[1],
@@ -214,7 +198,6 @@ def make_part(task: PartTask) -> None:
                 face.confidence,
                 tuple((float(x), float(y)) for x, y in face.landmarks),
                 brightness(crop),
-                item.original or "",
                 aligned,
                 zlib.crc32(data),
             )
@@ -225,8 +208,8 @@ def make_part(task: PartTask) -> None:
         write_members(file, files)
 
 
-def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], Counter[tuple[str, int, str]]]:
-    """The faces of a part; crops stay where they are until they are asked for.
+def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], dict[str, str]]:
+    """The faces of a part, and who gave none and why; crops stay where they are until they are asked for.
 
     Raises:
         StoreError: it cannot be read or is damaged.
@@ -238,7 +221,7 @@ def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], Counter
         table = json.loads(next(read_members(path, members[-1:])))
         size_px = StoreSettings.model_validate(table["settings"]).crop.size_px
         faces = [PackedFace(**row) for row in table["faces"]]
-        without = Counter((str(split), int(label), str(reason)) for split, label, reason in table["without"])
+        without = {str(name): str(reason) for name, reason in dict(table["without"]).items()}
         if len(faces) != len(members) - 1:
             raise damaged(path, f"it has {len(members) - 1} crops for {len(faces)} faces")
         return [
@@ -275,9 +258,8 @@ def _digest(items: Sequence[CorpusItem], settings: StoreSettings) -> str:
     """Of all that decides what is in a part."""
     digest = hashlib.sha256(recipe(settings).encode())
     for item in items:
-        facts = asdict(replace(item, path=Path(item.path.name)))
-        facts |= {"path": item.path.as_posix(), "stamp": file_stamp(item.path), "frames": ()}
-        digest.update(json.dumps(facts, sort_keys=True).encode())
+        facts = (item.video_id, item.path.as_posix(), item.member, file_stamp(item.path), item.original)
+        digest.update(json.dumps(facts).encode())
     return digest.hexdigest()[:16]
 
 

@@ -32,7 +32,7 @@ from deepscan.train.cardfigures import condensed
 from deepscan.train.evaluate import Evaluation, evaluate
 from deepscan.train.metrics import card_metrics
 from deepscan.train.recipe import Recipe
-from deepscan.train.samples import SampleSet
+from deepscan.train.samples import Sample, SampleSet
 from deepscan.train.scoring import score_samples
 
 log = logging.getLogger(__name__)
@@ -197,13 +197,17 @@ def _split(samples: SampleSet, name: str) -> SampleSet:
 
 
 def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
-    """The sources that have reals and fakes, each by itself."""
+    """The sources and collections that have reals and fakes, each by itself."""
+
+    def name(sample: Sample) -> str:
+        return sample.source.partition("/")[0]
+
     labels: dict[str, set[int]] = {}
     for sample in samples.samples:
-        labels.setdefault(sample.source, set()).add(sample.label)
+        labels.setdefault(name(sample), set()).add(sample.label)
 
     def of(source: str) -> SampleSet:
-        return samples.where(lambda sample: sample.source == source)
+        return samples.where(lambda sample: name(sample) == source)
 
     return {source: of(source) for source in sorted(labels) if len(labels[source]) == 2}
 

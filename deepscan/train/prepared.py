@@ -142,7 +142,7 @@ def open_sources(
     predict: PredictSettings,
     preparation: Preparation | None = None,
     *,
-    excluded: frozenset[str] = frozenset(),
+    exclude: str | None = None,
 ) -> SampleSet:
     """The samples of a recipe's own list of corpora, preprocessed into the cache where they are not there yet.
 
@@ -152,7 +152,7 @@ def open_sources(
         crop: the crop rule that is needed; crops are kept as large as ``deepscan preprocess`` does, or larger.
         predict: frames a video, and how faces are found and followed.
         preparation: cache and processes.
-        excluded: first 16 hex digits of the sha256 of the names of groups that must not be among them.
+        exclude: file below ``root`` with the groups that must not be among them; see ``data.exclude`` of a recipe.
 
     Raises:
         ConfigError: a path is not inside the folder, there is no sample, or a group is excluded.
@@ -163,6 +163,7 @@ def open_sources(
     from deepscan.extract.splits import assign_splits
 
     how = preparation or Preparation()
+    excluded = _excluded(root / exclude) if exclude else frozenset()
     found = []
     for source in sources:
         corpus = root / _path_of(source, root)
@@ -190,7 +191,7 @@ def open_sources(
         kind = "pack-" if stills else f"{settings.frames}x"
         folder = how.cache / f"{kind}{settings.crop.size_px}px-{recipe(settings)[:8]}" / f"{source.name}-{digest}"
         if stills:
-            samples = pack_samples(_pack(corpus, content, items, folder, settings, how))
+            samples = pack_samples(_pack(corpus, content, items, folder, settings, how), items)
         else:
             _preprocess(corpus, content, items, folder, settings, how)
             samples = read_samples(folder)
@@ -226,6 +227,17 @@ def _named(samples: Sequence[Sample], source: SourceSettings, items: Sequence[Co
 def _held_out(item: CorpusItem, source: SourceSettings) -> CorpusItem:
     """An item in the split ``test`` if its origin or method is one of those that a source holds out whole."""
     return replace(item, split="test") if {item.origin, item.method} & set(source.hold_out) else item
+
+
+def _excluded(path: Path) -> frozenset[str]:
+    try:
+        return frozenset(path.read_text(encoding="ascii").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"data.exclude: {path} cannot be read",
+            str(error),
+            "Put the list there: without it nobody knows what to leave.",
+        ) from error
 
 
 def _refuse_excluded(items: Sequence[CorpusItem], excluded: frozenset[str], name: str) -> None:

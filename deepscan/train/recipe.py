@@ -73,6 +73,8 @@ class DataSettings(Settings):
 
     Attributes:
         sources: the corpora below the folder that ``--data`` gives; empty takes what ``--data`` names.
+        exclude: file below the folder that ``--data`` gives, a line for each group that nothing may be trained or
+            tuned on: the first 16 hex digits of the sha256 of its name. Sources that hold one are refused.
         pairs: a real and a fake made from it in one batch, cut and augmented alike, where there are such.
         self_blend: share of the fakes that are blended from a real of the batch instead of taken from the data; 1
             trains on reals alone.
@@ -89,6 +91,7 @@ class DataSettings(Settings):
     """
 
     sources: tuple[SourceSettings, ...] = ()
+    exclude: str | None = None
     pairs: bool = True
     self_blend: float = Field(0.0, ge=0, le=1)
     simulate_motion: bool = True

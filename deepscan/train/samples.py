@@ -27,7 +27,7 @@ from deepscan.extract.store import STORE_FOLDER, StoredTrack, StoredVideo, read_
 from deepscan.extract.tracks import iou
 
 if TYPE_CHECKING:
-    from deepscan.extract.datasets import Split
+    from deepscan.extract.datasets import CorpusItem, Split
 
 log = logging.getLogger(__name__)
 
@@ -182,40 +182,45 @@ def read_samples(
     return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), rules.pop(), without)
 
 
-def pack_samples(pack: Pack) -> SampleSet:
+def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
     """The samples of a pack, fakes with their originals.
+
+    Args:
+        pack: of these items.
+        items: that say what the corpus knows of the pictures.
 
     Raises:
         ConfigError: there is none.
     """
     if not pack.faces:
-        raise ConfigError("The pictures gave no face to work on", f"{sum(pack.without.values())} were left out")
-    samples = {}
+        raise ConfigError("The pictures gave no face to work on", f"{len(pack.without)} were left out")
+    by_id = {item.video_id: item for item in items}
+    there = {(face.video_id, face.number) for face, _ in pack.faces}
+    samples = []
     for face, track in pack.faces:
-        name = f"{face.dataset}/{face.video_id}#{face.number}"
-        facts = SampleFacts(track.track.sightings[0].face.size_px, face.brightness, face.height_px, None, face.n_people)
-        samples[name] = Sample(
-            id=name,
-            video_id=face.video_id,
-            dataset=face.dataset,
-            label=face.label,
-            method=face.method,
-            group=face.group,
-            split=face.split,
-            track=track,
-            crop=pack.settings.crop,
-            frame_shape=(face.height_px, face.width_px),
-            facts=facts,
-            pair=f"{face.dataset}/{face.original}#{face.number}" if face.original else None,
-            aligned=face.aligned,
-            source=f"{face.dataset}/{face.origin}" if face.origin else face.dataset,
-            family=face.family,
+        item = by_id[face.video_id]
+        paired = item.original is not None and (item.original, face.number) in there
+        samples.append(
+            Sample(
+                id=f"{item.dataset}/{face.video_id}#{face.number}",
+                video_id=face.video_id,
+                dataset=item.dataset,
+                label=item.label,
+                method=item.method,
+                group=item.group,
+                split=item.split,
+                track=track,
+                crop=pack.settings.crop,
+                frame_shape=(face.height_px, face.width_px),
+                facts=SampleFacts(
+                    track.track.sightings[0].face.size_px, face.brightness, face.height_px, None, face.n_people
+                ),
+                pair=f"{item.dataset}/{item.original}#{face.number}" if paired else None,
+                aligned=paired and face.aligned,
+            )
         )
-    paired = [
-        replace(sample, pair=None, aligned=False) if sample.pair and sample.pair not in samples else sample
-        for sample in samples.values()
-    ]
-    return SampleSet(tuple(sorted(paired, key=lambda sample: sample.id)), pack.settings.crop, pack.without)
+    without = Counter((by_id[name].split or "none", by_id[name].label, reason) for name, reason in pack.without.items())
+    return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), pack.settings.crop, without)
 
 
 def is_store(path: Path) -> bool:

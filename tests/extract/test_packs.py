@@ -64,26 +64,25 @@ def add(tar, name, data):
 
 def test_faces_are_cut_as_in_a_store_and_fakes_at_the_boxes_of_their_originals(tmp_path, corpus, portrait):
     pack = make_pack(corpus.items, tmp_path / "pack", SETTINGS, Here())
-    (real, real_track), (fake, fake_track) = sorted(pack.faces, key=lambda face: face[0].label)
-    assert (real.label, real.method, real.origin, real.family, real.aligned) == (0, "real", "there", "real", False)
-    assert (fake.label, fake.method, fake.origin, fake.family, fake.aligned) == (1, "paint", "there", "edited", True)
+    by_name = {face.video_id.split("/")[-1]: (face, track) for face, track in pack.faces}
+    (real, real_track), (fake, fake_track) = by_name["a"], by_name["a_fake"]
+    assert (real.aligned, fake.aligned) == (False, True)
     assert fake.box == real.box
-    assert fake.original == real.video_id
     face = real_track.track.sightings[0].face
     assert np.array_equal(real_track.crops()[0], crop_face(portrait, face, SETTINGS.crop))
     assert not np.array_equal(real_track.crops(), fake_track.crops())
-    assert pack.without == {("train", 0, "no_face"): 1, ("train", 0, "unreadable"): 1}
+    assert pack.without == {"00/nobody": "no_face", "00/cut": "unreadable"}
 
 
 def test_samples_of_a_pack_are_paired(tmp_path, corpus):
-    samples = pack_samples(make_pack(corpus.items, tmp_path / "pack", SETTINGS, Here()))
+    samples = pack_samples(make_pack(corpus.items, tmp_path / "pack", SETTINGS, Here()), corpus.items)
     fake = next(sample for sample in samples.samples if sample.label)
     real = next(sample for sample in samples.samples if not sample.label)
     assert fake.pair == real.id
     assert fake.aligned
-    assert (fake.family, fake.group, fake.split) == ("edited", "g1", "train")
+    assert (fake.method, fake.group, fake.split) == ("paint", "g1", "train")
     assert fake.landmarks([0], 64).shape == (1, 5, 2)
-    assert samples.without.total() == 2
+    assert samples.without == {("train", 0, "no_face"): 1, ("train", 0, "unreadable"): 1}
 
 
 def test_a_part_that_is_there_is_not_made_again_and_other_settings_make_others(tmp_path, corpus):
@@ -96,7 +95,10 @@ def test_a_part_that_is_there_is_not_made_again_and_other_settings_make_others(t
     assert not any(face.aligned for face, _ in make_pack(corpus.items, folder, other, engine).faces)
     assert engine.made == 2
     moved = [replace(item, split="val") for item in corpus.items]
-    assert {face.split for face, _ in make_pack(moved, folder, SETTINGS, engine).faces} == {"val"}
+    assert {sample.split for sample in pack_samples(make_pack(moved, folder, SETTINGS, engine), moved).samples} == {
+        "val"
+    }
+    assert engine.made == 2  # divided anew, not cut anew
 
 
 def test_groups_stay_together_in_a_part(tmp_path, corpus, monkeypatch):

@@ -311,9 +311,12 @@ def test_origins_and_methods_of_a_collection_are_held_out_with_whoever_shares_th
 def test_excluded_groups_appear_nowhere(tmp_path, engine, portrait):
     collection(tmp_path / "set", portrait)
     (source,) = sources({"name": "set", "path": "set"})
-    excluded = frozenset({hashlib.sha256(b"two").hexdigest()[:16]})
-    with pytest.raises(ConfigError, match="two"):
-        open_sources(tmp_path, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"), excluded=excluded)
+    (tmp_path / "never.txt").write_text(hashlib.sha256(b"two").hexdigest()[:16])
+    how = Preparation(cache=tmp_path / "cache")
+    with pytest.raises(ConfigError, match="group two"):
+        open_sources(tmp_path, [source], CROP, QUICK, how, exclude="never.txt")
+    with pytest.raises(ConfigError, match=r"not-there\.txt"):
+        open_sources(tmp_path, [source], CROP, QUICK, how, exclude="not-there.txt")
     assert not engine.done
 
 
