@@ -219,7 +219,9 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
                 aligned=paired and face.aligned,
             )
         )
-    without = Counter((by_id[name].split or "none", by_id[name].label, reason) for name, reason in pack.without.items())
+    without: Counter[tuple[str, int, str]] = Counter(
+        (by_id[name].split or "none", by_id[name].label, reason) for name, reason in pack.without.items()
+    )
     return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), pack.settings.crop, without)
 
 
