@@ -1,15 +1,20 @@
-"""Files: hashes, and writes that are never seen half done."""
+"""Files: hashes, where one may be written, and writes that are never seen half done."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from deepscan.errors import OutputError
+
+_HEAD = 1 << 16
 
 
 def file_sha256(path: Path) -> str:
@@ -18,9 +23,59 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def json_of(schema_id: str) -> re.Pattern[bytes]:
+    """How the JSON files of a schema begin, for :func:`check_target`."""
+    return re.compile(rb'\s*\{\s*"schema": "%s"' % re.escape(schema_id.encode()))
+
+
+def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
+    """Look whether a file can be written without a loss; to be called before the work begins.
+
+    Devices and pipes take whatever comes; a link stands for what it leads to.
+
+    Args:
+        path: to be written.
+        ours: matches the first 64 KiB of what deepscan writes there: an older one is replaced by a newer one, as is an
+            empty file, and nothing else. None if whoever writes looks for itself.
+
+    Raises:
+        OutputError: it is a folder, its folder is missing or may not be written to, or it holds something else.
+    """
+    try:
+        place = Path(os.path.realpath(path)) if path.is_symlink() else path
+        mode = path.stat().st_mode if place.exists() else None
+    except (OSError, ValueError) as error:  # ValueError: a path no system can have
+        raise OutputError(f"{path} cannot be written", getattr(error, "strerror", None) or str(error)) from error
+    why = None
+    if mode is not None and stat.S_ISDIR(mode):
+        why = "it is a folder"
+    elif mode is not None and not os.access(path, os.W_OK):
+        why = "permission denied"
+    elif mode is None or stat.S_ISREG(mode):
+        if not place.parent.is_dir():
+            why = f"there is no folder {place.parent}"
+        elif not os.access(place.parent, os.W_OK | os.X_OK):
+            why = f"permission denied in the folder {place.parent}"
+    if why is not None:
+        raise OutputError(f"{path} cannot be written", why, "Give another name.")
+    if mode is None or ours is None or not stat.S_ISREG(mode):
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
+    if head and not ours.match(head):
+        why = "a file is there that deepscan did not write, or not in this form"
+        raise OutputError(f"{path} cannot be written", why, "Move it away, or give another name.")
+
+
 @contextmanager
 def temporary_beside(path: Path, mark: str = "") -> Iterator[Path]:
     """A temporary file in the folder of ``path``; renamed to it at the end, removed if anything fails.
+
+    Only a regular file is replaced, and keeps its permissions. Where a link leads, the file there is; a device or a
+    pipe stays what it is and gets the bytes.
 
     Args:
         path: that it becomes.
@@ -30,15 +85,24 @@ def temporary_beside(path: Path, mark: str = "") -> Iterator[Path]:
         OutputError: the folder cannot be written to.
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.{mark}", suffix=".tmp")
+        place = Path(os.path.realpath(path)) if path.is_symlink() else path
+        mode = path.stat().st_mode if path.exists() else stat.S_IFREG | 0o644
+        through = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+        folder = None if through else place.parent
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{place.name[:40]}.{mark}", suffix=".tmp")
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        if through:
+            # Without O_CREAT: what has gone away meanwhile does not come back as a file.
+            with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY), "wb") as target:
+                shutil.copyfileobj(source, target)
+        else:
+            temporary.chmod(stat.S_IMODE(mode))
+            temporary.replace(place)
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     finally:

@@ -6,8 +6,11 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -217,7 +220,7 @@ def test_lines_on_stdout(predict, judged, folder) -> None:
 def test_lines_that_cannot_be_written(predict, judged, folder) -> None:
     run = predict("clips", "--jsonl", "missing/r.jsonl")
     assert (run.code, run.out, judged) == (3, "", [])
-    assert "r.jsonl cannot be written: No such file" in run.err
+    assert "r.jsonl cannot be written: there is no folder missing" in run.err
     Path("letter.txt").write_text("Dear editor,\n")
     run = predict("clips", "--jsonl", "letter.txt")
     assert (run.code, judged, Path("letter.txt").read_text()) == (3, [], "Dear editor,\n")
@@ -266,6 +269,121 @@ def test_a_kill_loses_nothing_that_was_done(predict, tmp_path: Path) -> None:
     run = predict(tmp_path, *QUICK, "--jsonl", path)
     assert f"{n_done} of them done before" in run.err
     assert sorted(line["result"]["path"] for line in lines_of(path)) == sorted(map(str, tmp_path.glob("*.mp4")))
+
+
+# --- outputs: nothing is overwritten, and what cannot be written is told before the work ----------------------
+
+
+def test_a_report_replaces_only_a_report(predict, judged, folder) -> None:
+    """A video that follows --json, which somebody took for a switch, is safe."""
+    for option in ("--json", "--csv", "--jsonl", "--html"):
+        video = "clips/a.html" if option == "--html" else "clips/a.mp4"
+        Path(video).write_bytes(b"my video")
+        run = predict(option, video, "clips/b.mp4")
+        assert (run.code, run.out, judged) == (3, "", [])
+        assert video in run.err
+        assert Path(video).read_bytes() == b"my video"
+        Path("empty.html").write_bytes(b"")
+        for _ in range(2):
+            written = f"r{option}.html"
+            assert predict(option, written, "clips/b.mp4", "--no-heat").code == 0
+            assert b"clips/b.mp4" in Path(written).read_bytes()
+        judged.clear()
+    assert predict("--html", "empty.html", "clips/b.mp4", "--no-heat").code == 0
+
+
+def test_other_reports_than_that_of_the_option_stay(predict, judged, folder) -> None:
+    predict("clips/b.mp4", "--json", "r", "--csv", "c")
+    before = Path("r").read_bytes(), Path("c").read_bytes()
+    judged.clear()
+    for arguments in (("--csv", "r"), ("--json", "c"), ("--jsonl", "r")):
+        assert predict("clips/b.mp4", *arguments).code == 3
+    assert (Path("r").read_bytes(), Path("c").read_bytes(), judged) == (*before, [])
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--jsonl", "--html"])
+def test_an_output_that_is_an_input_or_their_list(predict, judged, folder, option: str) -> None:
+    report = "r.html"
+    assert predict("clips/b.mp4", option, report, "--no-heat").code == 0
+    judged.clear()
+    before = Path(report).read_bytes()
+    Path("link.mp4").symlink_to(report)
+    Path("list").write_text(f"clips/b.mp4\n./{report}\n")
+    for inputs in ([report], [f"./{report}"], ["link.mp4"], ["--from-file", "list"]):
+        run = predict(*inputs, option, report)
+        assert (run.code, run.out, judged) == (2, "", [])
+        assert f"{option} {report} is one of the inputs" in run.err
+    Path(report).unlink()
+    Path(report).write_bytes(b"")  # a list that names nothing
+    run = predict("clips/b.mp4", "--from-file", report, option, report)
+    assert (run.code, judged) == (2, [])
+    assert "is the list of inputs" in run.err
+    Path(report).write_bytes(before)
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--jsonl", "--html"])
+@pytest.mark.parametrize("place", ["nowhere/x.html", "clips", "folder.html"])
+def test_what_cannot_be_written_is_told_before_the_work(predict, judged, folder, option: str, place: str) -> None:
+    Path("folder.html").mkdir()
+    run = predict("clips", option, place)
+    assert (run.code, run.out, judged) == (3, "", [])
+    assert len(run.err.splitlines()) == 1
+
+
+def test_two_names_of_one_place(predict, judged, folder) -> None:
+    Path("link").symlink_to("r")
+    for other in ("./r", folder / "r", "link"):
+        run = predict("clips", "--json", "r", "--csv", other)
+        assert (run.code, judged) == (2, [])
+        assert "both want" in run.err
+
+
+@posix
+def test_devices_pipes_and_links_are_written_through(predict, judged, folder) -> None:
+    try:
+        os.mknod("null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("may make no devices")
+    os.mkfifo("pipe")
+    Path("link").symlink_to("r.json")
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()), daemon=True)
+    reader.start()
+    run = predict("clips/b.mp4", "--json", "link", "--csv", "pipe", "--jsonl", "null")
+    reader.join(20)
+    assert (run.code, judged) == (0, ["b.mp4"])
+    assert got[0].startswith(b"path,verdict,")
+    assert [stat.S_IFMT(os.lstat(name).st_mode) for name in ("null", "pipe", "link")] == [
+        stat.S_IFCHR, stat.S_IFIFO, stat.S_IFLNK,
+    ]  # fmt: skip
+    assert json.loads(Path("r.json").read_bytes())["results"][0]["path"] == "clips/b.mp4"
+    for option in ("--json", "--csv"):
+        assert predict("clips/b.mp4", option, "null").code == 0
+    assert stat.S_ISCHR(Path("null").stat().st_mode)
+
+
+@posix
+def test_stdout_by_its_other_name(predict, judged, folder) -> None:
+    assert len(predict("clips", "--json", "/dev/stdout").results) == 5
+    assert "both want stdout" in predict("clips", "--json", "/dev/stdout", "--csv", "-").err
+
+
+def test_a_report_whose_folder_goes_away_is_kept(predict, judged, folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("out").mkdir()
+    original = Detector.predict_or_error
+
+    def judge(self: Detector, path: Path) -> Result:
+        shutil.rmtree("out", ignore_errors=True)
+        return original(self, path)
+
+    monkeypatch.setattr(Detector, "predict_or_error", judge)
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    run = predict("clips", "--json", "out/r.json", "--csv", "r.csv")
+    assert run.code == 3
+    (kept,) = folder.glob("deepscan-*.json")
+    assert str(kept) in run.err
+    assert len(json.loads(kept.read_bytes())["results"]) == 5
+    assert Path("r.csv").read_bytes().count(b"\n") == 6
 
 
 # --- worker processes ----------------------------------------------------------------------------------------

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
+import threading
 
 import pytest
 
 from deepscan.errors import OutputError
-from deepscan.files import file_sha256, temporary_beside, write_atomically
+from deepscan.files import check_target, file_sha256, json_of, temporary_beside, write_atomically
+
+posix = pytest.mark.skipif(os.name != "posix", reason="pipes with names, devices")
+
+
+def null_device(path):
+    """A node of the null device; the test's own, never the system's."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("may make no devices")
+    return path
 
 
 def test_hash(tmp_path):
@@ -89,3 +102,93 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path):
     path.write_bytes(b"old")  # the system itself takes it
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_permissions_stay(tmp_path):
+    path = tmp_path / "out.json"
+    path.write_bytes(b"old")
+    path.chmod(0o600)
+    write_atomically(path, b"new")
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"new", 0o600)
+
+
+@posix
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "out.json").write_bytes(b"old")
+    for target in ("far/out.json", "far/new.json"):
+        link = tmp_path / "link.json"
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        check_target(link)
+        write_atomically(link, b"new")
+        assert link.is_symlink()
+        assert (tmp_path / target).read_bytes() == b"new"
+    assert sorted(path.name for path in (tmp_path / "far").iterdir()) == ["new.json", "out.json"]
+
+
+@posix
+def test_a_device_stays_one(tmp_path):
+    path = null_device(tmp_path / "null")
+    check_target(path, json_of("x"))
+    write_atomically(path, b"{}" * 100_000)
+    assert stat.S_ISCHR(path.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@posix
+def test_a_pipe_is_written_through(tmp_path):
+    path, data = tmp_path / "pipe", os.urandom(300_000)
+    os.mkfifo(path)
+    check_target(path, json_of("x"))
+    got = []
+    reader = threading.Thread(target=lambda: got.append(path.read_bytes()), daemon=True)
+    reader.start()
+    write_atomically(path, data)
+    reader.join(20)
+    assert got == [data]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@posix
+def test_a_reader_that_goes_away_is_an_error(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = threading.Thread(target=lambda: path.open("rb").close(), daemon=True)
+    reader.start()
+    with pytest.raises(OutputError, match=r"pipe cannot be written"):
+        write_atomically(path, b"x" * 10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("content", "replaced"),
+    [
+        (None, True),
+        (b"", True),
+        (b'{\n "schema": "deepscan.report/1",\n', True),
+        (b'{"schema":"deepscan.result/1",', False),  # the lines of a thousand hours
+        (b'{"my": "data"}', False),
+        (b'See {"schema": "deepscan.report/1"', False),
+        (b"\0\0\0\x20ftypisom", False),
+    ],
+)
+def test_what_may_be_replaced(tmp_path, content, replaced):
+    path = tmp_path / "out.json"
+    if content is not None:
+        path.write_bytes(content)
+    if replaced:
+        check_target(path, json_of("deepscan.report/1"))
+    else:
+        with pytest.raises(OutputError, match=r"out\.json cannot be written"):
+            check_target(path, json_of("deepscan.report/1"))
+    check_target(path)
+
+
+@pytest.mark.parametrize("name", ["folder", "gone/out.json", "file/out.json", "x" * 300, "link"])
+def test_where_no_file_can_be(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "link").symlink_to("gone/out.json")
+    with pytest.raises(OutputError, match=re.escape(f"{name} cannot be written")):
+        check_target(tmp_path / name)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from deepscan.commands.outputs import CARD_MARKDOWN, Output, check_outputs, write_outputs
 from deepscan.commands.terminal import fail_with
 
 
 def card(
     model: Annotated[str, typer.Argument(help="A detector's name or folder.")] = "default",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write it there.", show_default="print it")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there.", show_default="print it")
+    ] = None,
 ) -> None:
     """Print a detector's model card as Markdown: data, recipe, figures with intervals, limits.
 
@@ -21,14 +23,11 @@ def card(
     from deepscan.errors import DeepscanError
 
     try:
-        from deepscan.files import write_atomically
         from deepscan.modelcard import model_card_markdown
         from deepscan.models.checkpoint import load_card, resolve_detector
 
+        check_outputs([Output("--out", out, CARD_MARKDOWN)])
         page = model_card_markdown(load_card(resolve_detector(model)))
-        if out is None:
-            typer.echo(page, nl=False)
-        else:
-            write_atomically(out, page.encode())
+        write_outputs([("-" if out is None else out, lambda: page)])
     except DeepscanError as error:
         fail_with(error)

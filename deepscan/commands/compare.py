@@ -10,7 +10,7 @@ import typer
 
 from deepscan.commands.evaluate import Report, preparation_of, progress_of
 from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, SplitName, settings_of
-from deepscan.commands.outputs import check_outputs, write_outputs
+from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, Output, check_outputs, write_outputs
 from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def compare(
     """
     from deepscan.errors import DeepscanError
 
-    quiet = check_outputs(markdown, csv_file, json_file)
     try:
+        quiet = _check(markdown, csv_file, json_file)
         settings = settings_of(frames=frames, tta=tta, device=device.value, allow_untrained=allow_untrained or None)
         with progress_of() as report:
             preparation = preparation_of(cache, jobs, report)
@@ -84,6 +84,20 @@ def compare(
         fail_with(error)
     if errors:
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check(markdown: str | None, csv_file: str | None, json_file: str | None) -> bool:
+    """Whether stdout is taken."""
+    from deepscan.files import json_of
+    from deepscan.train.compare import SCHEMA_ID
+
+    return check_outputs(
+        [
+            Output("--markdown", markdown, COMPARISON_MARKDOWN),
+            Output("--csv", csv_file, COMPARISON_CSV),
+            Output("--json", json_file, json_of(SCHEMA_ID)),
+        ]
+    )
 
 
 def _rows(

@@ -25,7 +25,7 @@ from deepscan.commands.options import (
     Tta,
     settings_of,
 )
-from deepscan.commands.outputs import check_outputs, write_outputs
+from deepscan.commands.outputs import EVALUATION_CSV, Output, check_outputs, write_outputs
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -104,7 +104,6 @@ def evaluate(
         fail("Several models are measured side by side with --cross.", EXIT_USAGE)
     if cross and csv_file is not None:
         fail("--csv is for one model; leave --cross out.", EXIT_USAGE)
-    quiet = check_outputs(json_file, csv_file)
     given = {
         "frames": frames,
         "tta": tta,
@@ -113,6 +112,7 @@ def evaluate(
         "allow_untrained": allow_untrained or None,
     }
     try:
+        quiet = _check(json_file, csv_file, cross)
         if plots is not None:
             _check_plots(plots)
         settings = settings_of(device=device.value, **given)
@@ -135,6 +135,16 @@ def evaluate(
         raise typer.Exit(EXIT_INTERRUPTED)
     if cross and any(cell.error is not None for cell in cells):
         raise typer.Exit(EXIT_FAILED)
+
+
+def _check(json_file: str | None, csv_file: str | None, cross: bool) -> bool:
+    """Whether stdout is taken."""
+    from deepscan.files import json_of
+    from deepscan.train.cross import SCHEMA_ID as CROSS
+    from deepscan.train.evaluate import SCHEMA_ID as EVALUATION
+
+    figures = json_of(CROSS if cross else EVALUATION)
+    return check_outputs([Output("--json", json_file, figures), Output("--csv", csv_file, EVALUATION_CSV)])
 
 
 def _contenders(models: list[str], settings: PredictSettings) -> list[Contender]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -32,6 +30,15 @@ from deepscan.commands.options import (
     limits_of,
     settings_of,
 )
+from deepscan.commands.outputs import (
+    REPORT_CSV,
+    Output,
+    check_outputs,
+    is_stdout,
+    leave_stdout,
+    to_stdout,
+    write_outputs,
+)
 from deepscan.commands.terminal import (
     EXIT_FAILED,
     EXIT_FAKE,
@@ -48,8 +55,6 @@ from deepscan.commands.terminal import (
 from deepscan.texts import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.progress import Progress
 
     from deepscan.batch import Batch
@@ -105,7 +110,6 @@ def predict(
         typer.Option(
             "--html",
             metavar="FILE",
-            dir_okay=False,
             help="Write a report for people, one page that loads nothing; the JSON lies beside it.",
         ),
     ] = None,
@@ -160,12 +164,13 @@ def predict(
 
     if not paths and not from_file:
         fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
-    beside = None if html_file is None else str(html_file.with_suffix(".json"))
-    _check_outputs({"--json": json_file, "--csv": csv_file, "--jsonl": jsonl_file, "--html": beside})
     keep = jsonl_file is None or json_file is not None or csv_file is not None or html_file is not None
     try:
-        if html_file is not None:
-            _check_page(html_file, heat)
+        table = not _check(paths or [], from_file or [], json_file, csv_file, jsonl_file, html_file)
+        if html_file is not None and heat:
+            from deepscan.explain.gradcam import require_gradcam
+
+            require_gradcam()
         settings = settings_of(
             frames=frames,
             min_segment_s=min_segment,
@@ -184,7 +189,7 @@ def predict(
         if isinstance(ended_by, DeepscanError) and not batch.n_done:
             raise ended_by
         if keep:
-            _write(batch.report(), json_file, csv_file, "-" not in (json_file, csv_file, jsonl_file))
+            _write(batch.report(), json_file, csv_file, table)
             if html_file is not None:
                 _write_page(batch.report(), html_file, model, settings, heat)
         else:
@@ -195,7 +200,7 @@ def predict(
         fail_with(error)
     except BrokenPipeError:
         # The reader of our stdout went away (`deepscan predict ... | head`): nothing is left to say to it.
-        _leave_stdout()
+        leave_stdout()
         raise typer.Exit(EXIT_FAILED) from None
     if ended_by is not None:
         raise typer.Exit(EXIT_INTERRUPTED)
@@ -205,17 +210,40 @@ def predict(
         raise typer.Exit(EXIT_FAKE)
 
 
-def _check_outputs(outputs: dict[str, str | None]) -> None:
-    """No two of them into the same place."""
-    taken: dict[str, str] = {}
-    for option, target in outputs.items():
-        if target is None:
-            continue
-        if target in taken:
-            place = "stdout" if target == "-" else target
-            both = f"{taken[target]} {target} and {option} {target}"
-            fail(f"{both} both want {place}. Give one of them another file name.", EXIT_USAGE)
-        taken[target] = option
+def _check(
+    paths: list[str],
+    lists: list[str],
+    json_file: str | None,
+    csv_file: str | None,
+    jsonl_file: str | None,
+    html_file: Path | None,
+) -> bool:
+    """What would be found out after hours of work; whether stdout is taken.
+
+    Raises:
+        DeepscanError: a list cannot be read, or there can be no page of that name.
+    """
+    from deepscan.extract.inputs import check_list
+    from deepscan.files import json_of
+    from deepscan.report import SCHEMA_ID
+
+    for name in lists:
+        check_list(name)
+    ours = json_of(SCHEMA_ID)
+    outputs = [
+        Output("--json", json_file, ours),
+        Output("--csv", csv_file, REPORT_CSV),
+        Output("--jsonl", jsonl_file),  # it is added to, and ResultLines looks at all of it
+    ]
+    if html_file is not None:
+        from deepscan.page import OURS, check_name
+
+        check_name(html_file)
+        outputs += [
+            Output("--html", str(html_file.with_suffix(".json")), ours),
+            Output("--html", str(html_file), OURS),
+        ]
+    return check_outputs(outputs, paths, lists)
 
 
 def _run(
@@ -232,12 +260,10 @@ def _run(
 
     from deepscan.batch import Batch
     from deepscan.errors import DeepscanError
-    from deepscan.extract.inputs import check_list, expand_inputs, read_list
+    from deepscan.extract.inputs import expand_inputs, read_list
     from deepscan.jsonl import ResultLines
     from deepscan.pipeline import describe_detector, load_detector
 
-    for name in lists:
-        check_list(name)
     inputs = expand_inputs(chain(paths, *map(read_list, lists)))
     detector = load_detector(model, settings) if workers is None else None
     name, about = (model, detector.info) if detector is not None else describe_detector(model, settings)
@@ -246,7 +272,7 @@ def _run(
         if jsonl_file is not None:
             # A million lines of earlier runs take minutes to read.
             with stderr().status("Reading the results of earlier runs") if shows_progress() else nullcontext():
-                lines = ResultLines(None if jsonl_file == "-" else Path(jsonl_file), __version__, about)
+                lines = ResultLines(None if is_stdout(jsonl_file) else Path(jsonl_file), __version__, about)
             stack.enter_context(lines)
         engine = stack.enter_context(workers.start()) if workers is not None else None
         bar = stack.enter_context(progress_bar())
@@ -257,7 +283,7 @@ def _run(
             elif engine is not None:
                 batch.run_on(engine, name, settings, inputs)
         except KeyboardInterrupt as error:
-            again = "; the same command goes on from there" if jsonl_file not in (None, "-") else ""
+            again = "" if jsonl_file is None or is_stdout(jsonl_file) else "; the same command goes on from there"
             log.warning("Interrupted: %s done%s.", _files(batch.n_done), again)
             return batch, error
         except DeepscanError as error:
@@ -307,37 +333,14 @@ class _Shown:
 
 
 def _write(report: Report, json_file: str | None, csv_file: str | None, table: bool) -> None:
-    from deepscan.files import write_atomically
     from deepscan.report import print_table, to_csv, to_json
 
-    outputs = ((json_file, to_json), (csv_file, to_csv))
     # First to stdout: a file that cannot be written must not cost the answer.
     if table:
         from rich.console import Console
 
-        _to_stdout(partial(print_table, report, Console()))
-    for target, render in outputs:
-        if target == "-":
-            # Bytes: what reads our stdout expects UTF-8, whatever the terminal's encoding is.
-            _to_stdout(partial(sys.stdout.buffer.write, render(report).encode()))
-    for target, render in outputs:
-        if target not in (None, "-"):
-            write_atomically(Path(str(target)), render(report).encode())
-
-
-def _check_page(path: Path, heat: bool | None) -> None:
-    """What would be found out after hours of work.
-
-    Raises:
-        DeepscanError: the page cannot be written there, or heat maps cannot be made.
-    """
-    from deepscan.page import check_target
-
-    check_target(path)
-    if heat:
-        from deepscan.explain.gradcam import require_gradcam
-
-        require_gradcam()
+        to_stdout(partial(print_table, report, Console()))
+    write_outputs([(json_file, partial(to_json, report)), (csv_file, partial(to_csv, report))])
 
 
 def _write_page(report: Report, path: Path, model: str, settings: PredictSettings, heat: bool | None) -> None:
@@ -384,26 +387,6 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
             material=material,
             on_progress=lambda n, _: bar.update(task, completed=n),
         )
-
-
-def _to_stdout(write: Callable[[], object]) -> None:
-    from deepscan.errors import OutputError
-
-    try:
-        sys.stdout.flush()
-        write()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _leave_stdout()
-        raise OutputError("stdout cannot be written", error.strerror or str(error)) from error
-
-
-def _leave_stdout() -> None:
-    """What is left in its buffer would fail once more when Python ends."""
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _print_summary(batch: Batch) -> None:

@@ -17,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 
 from deepscan.errors import DeepscanError, OutputError
-from deepscan.files import temporary_beside, write_atomically
+from deepscan.files import check_target as check_file
+from deepscan.files import json_of, temporary_beside, write_atomically
 from deepscan.models.cards import Card
 from deepscan.page.build import index_order, index_row, index_thumbnail, input_view
 from deepscan.page.figures import WORDS
@@ -36,6 +37,8 @@ MOST_TOGETHER = 100
 MOST_INDEX_THUMBNAILS = 2000
 _PAGE_NAME = re.compile(r"\d{6,}-[0-9a-f]{8}\.html")
 _SUFFIXES = (".html", ".htm")
+# A page of this version or one before, for deepscan.files.check_target.
+OURS = re.compile(rb"\s*<!DOCTYPE html>.*Made by deepscan ", re.DOTALL)
 
 Make = Callable[[Result], Material | None]
 
@@ -49,28 +52,22 @@ class Written:
     pages: tuple[Path, ...]
 
 
+def check_name(out: Path) -> None:
+    """Raises OutputError where a page cannot have that name."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise OutputError(f"{out} cannot be written", "a report page is an .html file", f"Name it {out.name}.html.")
+
+
 def check_target(out: Path) -> Path:
     """Where the JSON goes for a page; call it before the work begins.
 
     Raises:
-        OutputError: ``out`` is no ``.html``, its folder is missing, or a file lies beside it that is no report of ours.
+        OutputError: ``out`` is no ``.html``, its folder is missing, or files lie there that are no report of ours.
     """
-    if out.suffix.lower() not in _SUFFIXES:
-        raise OutputError(f"{out} cannot be written", "a report page is an .html file", f"Name it {out.name}.html.")
-    if out.is_dir() or not out.parent.is_dir():
-        why = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise OutputError(f"{out} cannot be written", why, "Give another name.")
+    check_name(out)
+    check_file(out, OURS)
     beside = out.with_suffix(".json")
-    try:
-        with beside.open("rb") as file:
-            ours = SCHEMA_ID.encode() in file.read(200)
-    except FileNotFoundError:
-        ours = True
-    except OSError as error:
-        raise OutputError(f"{beside} cannot be written", error.strerror or str(error)) from error
-    if not ours:
-        why = "a file is there that is no report of deepscan"
-        raise OutputError(f"{beside} cannot be written", why, f"Rename it, or give another name than {out.name}.")
+    check_file(beside, json_of(SCHEMA_ID))
     return beside
 
 

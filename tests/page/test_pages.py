@@ -271,11 +271,13 @@ def test_an_answer_stands_without_its_pictures(tmp_path, caplog):
 def test_targets_that_are_refused(tmp_path):
     (tmp_path / "data.json").write_text('{"my": "data"}')
     (tmp_path / "folder.html").mkdir()
-    for name in ("report.pdf", "data.html", "folder.html", "gone/report.html"):
+    (tmp_path / "mine.html").write_text("<!DOCTYPE html>My page")
+    for name in ("report.pdf", "data.html", "folder.html", "gone/report.html", "mine.html"):
         with pytest.raises(OutputError, match="cannot be written"):
             write_pages(made.report(made.one_face()), tmp_path / name, made=NOW)
     assert (tmp_path / "data.json").read_text() == '{"my": "data"}'
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.json", "folder.html"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["data.json", "folder.html", "mine.html"]
+    assert (tmp_path / "mine.html").read_text() == "<!DOCTYPE html>My page"
     pages(tmp_path, made.one_face())
     assert check_target(tmp_path / "report.html") == tmp_path / "report.json"  # our own are replaced
 

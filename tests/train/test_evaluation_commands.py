@@ -15,17 +15,21 @@ from madedetectors import save
 from madestores import pairs_store
 from typer.testing import CliRunner
 
+from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
+from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, EVALUATION_CSV
 from deepscan.config import CropSettings
+from deepscan.errors import OutputError
+from deepscan.files import check_target, json_of
 from deepscan.models.checkpoint import load_card
 from deepscan.train import compare as compare_table
 from deepscan.train import cross
 from deepscan.train.groups import write_groups
 
 app = typer.Typer(pretty_exceptions_enable=False)
-for command in (evaluate, compare, ensemble):
+for command in (card, evaluate, compare, ensemble):
     app.command()(command)
 
 
@@ -59,6 +63,38 @@ def options(*extra):
     return ("--no-tta", "--device", "cpu", "--resamples", 10, *extra)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("evaluate", "--data", "DATA", "--json", "mine"),
+        ("evaluate", "--data", "DATA", "--csv", "mine"),
+        ("evaluate", "--data", "DATA", "--cross", "--json", "mine"),
+        ("compare", "--markdown", "mine"),
+        ("compare", "--csv", "mine"),
+        ("compare", "--json", "mine"),
+        ("card", "--out", "mine"),
+        ("card", "--out", "nowhere/mine"),
+        ("card", "--out", "."),
+    ],
+)
+def test_outputs_replace_only_what_is_ours(deepscan, tmp_path, arguments):
+    """Before anything is loaded: there is no such data."""
+    (tmp_path / "mine").write_text('{"schema": "deepscan.report/1"}\n')
+    given = ["default" if argument == "DATA" else argument for argument in arguments]
+    result = deepscan(*given, *(["default"] if given[0] == "compare" else []), code=3)
+    assert "cannot be written" in result.stderr
+    assert not result.stdout
+    assert (tmp_path / "mine").read_text() == '{"schema": "deepscan.report/1"}\n'
+
+
+def ours(path, kind):
+    """Whether a later run may replace it, and not a file with something before it."""
+    check_target(path, kind)
+    path.write_bytes(b"Mine: " + path.read_bytes())
+    with pytest.raises(OutputError):
+        check_target(path, kind)
+
+
 # evaluate
 
 
@@ -83,6 +119,8 @@ def test_evaluate_writes_what_is_asked_for(deepscan, model, data, tmp_path):
     assert told["data"] == [data.as_posix()]
     assert any("1 groups are in the training data" in warning for warning in told["warnings"])
     assert len((tmp_path / "out.csv").read_text().splitlines()) == 21
+    ours(tmp_path / "out.json", json_of("deepscan.evaluation/1"))
+    ours(tmp_path / "out.csv", EVALUATION_CSV)
     assert len(list((tmp_path / "a" / "plots").glob("*.png"))) == 6
 
 
@@ -128,6 +166,7 @@ def test_cross(deepscan, model, data, tmp_path):
     )  # fmt: skip
     assert "AUC of videos" in result.stdout
     told = json.loads((tmp_path / "cross.json").read_text())
+    check_target(tmp_path / "cross.json", json_of("deepscan.cross/1"))
     assert [(r["model"], r["data"]) for r in told["results"]] == [
         ("model", "data"),
         ("other", "data"),
@@ -184,7 +223,7 @@ def test_models_of_the_same_name_are_told_apart(deepscan, data, tmp_path):
             "there is no folder",
         ),
         (("--model", "MODEL", "--data", "DATA", "--json", "."), 3, "it is a folder"),
-        (("--model", "MODEL", "--data", "DATA", "--json", "-", "--csv", "-"), 2, "Only one output"),
+        (("--model", "MODEL", "--data", "DATA", "--json", "-", "--csv", "-"), 2, "both want stdout"),
         (("--model", "MODEL", "--model", "MODEL", "--data", "DATA"), 2, "--cross"),
         (("--model", "MODEL", "--data", "DATA", "--cross", "--csv", "x.csv"), 2, "--csv is for one model"),
         (("--model", "custom_cnn", "--data", "DATA"), 2, "no trained weights"),
@@ -240,10 +279,15 @@ def test_compare_without_data_takes_what_is_saved(deepscan, tmp_path):
 
 
 def test_compare_as_markdown_and_json(deepscan, model, tmp_path):
-    result = deepscan("compare", model, "--markdown", "-", "--json", "out.json")
+    result = deepscan("compare", model, "--markdown", "-", "--json", "out.json", "--csv", "out.csv")
     assert result.stdout.startswith("| Model |")
     assert "Time: network alone" in result.stdout
     assert json.loads((tmp_path / "out.json").read_text())["models"][0]["name"] == "model"
+    (tmp_path / "out.md").write_text(result.stdout)
+    for name, kind in (
+        ("json", json_of("deepscan.comparison/1")), ("csv", COMPARISON_CSV), ("md", COMPARISON_MARKDOWN),
+    ):  # fmt: skip
+        ours(tmp_path / f"out.{name}", kind)
 
 
 def test_compare_goes_on_after_one_that_cannot_be_loaded(deepscan, model, tmp_path):
