@@ -41,6 +41,11 @@ def turned(path, pictures):
     clips.turn(path, 90)
 
 
+def animated(path, pictures, **options):
+    first, *others = (Image.fromarray(picture) for picture in pictures[::2])
+    first.save(path, save_all=True, append_images=others, duration=1000 // kinds.FPS, **options)
+
+
 STORED = {
     "wide pixels.mp4": lambda path, pictures: kinds.write_squeezed(path, pictures[::2], Fraction(4, 3)),
     "high pixels.mkv": lambda path, pictures: kinds.write_squeezed(path, pictures[::2], Fraction(2, 3)),
@@ -49,6 +54,9 @@ STORED = {
     "interlaced.mpg": lambda path, pictures: kinds.write_interlaced(path, pictures, "mpeg2video"),
     "interlaced.mts": lambda path, pictures: kinds.write_interlaced(path, pictures, "libx264"),
     "turned.mp4": turned,
+    "animated.webp": lambda path, pictures: animated(path, pictures, quality=95, method=0),
+    "animated.png": lambda path, pictures: animated(path, pictures, compress_level=1),
+    "animated.avif": lambda path, pictures: animated(path, pictures, quality=95, speed=10),
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import av
@@ -17,6 +18,7 @@ import numpy as np
 from deepscan.config import MediaLimits
 from deepscan.errors import OutputError
 from deepscan.extract.container import opened, quiet_ffmpeg
+from deepscan.extract.images import is_animated_webp
 from deepscan.files import temporary_beside
 from deepscan.records import RgbImage
 
@@ -61,7 +63,7 @@ def video_writer(source: Path, out: Path, size: tuple[int, int], limits: MediaLi
         OutputError: the file cannot be written, or there is no encoder.
     """
     try:
-        with quiet_ffmpeg(), temporary_beside(out) as temporary, opened(source, limits) as (given, stream):
+        with quiet_ffmpeg(), temporary_beside(out) as temporary, _timing(source, limits) as (given, stream):
             try:
                 name = CONTAINERS[out.suffix.lower()]
                 options = {} if name == "matroska" else {"movflags": "+faststart"}
@@ -77,6 +79,18 @@ def video_writer(source: Path, out: Path, size: tuple[int, int], limits: MediaLi
         # PyAV's containers and streams refer to each other: an encoder's frames (200 MB at 1080p) would wait for the
         # garbage collector, and those of the next video come on top.
         gc.collect()
+
+
+@contextmanager
+def _timing(source: Path, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
+    """The source's container and main stream; of an animated WebP, which FFmpeg does not open, what stands for them."""
+    if is_animated_webp(source):
+        silent = SimpleNamespace(streams=SimpleNamespace(audio=[]), name=source.name)
+        rate = {"average_rate": None, "guessed_rate": None, "time_base": Fraction(1, 1000)}
+        yield silent, SimpleNamespace(start_time=0, duration=None, **rate)
+        return
+    with opened(source, limits) as found:
+        yield found
 
 
 class VideoWriter:

@@ -13,7 +13,7 @@ import av.error
 import av.logging
 
 from deepscan.errors import MediaError
-from deepscan.extract.images import is_image
+from deepscan.extract.images import is_image, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 # Self-contained formats only: FFmpeg also opens text as "video" (ANSI art) and playlists that make it read
 # other files or the network. The audio formats are here to be told "no picture" rather than "unreadable".
-_CONTAINERS = "mov,matroska,avi,gif,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
+_CONTAINERS = "mov,matroska,avi,gif,apng,flv,asf,mpeg,mpegts,ogg,mp3,wav,flac,aac"
+_PNG = b"\x89PNG"
 
 
 # Called for every packet that is read: whoever watches a decoder sees from it that there is progress.
@@ -50,8 +51,12 @@ def opened(path: Path, limits: MediaLimits, care: Care = "all") -> Iterator[tupl
             of a damaged one depends on which was quicker: with ``one`` they decode one after the other.
     """
     try:
+        with path.open("rb") as file:
+            # FFmpeg takes the first picture of an animated PNG unless it is told what it is.
+            name = "apng" if file.read(4) == _PNG else None
         container = av.open(
             str(path.absolute()),
+            format=name,
             container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
             # A frame larger than its header says is refused inside the decoder, before it takes memory.
             options={"max_pixels": str(limits.max_pixels)},
@@ -100,7 +105,8 @@ def _main_stream(path: Path, container: InputContainer) -> VideoStream:
             "Convert it to mp4 (H.264) first.",
             reason="unreadable",
         )
-    return max(known, key=lambda s: s.width * s.height)
+    # An animated AVIF also holds a still, which comes first.
+    return max(known, key=lambda s: (s.frames != 1, s.width * s.height))
 
 
 def checked_kind(path: Path, limits: MediaLimits) -> Kind:
@@ -118,6 +124,8 @@ def checked_kind(path: Path, limits: MediaLimits) -> Kind:
             raise MediaError(f"{name}: is too large", why, "Cut or compress it first.", reason="too_large")
         with path.open("rb") as file:
             head = file.read(32)
+            file.seek(0)
+            still = is_image(head) and not moves(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path no system can have
         raise MediaError(f"{name}: not found", "", "Check the path.", reason="not_found") from None
     except PermissionError:
@@ -132,7 +140,10 @@ def checked_kind(path: Path, limits: MediaLimits) -> Kind:
         # FFmpeg refuses large ones without keeping the size, and we could not say why.
         width, height = (int.from_bytes(head[at : at + 2], "little") for at in (6, 8))
         check_pixels(path, width, height, limits)
-    return "image" if is_image(head) else "video"
+    elif not still and head.startswith(_PNG):  # the same
+        width, height = (int.from_bytes(head[at : at + 4], "big") for at in (16, 20))
+        check_pixels(path, width, height, limits)
+    return "image" if still else "video"
 
 
 def check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> None:

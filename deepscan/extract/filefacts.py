@@ -22,6 +22,7 @@ import av
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.extract.container import checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
 from deepscan.extract.imagefacts import image_facts
+from deepscan.extract.images import is_animated_webp
 from deepscan.extract.metadata import (
     Fact,
     FileFacts,
@@ -96,7 +97,7 @@ def file_facts(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> FileFacts:
     """
     kind = checked_kind(path, limits)
     size = Fact("Size", size_text(path.stat().st_size), "Of the whole file.")
-    if kind == "image":
+    if kind == "image" or is_animated_webp(path):
         facts, signs, tags, left_out = image_facts(path, limits.max_pixels)
     else:
         facts, signs, tags, left_out = _video_facts(path, limits)

@@ -11,6 +11,7 @@ import logging
 import re
 import warnings
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ _STARTS = {
 # Major brands of ISO 23008-12 and of AVIF; those of sequences are not here.
 _BRANDS = {**dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"), "HEIF"), b"avif": "AVIF"}
 _EXIF_ORIENTATION = 0x0112
+_WEBP_ANIMATED = 0x02
+_MOST_CHUNKS = 10_000  # a picture has a handful; made to do harm, a file may have millions
 _NEW_SUBFILE_TYPE, _DNG_VERSION = 0x00FE, 0xC612
 # A JPEG that is larger than the limit by this factor at most is decoded at half its sides: phones make them.
 _MOST_SCALED = 4
@@ -88,6 +91,54 @@ def is_image(head: bytes) -> bool:
     return _format(head) is not None
 
 
+def moves(file: BinaryIO) -> bool:
+    """Whether a picture file, at its start, is animated: a WebP or PNG of several pictures. (AVIF has a brand.)"""
+    head = file.read(32)
+    return _is_animated_png(file) if head.startswith(_STARTS["PNG"]) else _is_animated_webp(file, head)
+
+
+def is_animated_webp(path: Path) -> bool:
+    """Whether a readable file is a WebP of several pictures."""
+    with path.open("rb") as file:
+        return _is_animated_webp(file, file.read(32))
+
+
+def _is_animated_webp(file: BinaryIO, head: bytes) -> bool:
+    if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & _WEBP_ANIMATED:
+        return False
+    return len(list(islice(webp_durations_ms(file), 2))) == 2
+
+
+def webp_durations_ms(file: BinaryIO) -> Iterator[int]:
+    """How long each picture of an animated WebP is shown, by its chunks (RFC 9649, section 2.7.1.1)."""
+    at, n_others = 12, 0
+    while n_others < _MOST_CHUNKS:
+        file.seek(at)
+        chunk = file.read(24)
+        if len(chunk) < 24:
+            return
+        if chunk[:4] == b"ANMF":
+            yield int.from_bytes(chunk[20:23], "little")
+        else:
+            n_others += 1
+        size = int.from_bytes(chunk[4:8], "little")
+        at += 8 + size + size % 2
+
+
+def _is_animated_png(file: BinaryIO) -> bool:
+    """By the chunks before the picture's data: acTL has the number of pictures."""
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        file.seek(at)
+        chunk = file.read(12)
+        if len(chunk) < 12 or chunk[4:8] == b"IDAT":
+            break
+        if chunk[4:8] == b"acTL":
+            return int.from_bytes(chunk[8:12], "big") > 1
+        at += 12 + int.from_bytes(chunk[:4], "big")
+    return False
+
+
 def _format(head: bytes) -> str | None:
     """Pillow's name for what a file holds by its first bytes; None where that is no picture."""
     for name, starts in _STARTS.items():
@@ -98,7 +149,10 @@ def _format(head: bytes) -> str | None:
         return "BMP"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    return _BRANDS.get(head[8:12]) if head[4:8] == b"ftyp" else None
+    if head[4:8] != b"ftyp":
+        return None
+    # Some programs give an AVIF the brand of any HEIF, and its own beside it.
+    return "AVIF" if head[8:11] == b"mif" and b"avif" in head[16:] else _BRANDS.get(head[8:12])
 
 
 def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -227,7 +281,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
             warnings.simplefilter("ignore")
             with path.open("rb") as file:
                 # Pillow makes room for a WebP's whole canvas as soon as it is opened.
-                _check_size(path, *_webp_size(file.read(32)), max_pixels)
+                _check_size(path, *webp_size(file.read(32)), max_pixels)
                 file.seek(0)
                 with open_still(path, file) as image:
                     width, height = image.size
@@ -254,7 +308,7 @@ def _check_size(path: Path, width: int, height: int, max_pixels: int) -> None:
         raise _too_large(path, f"it is {width:,} x {height:,} pixels", max_pixels, width * height)
 
 
-def _webp_size(head: bytes) -> tuple[int, int]:
+def webp_size(head: bytes) -> tuple[int, int]:
     """Width and height by a WebP's first 32 bytes; 0 x 0 if they are none (RFC 9649, sections 2.5 to 2.7)."""
     if not (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return 0, 0

@@ -18,6 +18,7 @@ import numpy as np
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract import sampling
+from deepscan.extract.animation import read_animation, sample_animation
 from deepscan.extract.container import (
     Care,
     check_duration,
@@ -31,7 +32,7 @@ from deepscan.extract.container import (
     packets,
     quiet_ffmpeg,
 )
-from deepscan.extract.images import IMAGE_SUFFIXES, image_size, read_image
+from deepscan.extract.images import IMAGE_SUFFIXES, image_size, is_animated_webp, read_image
 from deepscan.extract.picture import Adjacent, Display
 from deepscan.extract.sampling import Step
 from deepscan.records import Frame, MediaInfo
@@ -101,6 +102,9 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     if checked_kind(path, limits) == "image":
         width, height = image_size(path, limits.max_pixels)
         return MediaInfo(path, "image", width, height, None, 1)
+    if is_animated_webp(path):
+        found = read_animation(path, limits)
+        return MediaInfo(path, "video", found.width_px, found.height_px, found.end_ms / 1000, len(found.starts_ms))
     with quiet_ffmpeg():
         with opened(path, limits, "one") as (container, stream):
             _, frame = next(_decoded(container, stream), (None, None))
@@ -145,6 +149,10 @@ def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMIT
 def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
     if checked_kind(path, limits) == "image":
         yield Frame(read_image(path, limits.max_pixels), time_s=0.0, index=0)
+        return
+    if is_animated_webp(path):
+        for index, (image, time_s) in enumerate(sample_animation(path, n_frames, limits)):
+            yield Frame(image, time_s, index)
         return
     with quiet_ffmpeg():
         timeline = _timeline(path, limits, warn=True)
