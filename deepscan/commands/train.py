@@ -36,7 +36,9 @@ def train(
             "recipe's own data.sources are in.",
         ),
     ],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; the detector is called by it.", show_default="runs/NAME")
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: stages.0.epochs=3. May be repeated."),
@@ -58,13 +60,16 @@ def train(
         from deepscan.train.recipe import load_recipe
 
         recipe = load_recipe(config, tuple(changes or ()))
-        run = out or Path("runs") / recipe.name
         try:
             from deepscan.train.fit import Machine, is_leading_process
+            from deepscan.train.prepared import has_sources
+            from deepscan.train.run import settle
             from deepscan.train.run import train as train_run
         except ModuleNotFoundError as error:
             fail(f"Training needs {error.name}. Install it with pip install 'deepscan[train]'.", 2)
-        samples = _samples(data, recipe, cache, jobs)
+        own_sources = has_sources(data, recipe.data.sources)
+        recipe, run = settle(recipe, data, out, changes or (), own_sources=own_sources)
+        samples = _samples(data, recipe, cache, jobs, own_sources=own_sources)
         machine = Machine(devices, num_nodes, accelerator.value, progress=shows_progress(), data=data[0])
         card = train_run(recipe, samples, run, machine, resume=resume)
     except DeepscanError as error:
@@ -81,17 +86,17 @@ def train(
         console.print(f"deepscan predict --model {run} VIDEO")
 
 
-def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | None) -> SampleSet:
+def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | None, *, own_sources: bool) -> SampleSet:
     """The samples of the stores; what is no store is preprocessed first, with the splits that preprocess gives."""
     from dataclasses import replace
 
     from deepscan.commands.evaluate import preparation_of, progress_of
     from deepscan.config import PredictSettings
-    from deepscan.train.prepared import has_sources, open_data, open_sources
+    from deepscan.train.prepared import open_data, open_sources
 
     with progress_of() as report:
         how = replace(preparation_of(cache, jobs, report), divide=True)
-        if has_sources(data, recipe.data.sources):
+        if own_sources:
             plan = recipe.data
             return open_sources(data[0], plan.sources, recipe.crop, PredictSettings(), how, exclude=plan.exclude)
         return open_data(data, recipe.crop, PredictSettings(), preparation=how)

@@ -260,7 +260,7 @@ def save_ensemble(
         calibration=calibration or _widest([card.calibration for card in cards]),
         weights_sha256=members_sha256(members),
         trained=all(card.trained for card in cards),
-        training={"combination": COMBINATION, "members": [card.name for card in cards], **(training or {})},
+        training={"combination": COMBINATION, "members": names_apart(cards, sources), **(training or {})},
         data=_once(entry for card in cards for entry in card.data),
         limits=_once(limit for card in cards for limit in card.limits),
         members=members,
@@ -269,6 +269,22 @@ def save_ensemble(
     for stale in set((folder / MEMBERS_FOLDER).iterdir()) - set(places):
         shutil.rmtree(stale, ignore_errors=True)
     return card
+
+
+def names_apart(cards: Sequence[DetectorCard | EnsembleCard], sources: Sequence[Path]) -> list[str]:
+    """The members' names; those that have the same get the folder, or the weights', that tells them apart.
+
+    Args:
+        cards: of the members, whose weights differ.
+        sources: their folders.
+    """
+    names = [card.name for card in cards]
+    for more in ([source.absolute().name for source in sources], [card.weights_sha256[:12] for card in cards]):
+        names = [
+            f"{name} ({extra})" if names.count(name) > 1 and extra != name else name
+            for name, extra in zip(names, more, strict=True)
+        ]
+    return names
 
 
 def common_crop(cards: Sequence[DetectorCard | EnsembleCard], names: Sequence[str]) -> CropSettings:

@@ -22,6 +22,7 @@ from deepscan.models.ensemble import (
     common_crop,
     create_scorer,
     load_network,
+    names_apart,
     normalised_shares,
     save_ensemble,
 )
@@ -195,10 +196,10 @@ def _score(
         check_rule(kept, crop, "The data")
     by_id: dict[str, list[Score]] = {}
     people: dict[str, Sample] = {}
-    for network, card in loaded:
+    for (network, card), called in zip(loaded, names_apart(cards, sources), strict=True):
         scorer = create_scorer(network, card, device=device, tta=tta)
 
-        def progress(done: int, total: int, name: str = card.name) -> None:
+        def progress(done: int, total: int, name: str = called) -> None:
             if on_progress is not None:
                 on_progress(name, done, total)
 

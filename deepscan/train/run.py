@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from deepscan.errors import ConfigError
 from deepscan.models.cards import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble import save_ensemble
+from deepscan.train.cross import short_names
 from deepscan.train.curves import EPOCHS_FILE, read_epochs
 from deepscan.train.finish import finish_detector
 from deepscan.train.fit import Machine, is_leading_process, train_network
@@ -54,6 +57,41 @@ def train(
     if not is_leading_process():
         return None
     return save_ensemble(run, parts, name=recipe.name, training={"folds": recipe.folds})
+
+
+def settle(
+    recipe: Recipe, data: Sequence[Path], out: Path | None, changes: Sequence[str] = (), *, own_sources: bool
+) -> tuple[Recipe, Path]:
+    """The recipe as a run of ``deepscan train`` follows it, and the run's folder.
+
+    A detector is called by the folder of its run. What a recipe says of its own sources, its version and limits among
+    it, holds for a detector that was trained on these alone.
+
+    Args:
+        recipe: as it was read, changes included.
+        data: what it is trained on.
+        out: the folder, where the user gives one.
+        changes: as ``--set`` takes them; what they say stays as it is.
+        own_sources: whether the data are the recipe's own ``data.sources``.
+    """
+    given = {change.partition("=")[0].strip().partition(".")[0] for change in changes}
+    name = recipe.name
+    if recipe.data.sources and not own_sources:
+        plain = {"version": Recipe.model_fields["version"].default, "limits": ()}
+        plain = {key: value for key, value in plain.items() if key not in given}
+        bare = recipe.data.model_copy(update={"sources": ()})
+        recipe = recipe.model_copy(update={**plain, "data": bare})
+        if "name" not in given:
+            name = f"{name}-{short_names(data)[0]}"
+    run = out or Path("runs") / _plain(name)
+    if "name" not in given:
+        recipe = recipe.model_copy(update={"name": _plain(run.absolute().name) or recipe.name})
+    return recipe, run
+
+
+def _plain(name: str) -> str:
+    """A name of the characters that a recipe's may have."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-")
 
 
 def folded(samples: SampleSet, fold: int, folds: int, seed: int) -> SampleSet:

@@ -22,6 +22,7 @@ from deepscan.models.ensemble import (
     create_scorer,
     load_network,
     members_sha256,
+    names_apart,
     save_ensemble,
 )
 from deepscan.models.network import DetectorNetwork
@@ -364,3 +365,15 @@ def test_untrained_members_make_an_untrained_ensemble(members, tmp_path):
     assert not save_ensemble(tmp_path / "all", [untrained, members[1]], name="x").trained
     with pytest.raises(ModelError, match="random weights"):
         load_detector(tmp_path / "all")
+
+
+def test_members_of_one_name_are_told_apart(tmp_path):
+    folders = [make(tmp_path / place, "cnn", seed=seed, name=name) for seed, (place, name) in enumerate(
+        [("a", "default"), ("b", "default"), ("c", "other"), ("x/run", "twice"), ("y/run", "twice")]
+    )]  # fmt: skip
+    card = save_ensemble(tmp_path / "all", folders, name="all")
+    names = card.training["members"]
+    assert names[:3] == ["default (a)", "default (b)", "other"]
+    shas = [load_card(folder).weights_sha256[:12] for folder in folders]
+    assert names[3:] == [f"twice (run) ({sha})" for sha in shas[3:]]
+    assert names_apart([load_card(folders[0]), load_card(folders[2])], [folders[0], folders[2]]) == ["default", "other"]

@@ -14,7 +14,11 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from deepscan.cli import app
+from deepscan.models.checkpoint import load_card
+from deepscan.page.modelview import model_view
+from deepscan.pipeline import load_detector
 from deepscan.train.recipe import load_recipe
+from deepscan.train.run import settle
 
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 STAGES = [stage.name for stage in load_recipe(DEFAULT).stages]
@@ -80,3 +84,75 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, monkeypatch, change, told):
     assert done.exit_code in (2, 3), done.output
     assert told in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("deepscan:")]) == 1
+
+
+# Whose model it is
+
+RECIPE = """
+name: default
+version: "9.8"
+model: {backbone: custom_cnn, head: {name: mean}}
+crop: {size_px: 32}
+data:
+  sources:
+    - {name: dfdc, path: dfdc_faces, share: 0.7, about: what we trained on, terms: our terms}
+limits: ["Of four manipulations it called three real."]
+stages: [{epochs: 1, steps_per_epoch: 1, batch_size: 4}]
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path):
+    path = tmp_path / "default.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_model_of_other_data_does_not_pose_as_the_recipes_own(tmp_path, recipe_file):
+    """Also where the data is called as one of the recipe's sources is."""
+    store = pairs_store(tmp_path / "store", n=8, dataset="dfdc")
+    run = tmp_path / "runs" / "mine"
+    done = CliRunner().invoke(app, ["train", "--config", str(recipe_file), "--data", str(store), "--out", str(run)])
+    assert done.exit_code == 0, done.stderr
+    card = load_card(run)
+    assert (card.name, card.version) == ("mine", "1")
+    assert [set(row) for row in card.data] == [{"name", "use"}]
+    info = load_detector(run).info
+    assert (info.name, info.version) == ("mine", "1")
+    view = model_view(info, card, "0", "report.json", "0" * 64)
+    shown = CliRunner().invoke(app, ["card", str(run)]).stdout
+    assert view.name == "mine 1"
+    assert shown.startswith("# Model card: mine 1")
+    for text in (shown, (run / "recipe.yaml").read_text(), " ".join(view.limits)):
+        for ours in ("9.8", "three real", "what we trained on", "our terms"):
+            assert ours not in text
+
+
+@pytest.mark.parametrize(
+    ("out", "changes", "own", "named", "folder"),
+    [
+        ("runs/mine", (), False, ("mine", "1"), "runs/mine"),
+        ("runs/my first", (), False, ("my-first", "1"), "runs/my first"),
+        ("runs/mine", ("name=his", "version='2'"), False, ("his", "2"), "runs/mine"),
+        (None, (), False, ("default-videos", "1"), "runs/default-videos"),
+        (None, ("name=his",), False, ("his", "1"), "runs/his"),
+        (None, (), True, ("default", "9.8"), "runs/default"),
+        ("runs/again", (), True, ("again", "9.8"), "runs/again"),
+        ("runs/again", ("name=default",), True, ("default", "9.8"), "runs/again"),
+    ],
+)
+def test_a_detector_is_called_by_its_run_or_by_its_user(recipe_file, out, changes, own, named, folder):
+    recipe = load_recipe(recipe_file, changes)
+    found, run = settle(recipe, [Path("data/videos")], out and Path(out), changes, own_sources=own)
+    assert (found.name, found.version) == named
+    assert run == Path(folder)
+    assert bool(found.limits) == bool(found.data.sources) == own
+    assert found == load_recipe(recipe_file).model_copy(
+        update={"name": named[0], "version": named[1], "limits": found.limits, "data": found.data}
+    )
+
+
+def test_what_the_user_says_of_the_model_stays(recipe_file):
+    changes = ("limits=[Mine sees nothing.]", "version='7'")
+    found, _ = settle(load_recipe(recipe_file, changes), [Path("x")], None, changes, own_sources=False)
+    assert (found.limits, found.version) == (("Mine sees nothing.",), "7")
