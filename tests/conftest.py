@@ -20,7 +20,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtimes import NetworkSpec, Precision, openvino_runtime
+from deepscan.runtimes import NetworkSpec, Precision, openvino_runtime, processor
 from deepscan.runtimes.cache import cache_folder
 from deepscan.runtimes.processor import thread_limit
 
@@ -84,6 +84,12 @@ def networks_stay_loaded(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
         monkeypatch.setattr(openvino_runtime, "load", _load_once)
 
 
+@pytest.fixture
+def full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 bits also on a processor with bf16, and in the processes that a test starts."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+
+
 _load = openvino_runtime.load
 _loaded: dict[tuple[object, ...], openvino_runtime.OpenVinoNetwork] = {}
 
@@ -91,7 +97,7 @@ _loaded: dict[tuple[object, ...], openvino_runtime.OpenVinoNetwork] = {}
 def _load_once(
     spec: NetworkSpec, build: Callable[[], Any], *, precision: Precision = "auto", threads: int | None = None
 ) -> openvino_runtime.OpenVinoNetwork:
-    key = cache_folder(), thread_limit(), spec, precision, threads
+    key = cache_folder(), thread_limit(), spec, precision, threads, processor.cpu_has_bf16()
     if not openvino_runtime.is_kept(spec):
         return _load(spec, build, precision=precision, threads=threads)
     if key not in _loaded:

@@ -24,9 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
+from deepscan.runtimes import processor
 from deepscan.runtimes.base import NetworkSpec, Precision
 from deepscan.runtimes.cache import entry_path, read_entry, read_note, write_entry, write_note
-from deepscan.runtimes.processor import cpu_has_bf16, thread_limit
+from deepscan.runtimes.processor import thread_limit
 
 if TYPE_CHECKING:
     import torch
@@ -252,7 +253,7 @@ def _compile(model: Any, precision: Precision, threads: int | None) -> Any:
 
 
 def _reduced(precision: Precision) -> bool:
-    return precision == "auto" and cpu_has_bf16()
+    return precision == "auto" and processor.cpu_has_bf16()
 
 
 def _serialised(model: Any) -> tuple[bytes, bytes]:

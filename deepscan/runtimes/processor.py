@@ -11,9 +11,20 @@ from pathlib import Path
 _GPU_SIGNS = ("/dev/nvidiactl", "/proc/driver/nvidia/version", "/dev/kfd", "/dev/dxg")
 
 
-@cache
+# Limits of oneDNN, with which torch and OpenVINO compute, below which there are no instructions for bf16.
+_LIMITS_BELOW_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+
+
 def cpu_has_bf16() -> bool:
-    """Whether the processor multiplies bf16 itself; imitating it is ten times slower than 32 bits."""
+    """Whether the processor multiplies bf16 itself, and is not forbidden to (``ONEDNN_MAX_CPU_ISA``).
+
+    Imitating it is ten times slower than 32 bits.
+    """
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _LIMITS_BELOW_BF16 and _tells_of_bf16()
+
+
+@cache
+def _tells_of_bf16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deepscan.runtimes import processor
 from deepscan.runtimes.base import Precision
-from deepscan.runtimes.processor import cpu_has_bf16
 
 
 class TorchNetwork:
@@ -45,7 +45,7 @@ def reduced_dtype(device: str) -> torch.dtype | None:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    return torch.bfloat16 if kind == "cpu" and cpu_has_bf16() else None
+    return torch.bfloat16 if kind == "cpu" and processor.cpu_has_bf16() else None
 
 
 def reduced_precision(device: str, wanted: bool = True) -> AbstractContextManager[object]:

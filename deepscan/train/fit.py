@@ -6,6 +6,7 @@
       STAGE/last.ckpt     to resume from; best.ckpt: of the best epoch
       STAGE/final.safetensors          what the next stage begins with
       STAGE/metrics.csv   one row an epoch; STAGE/tensorboard/: the same for TensorBoard
+      run.lock            held while it trains
       curves.png          loss, AUC and accuracy over the epochs of all stages
       model.safetensors, card.json     the detector: ``deepscan predict --model runs/NAME``
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,22 +36,22 @@ from torch import Tensor
 
 from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import ConfigError, ModelError
-from deepscan.files import temporary_beside, write_atomically
+from deepscan.files import temporary_beside
 from deepscan.models.checkpoint import WEIGHTS_FILE, load_detector_network, load_weights, resolve_detector
 from deepscan.models.network import DetectorNetwork
-from deepscan.runtimes.processor import cpu_has_bf16
+from deepscan.runtimes import processor
 from deepscan.train.batches import BatchMaker
+from deepscan.train.claim import FINAL_FILE, claimed
 from deepscan.train.curves import EPOCHS_FILE, EpochTable
 from deepscan.train.groups import write_groups
 from deepscan.train.loader import TrainLoader, ValidationLoader
 from deepscan.train.module import DetectorModule
-from deepscan.train.recipe import DistillSettings, Recipe, StageSettings, dump_recipe, load_recipe
+from deepscan.train.recipe import DistillSettings, Recipe, StageSettings
 from deepscan.train.samples import SampleSet
 from deepscan.train.throughput import Throughput
 
 log = logging.getLogger(__name__)
 
-RECIPE_FILE, FINAL_FILE = "recipe.yaml", "final.safetensors"
 LAST, BEST = "last", "best"
 _VALIDATION_BATCH = 32
 
@@ -84,17 +85,21 @@ def train_network(
         samples: with ``train`` and, to choose the best epoch, ``val`` splits.
         run: folder of the run.
         machine: what may be used.
-        resume: go on from the run's last checkpoint; without it the folder must not hold a run.
+        resume: go on from the run's last checkpoint; without it the folder must not hold a run. One that ended before
+            its first checkpoint left nothing to go on from, and is none.
 
     Returns:
         The trained network, in evaluation mode.
 
     Raises:
         ConfigError: the folder holds a run already, or one of another recipe; or the data does not fit.
+        OutputError: another process trains in the folder at this time, or it cannot be written.
     """
-    machine = machine or Machine()
-    if is_leading_process():
-        _claim(run, recipe, resume)
+    with claimed(run, recipe, resume) if is_leading_process() else nullcontext():
+        return _train_stages(recipe, samples, run, machine or Machine())
+
+
+def _train_stages(recipe: Recipe, samples: SampleSet, run: Path, machine: Machine) -> DetectorNetwork:
     train = samples.split("train")
     val = samples.where(lambda sample: sample.split == "val")
     if is_leading_process():
@@ -194,7 +199,7 @@ def pick_precision(recipe: Recipe) -> Literal["32-true", "bf16-mixed", "16-mixed
         and torch.cuda.is_bf16_supported(including_emulation=False)
     ):
         return "bf16-mixed"
-    if recipe.precision == "auto" and not torch.cuda.is_available() and cpu_has_bf16():
+    if recipe.precision == "auto" and not torch.cuda.is_available() and processor.cpu_has_bf16():
         return "bf16-mixed"
     return "32-true"
 
@@ -349,53 +354,6 @@ def _load_network(network: DetectorNetwork, checkpoint: Path) -> None:
 def _save_state(network: DetectorNetwork, path: Path) -> None:
     with temporary_beside(path) as temporary:
         save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, temporary)
-
-
-def _claim(run: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder, or make sure that the run in it is this one."""
-    file, text = run / RECIPE_FILE, dump_recipe(recipe)
-    if file.exists():
-        if not resume:
-            raise ConfigError(
-                f"{run} holds a run already", hint="Add --resume to go on with it, or give another --out."
-            )
-        if file.read_text(encoding="utf-8") == text:
-            return
-        if (changed := _changed_too_late(load_recipe(file), recipe, run)) is not None:
-            raise ConfigError(
-                f"{run} holds a run of another recipe",
-                f"{changed} differs from its recipe.yaml, and has been used already",
-                "Resume with the same --config and --set, or give another --out.",
-            )
-        log.info("%s goes on by a recipe that differs in what is still to come", run)
-        write_atomically(file, text.encode())
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text.encode())
-
-
-def _changed_too_late(old: Recipe, new: Recipe, run: Path) -> str | None:
-    """The first setting in which two recipes differ although the run has used it; None if there is none.
-
-    Not used yet are stages that have not begun, all that only the end of a run needs, and how long a stage at a
-    constant rate goes on: its updates so far are the same whatever their number.
-    """
-
-    def used(recipe: Recipe) -> dict[str, Any]:
-        plan = recipe.model_dump(mode="json", exclude={"calibration", "half", "limits", "name", "tta", "version"})
-        plan["data"]["sources"] = [
-            {key: value for key, value in source.items() if key not in ("about", "terms")}
-            for source in plan["data"]["sources"]
-            if source["use"] != "test"
-        ]
-        begun = [stage for stage in plan["stages"] if (run / stage["name"]).exists()]
-        for stage in begun:
-            if stage["schedule"] == "constant" and not (run / stage["name"] / FINAL_FILE).exists():
-                stage["epochs"] = None
-        return {**plan, "stages": begun}
-
-    one, other = used(old), used(new)
-    return next((name for name in one if one[name] != other[name]), None)
 
 
 @contextmanager

@@ -10,17 +10,20 @@ import difflib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from deepscan.config import CropSettings, ModelSettings, Settings
 from deepscan.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
 Schedule = Literal["cosine", "constant", "step", "plateau"]
-Precision = Literal["auto", "32", "bf16", "16"]
+# YAML, and so --set, makes an integer of 32.
+Precision = Annotated[
+    Literal["auto", "32", "bf16", "16"], BeforeValidator(lambda told: str(told) if type(told) is int else told)
+]
 
 
 class SourceSettings(Settings):

@@ -22,7 +22,7 @@ from deepscan.models.registry import list_backbones
 from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
 from deepscan.models.scorer import NetworkScorer
 from deepscan.pipeline import Detector, describe_detector, load_detector
-from deepscan.runtimes import openvino_runtime, torch_runtime
+from deepscan.runtimes import openvino_runtime, processor
 
 QUICK = ("custom_cnn", "meso4", "mesoinception4", "resnet18")
 SLOW = (
@@ -39,19 +39,27 @@ HEADS = {
     "stacked": HeadSettings(hidden=8, bidirectional_layers=2, unidirectional_layers=1),
 }
 LENGTHS = (1, 3, 32)
+# Logits of the same network: bf16 keeps 8 bits of 24.
+_NEAR = {"float32": 1e-4, "bf16": 0.02}
 
 
 @pytest.fixture(autouse=True)
-def full_precision(request, monkeypatch):
+def known_precision(request):
     """What random weights say of a face hangs on differences that 16 bits round away."""
-    if "native_precision" not in request.fixturenames:
-        monkeypatch.setattr(openvino_runtime, "cpu_has_bf16", lambda: False)
-        monkeypatch.setattr(torch_runtime, "cpu_has_bf16", lambda: False)
+    if not {"native_precision", "precision"} & set(request.fixturenames):
+        request.getfixturevalue("full_precision")
 
 
 @pytest.fixture
 def native_precision():
     """As users get it: bf16 where the processor has it."""
+
+
+@pytest.fixture(params=["float32", "bf16"])
+def precision(request, monkeypatch):
+    """Either, whatever the processor has: bf16 is imitated where it is missing."""
+    monkeypatch.setattr(processor, "cpu_has_bf16", lambda: request.param == "bf16")
+    return request.param
 
 
 def make_network(settings, seed=0, side=64):
@@ -126,6 +134,18 @@ def tiny(tmp_path_factory):
 @pytest.mark.parametrize("backbone", QUICK)
 def test_every_backbone(tmp_path, backbone):
     assert_parity(make_detector(tmp_path, backbone), 64)
+
+
+def test_runtimes_agree_in_each_precision(tiny, precision):
+    sequences = [sequence(n, 64, n) for n in LENGTHS]
+    exact = create_scorer(tiny.load(), tiny.card, tta=True).score(sequences)
+    for runtime in ("openvino", "torch"):
+        scorer, _ = make_scorer(tiny, tiny.card, PredictSettings(runtime=runtime, device="cpu", tta=True))
+        apart = [
+            float(np.abs(probability(a.frame_logits) - probability(b.frame_logits)).max())
+            for a, b in zip(scorer.score(sequences), exact, strict=True)
+        ]
+        assert max(apart) < {"float32": 1e-3, "bf16": 0.05}[precision]
 
 
 @pytest.mark.usefixtures("native_precision")
@@ -319,6 +339,8 @@ def test_weights_that_changed_after_conversion_are_refused(tmp_path):
 _SCORE = """
 import sys
 import numpy as np
+from deepscan.runtimes import processor
+processor.cpu_has_bf16 = lambda: sys.argv[2] == "bf16"
 from deepscan.config import PredictSettings
 from deepscan.models.ensemble import open_detector
 from deepscan.models.runtime_scorer import make_scorer
@@ -332,9 +354,10 @@ assert not {"torch", "torchvision", "timm", "facenet_pytorch"} & set(sys.modules
 """
 
 
-def test_scoring_with_kept_networks_does_without_torch(tiny):
+def test_scoring_with_kept_networks_does_without_torch(tiny, precision):
     scorer, _ = make_scorer(tiny, tiny.card, PredictSettings(runtime="openvino"))  # keeps them
-    done = subprocess.run([sys.executable, "-c", _SCORE, str(tiny.folder)], capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", _SCORE, str(tiny.folder), precision]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (score,) = scorer.score([np.zeros((2, 64, 64, 3), np.uint8)])
-    assert float(done.stdout) == pytest.approx(score.video_logit, abs=1e-4)
+    assert float(done.stdout) == pytest.approx(score.video_logit, abs=_NEAR[precision])

@@ -159,6 +159,7 @@ def test_what_moves_is_uncertain_and_keeps_its_probability(face_clip):
         assert (other.verdict, other.reason, other.tracks) == (calm.verdict, calm.reason, calm.tracks)
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_runtimes_agree_on_how_far_a_score_moves():
     people = [noise(n, 32, 32, 3, seed=n) for n in (1, 5)]
     torch_moved, vino_moved = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from deepscan.errors import ModelError
-from deepscan.runtimes import NetworkSpec, load_network, openvino_runtime, processor, torch_runtime
+from deepscan.runtimes import NetworkSpec, load_network, openvino_runtime, processor
 from deepscan.runtimes.cache import cache_folder, read_entry, write_entry
 
 SHA = "5" * 64
@@ -259,24 +260,36 @@ def test_same_numbers_have_the_same_shapes():
 # Precision and threads
 
 
+_HAS_BF16 = """
+from pathlib import Path
+Path.read_text = lambda *_, **__: "processor: 0\\nflags: {flags}\\n"
+from deepscan.runtimes.processor import cpu_has_bf16
+print(cpu_has_bf16())
+"""
+
+
 @pytest.mark.parametrize(
-    ("flags", "expected"), [("avx2 avx512f avx512_bf16", True), ("amx_tile amx_bf16", True), ("avx512_vnni", False)]
+    ("flags", "limit", "expected"),
+    [
+        ("avx2 avx512f avx512_bf16", "", True),
+        ("amx_tile amx_bf16", "avx512_core_amx", True),
+        ("avx512_vnni", "", False),
+        ("avx512_bf16", "AVX512_CORE_VNNI", False),
+        ("avx512_bf16", "avx2", False),
+    ],
 )
-def test_bf16_only_where_the_processor_has_it(monkeypatch, flags, expected):
-    monkeypatch.setattr(processor.Path, "read_text", lambda *_, **__: f"processor: 0\nflags: {flags}\n")
-    processor.cpu_has_bf16.cache_clear()
-    try:
-        assert processor.cpu_has_bf16() is expected
-    finally:
-        monkeypatch.undo()
-        processor.cpu_has_bf16.cache_clear()
+def test_bf16_only_where_the_processor_has_it_and_may_use_it(flags, limit, expected):
+    """In a process of its own: what the processor has is found out once."""
+    words = [sys.executable, "-c", _HAS_BF16.format(flags=flags)]
+    told = subprocess.run(words, env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit}, capture_output=True, check=True)
+    assert told.stdout.split() == [str(expected).encode()]
 
 
 def test_in_bf16_torch_gives_nearly_the_same(monkeypatch):
     """On a processor without it this is imitated: slow, and the same numbers."""
     x = images(2, 3, 24, 24)
     exact = load(None, "torch", precision="float32")(x)
-    monkeypatch.setattr(torch_runtime, "cpu_has_bf16", lambda: True)
+    monkeypatch.setattr(processor, "cpu_has_bf16", lambda: True)
     np.testing.assert_array_equal(load(None, "torch", precision="float32")(x)[0], exact[0])
     rough = load(None, "torch")(x)
     assert rough[0].dtype == np.float32
@@ -297,7 +310,7 @@ def test_openvino_is_told_precision_and_threads(monkeypatch):
         (False, "auto", None, "2,1"),
         (False, "auto", None, "many"),
     ):
-        monkeypatch.setattr(openvino_runtime, "cpu_has_bf16", lambda bf16=bf16: bf16)
+        monkeypatch.setattr(processor, "cpu_has_bf16", lambda bf16=bf16: bf16)
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
         with pytest.raises(ModelError, match="enough"):
             openvino_runtime._compile(None, precision, threads)

@@ -118,6 +118,7 @@ def test_more_budget_deceives_more_and_the_check_is_counted(samples, seeing):
         assert left is None or left.value <= wrong
 
 
+@pytest.mark.usefixtures("full_precision")
 def test_the_clean_rows_are_those_of_an_evaluation(samples, seeing):
     from deepscan.train.evaluate import evaluate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -15,11 +16,19 @@ from madestores import order_store, pairs_store
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from deepscan.errors import ConfigError, ModelError
+from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.models.network import DetectorNetwork
+from deepscan.runtimes import processor
 from deepscan.train import batches
 from deepscan.train.curves import read_epochs
-from deepscan.train.fit import _load_network, _moved_towards, initial_network, teacher_network, train_network
+from deepscan.train.fit import (
+    _load_network,
+    _moved_towards,
+    initial_network,
+    pick_precision,
+    teacher_network,
+    train_network,
+)
 from deepscan.train.loader import evenly
 from deepscan.train.losses import total_loss
 from deepscan.train.module import DetectorModule
@@ -110,6 +119,22 @@ def test_gradients_are_clipped_in_every_precision(tmp_path, made, precision, opt
     assert moved[1e-12] < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("asked", "has_bf16", "given"),
+    [
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32-true"),
+        ("32", True, "32-true"),
+        ("bf16", False, "bf16-mixed"),
+        ("16", False, "16-mixed"),
+    ],
+)
+def test_which_precision_it_is(monkeypatch, asked, has_bf16, given):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(processor, "cpu_has_bf16", lambda: has_bf16)
+    assert pick_precision(recipe(precision=asked)) == given
+
+
 def test_training_in_bf16_is_another_run_that_is_resumed_exactly(tmp_path, made, monkeypatch):
     plans = [recipe({"epochs": 1, "ema": 0.9}, precision=precision) for precision in PRECISIONS]
     full, whole = (train_network(p, made, tmp_path / p.precision).state_dict() for p in plans)
@@ -185,6 +210,38 @@ def test_a_folder_holds_one_run(made, whole_run):
         train_network(plan.model_copy(update={"seed": 5}), made, run, resume=True)
     assert load_recipe(run / "recipe.yaml") == plan
     assert len((run / "groups.txt").read_text().split()) == len({s.group for s in made.split("train").samples})
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_died_before_its_first_checkpoint_is_none(tmp_path, made, monkeypatch, resume):
+    first, second = recipe({"epochs": 1, "steps_per_epoch": 1}), recipe({"name": "other", "epochs": 1}, seed=5)
+    with monkeypatch.context() as patch:
+        killed_at(patch, 0)
+        with pytest.raises(KilledError):
+            train_network(first, made, tmp_path / "run")
+    train_network(second, made, tmp_path / "run", resume=resume)
+    assert load_recipe(tmp_path / "run" / "recipe.yaml") == second
+
+
+_HOLDS = """
+import sys
+from pathlib import Path
+from deepscan.lines import LineFile
+with LineFile(Path(sys.argv[1])):
+    print(flush=True)
+    input()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_a_run_at_work_keeps_its_folder(tmp_path, made):
+    lock = tmp_path / "run.lock"
+    with subprocess.Popen([sys.executable, "-c", _HOLDS, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(OutputError, match="another run"):
+            train_network(recipe(), made, tmp_path)
+        other.communicate(b"\n", timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.lock"]
 
 
 def test_what_is_still_to_come_may_be_changed(tmp_path, made, monkeypatch):

@@ -105,6 +105,17 @@ def test_wrong_settings_are_told(change, message):
         load_recipe(CONFIGS[0], (change,))
 
 
+@pytest.mark.parametrize("told", ["32", "16", "bf16", "auto", "'32'"])
+def test_a_precision_is_a_word_also_where_yaml_makes_a_number_of_it(told):
+    assert load_recipe(CONFIGS[0], (f"precision={told}",)).precision == told.strip("'")
+
+
+@pytest.mark.parametrize("told", ["64", "true", "32.0"])
+def test_no_precision(told):
+    with pytest.raises(ConfigError, match="precision"):
+        load_recipe(CONFIGS[0], (f"precision={told}",))
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("a: [", "no YAML"), ("- 1", "no recipe"), ("!!python/object:os.system x", "no YAML")]
 )
