@@ -64,6 +64,7 @@ def _app(
     logger.handlers[0].setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     logger.setLevel(level)
     logger.propagate = False
+    logging.getLogger("deepscan.train").setLevel(logging.NOTSET)
 
 
 app.command()(predict)

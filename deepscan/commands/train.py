@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,6 +57,8 @@ def train(
     """
     from deepscan.errors import DeepscanError
 
+    if logging.getLogger("deepscan").isEnabledFor(logging.WARNING):  # a run of hours says where it is
+        logging.getLogger("deepscan.train").setLevel(logging.INFO)
     try:
         from deepscan.train.recipe import load_recipe
 

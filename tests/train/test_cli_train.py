@@ -39,7 +39,8 @@ def command(store, out, *more):
 def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
     """SIGKILL in the first and in the last stage; all stages end with the weights of an uninterrupted run."""
     store = pairs_store(tmp_path / "store", n=20, length=2)
-    subprocess.run(command(store, tmp_path / "whole"), check=True, capture_output=True, timeout=600)
+    whole = subprocess.run(command(store, tmp_path / "whole"), check=True, capture_output=True, text=True, timeout=600)
+    assert f"stage 1 of {len(STAGES)} ({STAGES[0]}): 6 steps of 4 images" in whole.stderr
     run = tmp_path / "run"
     for stage in (STAGES[0], STAGES[-1]):
         more = ["--resume"] if run.exists() else []
