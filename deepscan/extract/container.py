@@ -51,12 +51,8 @@ def opened(path: Path, limits: MediaLimits, care: Care = "all") -> Iterator[tupl
             of a damaged one depends on which was quicker: with ``one`` they decode one after the other.
     """
     try:
-        with path.open("rb") as file:
-            # FFmpeg takes the first picture of an animated PNG unless it is told what it is.
-            name = "apng" if file.read(4) == _PNG else None
         container = av.open(
             str(path.absolute()),
-            format=name,
             container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
             # A frame larger than its header says is refused inside the decoder, before it takes memory.
             options={"max_pixels": str(limits.max_pixels)},
