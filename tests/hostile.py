@@ -20,11 +20,13 @@ import av
 import clips
 import numpy as np
 from PIL import Image
+from pillow_heif import register_heif_opener
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
 N_FRAMES = 8
 FPS = 10
+ANIMATED = {".webp": "WEBP", ".png": "PNG", ".avif": "AVIF"}
 CONTAINERS = {
     ".mp4": "mp4",
     ".mov": "mov",
@@ -350,7 +352,8 @@ def seeds() -> dict[str, bytes]:
             made[f"{codec}{suffix}"] = path.read_bytes()
         path = clips.write_video(Path(folder) / "seed.gif", images[:3])
         made["gif.gif"] = path.read_bytes()
-    still = Image.fromarray(images[0])
+    still, *moving = (Image.fromarray(image) for image in images[:3])
+    register_heif_opener()
     for suffix, name, options in [
         (".jpg", "JPEG", {"quality": 80}),
         (".jpg", "JPEG", {"quality": 80, "progressive": True}),
@@ -358,6 +361,11 @@ def seeds() -> dict[str, bytes]:
         (".webp", "WEBP", {"quality": 70}),
         (".webp", "WEBP", {"lossless": True}),
         (".bmp", "BMP", {}),
+        (".heic", "HEIF", {}),
+        (".avif", "AVIF", {}),
+        (".tif", "TIFF", {"compression": "tiff_lzw"}),
+        (".jp2", "JPEG2000", {}),
+        *((suffix, name, {"save_all": True, "append_images": moving}) for suffix, name in ANIMATED.items()),
     ]:
         buffer = io.BytesIO()
         still.save(buffer, name, **options)

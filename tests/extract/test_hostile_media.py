@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_files():
     assert [m.data for m in hostile.mutated(made, 40, 4)] != [m.data for m in first]
 
 
-_PICTURES = (".jpg", ".png", ".webp", ".bmp", ".gif")
+_PICTURES = (".jpg", ".png", ".webp", ".bmp", ".gif", ".heic", ".tif", ".jp2")
 
 
 def test_damage_is_told_alike_here_and_there(tmp_path):
