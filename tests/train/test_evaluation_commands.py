@@ -23,6 +23,7 @@ from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, EVALU
 from deepscan.config import CropSettings
 from deepscan.errors import OutputError
 from deepscan.files import check_target, json_of
+from deepscan.models.cards import AttackCheck
 from deepscan.models.checkpoint import load_card
 from deepscan.train import compare as compare_table
 from deepscan.train import cross
@@ -85,6 +86,17 @@ def test_outputs_replace_only_what_is_ours(deepscan, tmp_path, arguments):
     assert "cannot be written" in result.stderr
     assert not result.stdout
     assert (tmp_path / "mine").read_text() == '{"schema": "deepscan.report/1"}\n'
+
+
+def test_the_check_for_attacks_is_off_until_it_is_asked_for(deepscan, tmp_path, data):
+    """Everything moves so far: who would get an answer without the check gets none with it."""
+    made = save(tmp_path / "checked", attack_check=AttackCheck(limits={"denoise": 1e-9}))
+    given = ("--model", made, "--data", data, *options("--json", "-"))
+    off, on = (json.loads(deepscan("evaluate", *given, *asked).stdout) for asked in ([], ["--attack-check"]))
+    assert [one["model"]["settings"]["attack_check"] for one in (off, on)] == [False, True]
+    assert off["video"]["coverage"]["value"] > 0
+    assert on["video"]["coverage"]["value"] == 0
+    assert all(on["verdicts"][label]["uncertain"] == 10 for label in ("real", "fake"))
 
 
 def ours(path, kind):
