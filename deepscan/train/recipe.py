@@ -349,6 +349,8 @@ def _apply(content: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {change!r}: the value is no YAML", " ".join(str(error).split())) from error
+    if key.strip() in ("name", "version"):  # texts also where YAML sees a number: 0.10 is not 0.1
+        value = value if isinstance(value, str) else text.strip()
     parts = key.strip().split(".")
     place: Any = content
     for depth, part in enumerate(parts):

@@ -134,7 +134,7 @@ def test_a_model_of_other_data_does_not_pose_as_the_recipes_own(tmp_path, recipe
     [
         ("runs/mine", (), False, ("mine", "1"), "runs/mine"),
         ("runs/my first", (), False, ("my-first", "1"), "runs/my first"),
-        ("runs/mine", ("name=his", "version='2'"), False, ("his", "2"), "runs/mine"),
+        ("runs/mine", ("name=2026", "version=0.10"), False, ("2026", "0.10"), "runs/mine"),
         (None, (), False, ("default-videos", "1"), "runs/default-videos"),
         (None, ("name=his",), False, ("his", "1"), "runs/his"),
         (None, (), True, ("default", "9.8"), "runs/default"),
@@ -154,6 +154,6 @@ def test_a_detector_is_called_by_its_run_or_by_its_user(recipe_file, out, change
 
 
 def test_what_the_user_says_of_the_model_stays(recipe_file):
-    changes = ("limits=[Mine sees nothing.]", "version='7'")
+    changes = ("limits=[Mine sees nothing.]", "version=7")
     found, _ = settle(load_recipe(recipe_file, changes), [Path("x")], None, changes, own_sources=False)
     assert (found.limits, found.version) == (("Mine sees nothing.",), "7")
