@@ -114,6 +114,15 @@ def _evaluation(evaluation: Mapping[str, Any], band: tuple[float, float]) -> lis
     ]
     rows: list[tuple[str, ...]]
     header: tuple[str, ...]
+    if evaluation.get("shortcuts"):
+        rows = [
+            (f"{row['one']} above {row['other']}", _number(row["auc"]), f"{row['n_one']} and {row['n_other']}")
+            for row in evaluation["shortcuts"]
+        ]
+        parts += [
+            "### Real sources that the score tells apart most (0.5 is not at all)",
+            markdown_table(("Reals of", "AUC", "n"), rows),
+        ]
     if evaluation["tables"]:
         rows = [
             (

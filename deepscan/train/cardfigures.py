@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from deepscan.extract.datasets.base import writable
+from deepscan.extract.datasets.base import REAL, writable
 from deepscan.records import VerdictLabel
 from deepscan.train.evaluate import Evaluation, ScoredVideo
 from deepscan.train.metrics import reliability
 
 FIGURES = ("auc", "log_loss", "brier", "ece", "eer", "accuracy", "balanced_accuracy", "scored", "coverage",
            "error_answered_real", "error_answered_fake")  # fmt: skip
+# Fewer reals of a source say little of how it compares with another.
+_ENOUGH_REALS = 30
 # Sources as small as this are told video by video: a rate over ten clips says less than the ten answers.
 _FEW_VIDEOS = 20
 
@@ -28,7 +32,8 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
 
     Returns:
         ``part``; ``figures`` (name: value, low, high, n); ``answers`` (source, label, n and how many got each verdict);
-        ``tables`` (the rows of the evaluation); ``reliability`` (bins of equal mass); ``videos`` (of small sources
+        ``shortcuts`` (pairs of real sources that the score tells apart most: see :func:`shortcuts`); ``tables`` (the
+        rows of the evaluation); ``reliability`` (bins of equal mass); ``videos`` (of small sources
         every video with its label, answer and probability, most suspicious first); ``warnings``.
     """
     judged = [video for video in evaluation.videos if video.probability is not None]
@@ -49,11 +54,47 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
             if name in FIGURES and value.value is not None and (name != "scored" or evaluation.without)
         },
         "answers": _answers(evaluation),
+        "shortcuts": shortcuts(judged),
         "tables": [_rounded(row.to_dict()) for row in evaluation.slices],
         "reliability": [_rounded(asdict(one)) for one in reliability(labels, probabilities)] if both else [],
         "videos": [_told(video) for video in few],
         "warnings": list(evaluation.warnings),
     }
+
+
+def shortcuts(videos: Sequence[ScoredVideo], most: int = 3) -> list[dict[str, Any]]:
+    """The pairs of real sources that a detector's score tells apart most; it should tell none of them apart.
+
+    Args:
+        videos: with a probability; fakes are not looked at, nor sources of fewer than 30 reals.
+        most: pairs at most.
+
+    Returns:
+        ``one``, ``other``, ``auc`` (that a real of ``one`` scores above one of ``other``, from 0.5), ``n_one`` and
+        ``n_other``, the widest first.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores: dict[str, list[float]] = {}
+    for video in videos:
+        if video.label == REAL:
+            scores.setdefault(writable(video.source), []).append(float(video.probability or 0.0))
+    enough = sorted(name for name, of in scores.items() if len(of) >= _ENOUGH_REALS)
+    rows = []
+    for one, other in combinations(enough, 2):
+        labels = [1] * len(scores[one]) + [0] * len(scores[other])
+        auc = float(roc_auc_score(labels, scores[one] + scores[other]))
+        first, second = (one, other) if auc >= 0.5 else (other, one)
+        rows.append(
+            {
+                "one": first,
+                "other": second,
+                "auc": round(max(auc, 1 - auc), 4),
+                "n_one": len(scores[first]),
+                "n_other": len(scores[second]),
+            }
+        )
+    return sorted(rows, key=lambda row: -row["auc"])[:most]
 
 
 def _answers(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -225,8 +225,8 @@ def _named(samples: Sequence[Sample], source: SourceSettings, items: Sequence[Co
 
 
 def _held_out(item: CorpusItem, source: SourceSettings) -> CorpusItem:
-    """An item in the split ``test`` if its origin or method is one of those that a source holds out whole."""
-    return replace(item, split="test") if {item.origin, item.method} & set(source.hold_out) else item
+    """An item in the split ``test`` if its origin, method or family is one of those that a source holds out whole."""
+    return replace(item, split="test") if {item.origin, item.method, item.family} & set(source.hold_out) else item
 
 
 def _excluded(path: Path) -> frozenset[str]:

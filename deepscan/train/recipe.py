@@ -38,7 +38,7 @@ class SourceSettings(Settings):
         val, test: shares of the groups for these splits where the corpus has none of its own.
         reuse_boxes: cut fakes at the boxes of their originals.
         use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
-        hold_out: origins and methods of a collection that are kept for the last measurement whole.
+        hold_out: origins, methods and families of a collection that are kept for the last measurement whole.
         leave_out: origins of a collection that are not used: those that another source has in full, say.
         about, terms: what it is, and the terms it may be used under; for the card.
     """

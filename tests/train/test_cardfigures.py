@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from madedetectors import NO_TTA, card, network
 from madestores import pairs_store
@@ -13,7 +15,7 @@ from madestores import pairs_store
 from deepscan.modelcard import model_card_markdown
 from deepscan.page.modelview import model_view
 from deepscan.pipeline import Detector
-from deepscan.train.cardfigures import condensed
+from deepscan.train.cardfigures import condensed, shortcuts
 from deepscan.train.evaluate import evaluate
 from deepscan.train.samples import read_samples
 
@@ -65,3 +67,27 @@ def test_small_sources_are_told_video_by_video(evaluation):
     page = model_card_markdown(card().model_copy(update={"evaluations": [condensed(evaluation, "made")]}))
     assert "### Calibration curve" in page
     assert all(video["video"] in page for video in listed)
+
+
+def test_real_sources_that_the_score_tells_apart_are_named(evaluation):
+    """Two sources alike, one that scores higher, one too small to say."""
+    video = evaluation.videos[0]
+    rng = np.random.default_rng(0)
+    made = [
+        replace(video, label=label, source=source, probability=float(p))
+        for source, label, n, low in (
+            ("a", 0, 40, 0.0),
+            ("b", 0, 40, 0.0),
+            ("c", 0, 30, 0.3),
+            ("d", 0, 29, 0.9),
+            ("a", 1, 50, 0.9),
+        )
+        for p in rng.uniform(low, low + 0.1, n)
+    ]
+    found = shortcuts(made)
+    assert [(row["one"], row["other"]) for row in found[:2]] == [("c", "a"), ("c", "b")]
+    assert [row["auc"] for row in found[:2]] == [1.0, 1.0]
+    assert (found[0]["n_one"], found[0]["n_other"]) == (30, 40)
+    assert {found[2]["one"], found[2]["other"]} == {"a", "b"}
+    assert found[2]["auc"] == pytest.approx(0.5, abs=0.15)
+    assert shortcuts([replace(v, label=1) for v in made]) == []
