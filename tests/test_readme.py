@@ -31,7 +31,7 @@ def test_the_two_commands_stand_on_the_first_screen() -> None:
 
 def test_ci_runs_the_test_command_as_written() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("pip install --quiet", "pip install")
-    assert TEST in script
+    assert TEST in re.sub(r"\bpart \w+ ", "", script)  # that notes how long each part takes
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
     assert PREDICT in workflow
     assert TEST in workflow

@@ -23,6 +23,7 @@ def face(x=0.0, side=60.0, confidence=0.99, shift=0.0):
     return Face((x, 0.0, x + side, side), confidence, landmarks)
 
 
+@pytest.mark.slow
 def test_a_short_run(face_clip, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DEEPSCAN_CACHE", str(tmp_path))
     (tmp_path / "broken.mp4").write_bytes(b"no video")

@@ -51,6 +51,7 @@ def content(out):
     return {name: data for name, data in tree(out).items() if not name.startswith("journal")}
 
 
+@pytest.mark.slow
 def test_with_nothing_but_a_corpus(tmp_path, face_clip, no_face_clip):
     dfdc(tmp_path / "dfdc", face_clip, no_face_clip)
     done = run("preprocess", "dfdc", "--report", "--shards", "1", "--layout", "deepfakebench", cwd=tmp_path)

@@ -444,20 +444,20 @@ def test_what_hangs_is_given_up(face_clip, monkeypatch):
 
 
 def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
-    body = "import time\nfor _ in range(12):\n    time.sleep(0.35)\n    video.on_packet.get()()\nreturn (x for x in ())"
+    body = "import time\nfor _ in range(9):\n    time.sleep(0.35)\n    video.on_packet.get()()\nreturn (x for x in ())"
     instead_of_frames(monkeypatch, "from deepscan.extract import container as video\n" + body)
     monkeypatch.setattr(decoderprocess, "_STOP_S", 5.0)
-    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=4.0))) == []
+    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=3.0))) == []
     error = refused(face_clip, IsolationLimits(stall_s=60, total_s=1.0))
     assert error.reason == "timeout"
 
 
 def test_who_takes_long_over_a_frame_is_not_blamed_on_the_decoder(face_clip):
     limits, n = IsolationLimits(stall_s=1.0, total_s=8.0), 0
-    for _ in sample_frames(face_clip, 3, isolation=limits):
+    for _ in sample_frames(face_clip, 2, isolation=limits):
         time.sleep(1.3)
         n += 1
-    assert n == 3
+    assert n == 2
 
 
 @linux

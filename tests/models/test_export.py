@@ -238,6 +238,7 @@ def test_what_cannot_be_written_as_onnx(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_onnx_files_are_compared_without_onnxruntime_too(tmp_path, monkeypatch):
     pytest.importorskip("onnxscript")
     find = util.find_spec
@@ -315,6 +316,7 @@ def test_verdicts_are_the_detectors():
     assert [verdict(Score(logit, frames)) for logit in (-3.0, 0.2, 3.0)] == ["real", "uncertain", "fake"]
 
 
+@pytest.mark.slow
 def test_the_guides_example_runs(tmp_path, monkeypatch, capsys, portrait):
     """From the shipped detector to a printed probability, as docs/export.md says it."""
     guide = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")

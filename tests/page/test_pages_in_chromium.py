@@ -12,6 +12,7 @@ import pytest
 
 from deepscan.page import write_pages
 
+pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[2] / "scripts" / "screenshot_report.py"
 SORT = """(() => {
   const names = () => [...document.querySelectorAll(".sortable tbody tr")].map((r) => r.cells[1].dataset.key);

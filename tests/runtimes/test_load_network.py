@@ -352,6 +352,7 @@ def test_nobody_is_told_and_nothing_is_printed(tmp_path, monkeypatch):
     assert not list(home.iterdir())  # the reports' client id would be here
 
 
+@pytest.mark.slow
 def test_two_processes_at_once():
     processes = [subprocess.Popen([sys.executable, "-c", _CONVERT], stderr=subprocess.PIPE) for _ in range(2)]
     errors = [process.communicate()[1] for process in processes]
