@@ -90,12 +90,21 @@ class Sighting:
     brightness: float = 128.0
 
 
+Sureness = Literal["sure", "unsure", "doubtful"]
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One person through an unbroken shot: sightings in time order, at most one a frame."""
+    """One person through an unbroken shot: sightings in time order, at most one a frame.
+
+    Attributes:
+        sureness: that this is a person; ``unsure`` ones are judged but never decide "fake" beside sure ones, and
+            ``doubtful`` ones, a wall or hair mostly, are not judged. See :mod:`deepscan.extract.sureness`.
+    """
 
     id: int
     sightings: tuple[Sighting, ...]
+    sureness: Sureness = "sure"
 
     @property
     def start_s(self) -> float:
@@ -142,6 +151,26 @@ class TrackResult:
 
 
 @dataclass(frozen=True, slots=True)
+class SightingResult:
+    """One sighting of somebody who was not judged."""
+
+    time_s: float
+    box: Box
+    confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnjudgedTrack:
+    """What was found and followed like a person but not judged; ``reason`` is ``doubtful_face`` or ``too_dark``."""
+
+    id: int
+    reason: str
+    start_s: float
+    end_s: float
+    frames: tuple[SightingResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A stretch of one track in which consecutive frames look manipulated."""
 
@@ -171,6 +200,8 @@ class Result:
         sampling: how the frames of a video were reached: by decoding everything up to them, or also by seeks to
             keyframes; None for an image.
         timing_s: seconds spent in ``decode``, ``detect`` and ``score``, which overlap, and in ``total``.
+        unjudged: who or what was followed but not judged.
+        turned: degrees by which the picture was turned clockwise for its faces to be upright; None where it was not.
     """
 
     path: str
@@ -187,6 +218,8 @@ class Result:
     segments: tuple[Segment, ...] = ()
     timing_s: dict[str, float] = field(default_factory=dict)
     sampling: Sampling | None = None
+    unjudged: tuple[UnjudgedTrack, ...] = ()
+    turned: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

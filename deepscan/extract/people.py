@@ -7,8 +7,8 @@ as soon as they have been looked at; what stays in memory are the crops.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from deepscan.extract.faces import FaceFinder
 from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.tracks import Tracker
+from deepscan.extract.turned import SpareFrames, TurnedFrames
 from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
@@ -59,6 +60,9 @@ class Extraction:
         largest_px: size of the largest detection.
         brightness: mean luma of the brightest sampled frame, in [0, 255].
         people_left_out: how many more there are, over the limit.
+        doubtful: what was followed but is no person for sure.
+        turned: degrees by which the picture was turned clockwise for its faces to be upright: so are the crops, boxes
+            are in the picture as displayed. None where it was not.
         timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
         sampling: how the frames of a video were reached.
     """
@@ -73,6 +77,8 @@ class Extraction:
     timing_s: dict[str, float]
     sampling: Sampling | None = None
     people_left_out: int = 0
+    doubtful: tuple[Track, ...] = ()
+    turned: int | None = None
 
 
 class PeopleSearch:
@@ -87,6 +93,7 @@ class PeopleSearch:
         close_up: look once more where a face fills the frame, as in crops and portraits.
         n_ahead: frames that are decoded ahead of the search, in a thread; 0 for none and no thread.
         max_tracks: people who are kept, those seen longest; None for all.
+        again: the frames once more, for faces on their side or upside down; None looks for upright ones only.
     """
 
     def __init__(
@@ -100,9 +107,12 @@ class PeopleSearch:
         close_up: bool = False,
         n_ahead: int = 0,
         max_tracks: int | None = None,
+        again: Callable[[], Iterator[Frame]] | None = None,
     ) -> None:
         self.media, self._finder, self._crop, self._close_up = media, finder, crop, close_up
-        self._max_tracks = max_tracks
+        self._max_tracks, self._track, self._n_ahead = max_tracks, track, n_ahead
+        self._again, self._spare = again, SpareFrames()
+        self._turned: tuple[TurnedFrames, PeopleSearch] | None = None
         self._decoded = _Decoded(frames)
         self._frames = ahead(lambda: self._decoded, n_ahead, "decode") if n_ahead else self._decoded
         self._tracker = Tracker(track)
@@ -133,14 +143,29 @@ class PeopleSearch:
                 cut = [crop_face(frame.image, face, self._crop) for face in usable]
                 self._tracker.add(frame, usable, [brightness(c) for c in cut])
                 cuts.append({(frame.index, face.box): c for face, c in zip(usable, cut, strict=True)})
+                if self._again is not None:
+                    self._spare.add(frame.image, faces)
             self._detect_s += time.perf_counter() - start
             for found in cuts:
                 self._crops.update(found)
                 yield found
+        yield from self._look_turned()
 
     def finish(self) -> Extraction:
         """Everything that was found."""
-        tracks = self._tracker.finish()
+        if self._turned is not None:
+            frames, other = self._turned
+            found = other.finish()
+            if _is_anyone_sure(p.track for p in found.people):
+                return replace(
+                    found,
+                    people=tuple(Person(frames.track(p.track), p.crops) for p in found.people),
+                    doubtful=tuple(frames.track(t) for t in found.doubtful),
+                    timing_s={name: s + self._timing_s()[name] for name, s in found.timing_s.items()},
+                    turned=frames.degrees,
+                )
+        followed = self._tracker.finish()
+        tracks = [track for track in followed if track.sureness != "doubtful"]
         kept = seen_longest(tracks, self._max_tracks)
         people = tuple(Person(t, np.stack([self._crops[key] for key in crop_keys(t)])) for t in kept)
         sampling: Sampling | None = None
@@ -154,10 +179,38 @@ class PeopleSearch:
             self._n_usable,
             self._largest,
             self._brightest,
-            {"decode": self._decoded.seconds, "detect": self._detect_s},
+            self._timing_s(),
             sampling,
             len(tracks) - len(kept),
+            tuple(seen_longest(followed[len(tracks) :], self._max_tracks)),
         )
+
+    def _timing_s(self) -> dict[str, float]:
+        return {"decode": self._decoded.seconds, "detect": self._detect_s}
+
+    def _look_turned(self) -> Iterator[dict[CropKey, RgbImage]]:
+        """The same, in frames turned for their faces to be upright, where nobody was surely seen upright as it is."""
+        if self._again is None or _is_anyone_sure(self._tracker.finish()):
+            return
+        start = time.perf_counter()
+        quarters = self._spare.quarters(self._finder)
+        self._detect_s += time.perf_counter() - start
+        if not quarters:
+            return
+        frames = TurnedFrames(self._again(), quarters)
+        other = PeopleSearch(
+            self.media,
+            frames,
+            self._finder,
+            self._crop,
+            self._track,
+            close_up=self._close_up,
+            n_ahead=self._n_ahead,
+            max_tracks=self._max_tracks,
+        )
+        for found in other.look():
+            yield {(index, frames.box(index, box)): crop for (index, box), crop in found.items()}
+        self._turned = frames, other
 
     def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
         """The faces of each frame: looked for, or those of the frame before found again where that is safe.
@@ -179,6 +232,10 @@ class PeopleSearch:
     def _detect(self, batch: Sequence[Frame], chosen: Sequence[int], found: dict[int, list[Face]]) -> None:
         faces = self._finder.detect([batch[i].image for i in chosen], close_up=self._close_up)
         found.update(zip(chosen, faces, strict=True))
+
+
+def _is_anyone_sure(tracks: Iterable[Track]) -> bool:
+    return any(track.sureness == "sure" for track in tracks)
 
 
 def _batches(frames: Iterator[Frame], n: int) -> Iterator[list[Frame]]:
@@ -259,16 +316,21 @@ def search_people(
         MediaError: the file cannot be read.
     """
     media = probe(path, limits, isolation)
-    frames = sample_frames(path, frames_for(n_frames, media.duration_s, min_segment_s), limits, isolation)
+    n_sampled = frames_for(n_frames, media.duration_s, min_segment_s)
+
+    def frames() -> Iterator[Frame]:
+        return sample_frames(path, n_sampled, limits, isolation)
+
     return PeopleSearch(
         media,
-        frames,
+        frames(),
         finder,
         crop,
         track,
         close_up=media.kind == "image",
         n_ahead=_FRAMES_AHEAD,
         max_tracks=limits.max_tracks,
+        again=frames,
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import TrackSettings
+from deepscan.extract.sureness import has_eyes, sureness
 from deepscan.records import Box, Face, Frame, RgbImage, Sighting, Track
 
 _LOOK_SIDE_PX = 16
@@ -30,6 +31,7 @@ class _Growing:
     sightings: list[Sighting]
     look: NDArray[np.float32]
     last_index: int
+    n_with_eyes: int
 
 
 @dataclass(slots=True)
@@ -76,12 +78,14 @@ class Tracker:
         taken = self._match(alive, sightings, looks)
         for i, (sighting, look) in enumerate(zip(sightings, looks, strict=True)):
             track = taken.get(i)
+            with_eyes = has_eyes(look, sighting.face)
             if track is None:
-                shot.tracks.append(_Growing([sighting], look, frame.index))
+                shot.tracks.append(_Growing([sighting], look, frame.index, int(with_eyes)))
             else:
                 track.sightings.append(sighting)
                 track.look = 0.7 * track.look + 0.3 * look
                 track.last_index = frame.index
+                track.n_with_eyes += with_eyes
 
     def cuts(self, frames: Sequence[Frame]) -> list[bool]:
         """Whether each of the frames that are added next, in this order, begins another shot than the one before."""
@@ -95,10 +99,15 @@ class Tracker:
         return cuts
 
     def finish(self) -> list[Track]:
-        """The people, in order of first appearance, numbered from 1."""
-        kept = [t for shot in self._shots for t in shot.tracks if self._is_person(t, shot)]
-        kept.sort(key=lambda t: (t.sightings[0].frame_index, t.sightings[0].face.box[0]))
-        return [Track(number, tuple(t.sightings)) for number, t in enumerate(kept, 1)]
+        """The people, in order of first appearance, then what is doubtful; numbered from 1."""
+        kept = [
+            Track(0, tuple(t.sightings), sureness(t.sightings, t.n_with_eyes, shot.n_frames))
+            for shot in self._shots
+            for t in shot.tracks
+            if self._is_person(t, shot)
+        ]
+        kept.sort(key=lambda t: (t.sureness == "doubtful", t.sightings[0].frame_index, t.sightings[0].face.box[0]))
+        return [replace(track, id=number) for number, track in enumerate(kept, 1)]
 
     def _match(
         self, tracks: list[_Growing], sightings: list[Sighting], looks: list[NDArray[np.float32]]
