@@ -43,7 +43,7 @@ from deepscan.models.scorer import Features
 from deepscan.models.squeeze import disagreements
 from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
 from deepscan.runtimes import RuntimeName
-from deepscan.verdict import abstain, decide
+from deepscan.verdict import TURNED, abstain, decide, unjudged
 
 if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork
@@ -271,6 +271,7 @@ class Detector:
             verdict = self.answer(clear, scores, features, n_left_out=found.people_left_out)
         else:
             verdict = abstain(found, self.settings.face.min_face_px)
+        told = [text for text in (verdict.message, TURNED.get(found.turned)) if text]
         end = time.perf_counter()
         return Result(
             path=str(file.path),
@@ -278,7 +279,7 @@ class Detector:
             kind=found.media.kind,
             verdict=verdict.label,
             reason=verdict.reason,
-            message=verdict.message,
+            message=" ".join(told) or None,
             probability=verdict.probability,
             duration_s=found.media.duration_s,
             frames_sampled=found.frames_sampled,
@@ -287,6 +288,8 @@ class Detector:
             segments=verdict.segments,
             timing_s={**found.timing_s, "score": file.score_s + end - start, "total": end - file.start},
             sampling=found.sampling,
+            unjudged=unjudged(found),
+            turned=found.turned,
         )
 
 

@@ -18,15 +18,20 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
+from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, UnjudgedTrack, VerdictLabel
 from deepscan.texts import answer_rule, encodable, percent, printable
 
 SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
     "path", "verdict", "probability", "reason", "message", "kind", "duration_s", "frames_sampled",
-    "frames_with_face", "people", "segments", "model", "model_sha256", "sha256",
+    "frames_with_face", "people", "segments", "model", "model_sha256", "sha256", "unjudged", "turned",
 )  # fmt: skip
 
+# Why somebody or something in a file was not judged.
+UNJUDGED = {
+    "doubtful_face": "not surely a face",
+    "too_dark": "too dark",
+}
 _STYLES = {
     VerdictLabel.FAKE: ("bold red", "FAKE"),
     VerdictLabel.REAL: ("green", "real"),
@@ -67,6 +72,7 @@ def to_csv(report: Report) -> str:
         row = result_to_dict(result)
         row |= {
             "people": len(result.tracks),
+            "unjudged": len(result.unjudged),
             "segments": " ".join(f"{s.start_s:.1f}-{s.end_s:.1f}" for s in result.segments),
             "model": report.model.name,
             "model_sha256": report.model.sha256,
@@ -89,7 +95,8 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "frames_sampled": result.frames_sampled,
         "frames_with_face": result.frames_with_face,
         "sampling": result.sampling,
-        "tracks": [_track(t) for t in result.tracks],
+        "turned": result.turned,
+        "tracks": [*map(_track, result.tracks), *map(_unjudged, result.unjudged)],
         "segments": [_segment(s) for s in result.segments],
         "timing_s": {name: round(value, 3) for name, value in result.timing_s.items()},
     }
@@ -134,7 +141,7 @@ def _table(report: Report, root: str) -> Table:
 
 def _details(result: Result, root: str, band: tuple[float, float]) -> list[RenderableType]:
     """Who and when, for files where there is something to point at."""
-    if len(result.tracks) < 2 and not result.segments:
+    if len(result.tracks) < 2 and not result.segments and not result.unjudged:
         return []
     lines: list[RenderableType] = [Text(f"\n{_printable(_below(result.path, root))}", style="bold")]
     for track in result.tracks:
@@ -145,6 +152,9 @@ def _details(result: Result, root: str, band: tuple[float, float]) -> list[Rende
         if spans:
             line.append(f"; frames look manipulated at {', '.join(spans)}")
         lines.append(line)
+    for left in result.unjudged:
+        why = UNJUDGED[left.reason]
+        lines.append(Text(f"  not judged, seen {_span(left.start_s, left.end_s)}: {why}", style="dim"))
     return lines
 
 
@@ -196,6 +206,26 @@ def _track(track: TrackResult) -> dict[str, Any]:
                 "box": [round(v, 1) for v in f.box],
                 "confidence": round(f.confidence, 4),
                 "probability": round(f.probability, 4),
+            }
+            for f in track.frames
+        ],
+    }
+
+
+def _unjudged(track: UnjudgedTrack) -> dict[str, Any]:
+    return {
+        "id": track.id,
+        "verdict": str(VerdictLabel.NOT_APPLICABLE),
+        "reason": track.reason,
+        "probability": None,
+        "start_s": round(track.start_s, 3),
+        "end_s": round(track.end_s, 3),
+        "frames": [
+            {
+                "time_s": round(f.time_s, 3),
+                "box": [round(v, 1) for v in f.box],
+                "confidence": round(f.confidence, 4),
+                "probability": None,
             }
             for f in track.frames
         ],

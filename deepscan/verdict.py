@@ -1,21 +1,32 @@
 """From scores to an answer. Calibration, thresholds and abstention live here and only here.
 
 A track's logit becomes a calibrated probability, a probability a verdict; a video is fake when any of its people
-is. Where the evidence does not carry an answer, none is given, and the reason says why.
+surely is. Where the evidence does not carry an answer, none is given, and the reason says why.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.extract.people import Extraction, nobody_reason
+from deepscan.extract.people import Extraction, is_too_dark, nobody_reason
 from deepscan.extract.sampling import SEGMENT_FRAMES
 from deepscan.models.cards import Calibration
-from deepscan.records import FrameResult, Score, Segment, Track, TrackResult, Verdict, VerdictLabel
+from deepscan.records import (
+    FrameResult,
+    Score,
+    Segment,
+    SightingResult,
+    Track,
+    TrackResult,
+    UnjudgedTrack,
+    Verdict,
+    VerdictLabel,
+)
 
 # A run of suspicious frames this long, holding this share of a person's frames, contradicts a verdict of "real".
 CONFLICT_RUN_FRAMES = 3
@@ -34,6 +45,8 @@ MESSAGES = {
     "too_dark": "It is too dark to find or judge a face.",
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
     "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
+    "among_many": "{k} of {people} people score as manipulated, but among so many some do by chance.",
+    "unsure_face": "Somebody who was seen too little or too unclearly to be sure of looks manipulated.",
     "too_many_people": "The people seen longest look real, but {n} more were over the limit and not judged.",
     "possible_attack": "The score moves far when the face's colours are coarsened or its pixels smoothed: the picture "
     "may have been altered to deceive this detector. Noise and unusual processing do the same now and then, so this is "
@@ -42,13 +55,40 @@ MESSAGES = {
 }
 
 
+# What is said of a picture that was turned clockwise by so many degrees.
+TURNED = {
+    90: "The faces lie on their side: the picture was turned a quarter to the right for them.",
+    180: "The faces are upside down: the picture was turned for them.",
+    270: "The faces lie on their side: the picture was turned a quarter to the left for them.",
+}
+
+
 def abstain(found: Extraction, min_face_px: int) -> Verdict:
     """The answer for an input of which nobody can be scored."""
     reason = nobody_reason(found)
     message = MESSAGES[reason]
+    step_s = (found.media.duration_s or 0.0) / max(1, found.frames_sampled)
+    if reason in ("no_face", "no_stable_face") and found.frames_sampled > 1 and step_s:
+        message += f" {found.frames_sampled} frames were looked at, {step_s:.{1 if step_s >= 1 else 2}f} s apart."
     if reason == "face_too_small":
         message += f" The largest is {found.largest_px:.0f} pixels wide; at least {min_face_px} are needed."
     return Verdict(VerdictLabel.NOT_APPLICABLE, None, reason, message)
+
+
+def unjudged(found: Extraction) -> tuple[UnjudgedTrack, ...]:
+    """Who or what was followed in a file but cannot be judged, in the order of their numbers."""
+    dark = [(person.track, "too_dark") for person in found.people if is_too_dark(person.track)]
+    tracks = [*dark, *((track, "doubtful_face") for track in found.doubtful)]
+    return tuple(
+        UnjudgedTrack(
+            track.id,
+            reason,
+            track.start_s,
+            track.end_s,
+            tuple(SightingResult(s.time_s, s.face.box, s.face.confidence) for s in track.sightings),
+        )
+        for track, reason in tracks
+    )
 
 
 def decide(
@@ -77,7 +117,9 @@ def decide(
         calibration = calibration.model_copy(
             update={"threshold": threshold, "uncertain_low": threshold, "uncertain_high": threshold}
         )
-    results, segments, reasons = [], [], []
+    results: list[TrackResult] = []
+    segments: list[Segment] = []
+    reasons: list[str | None] = []
     moved = [0.0] * len(tracks) if disagreements is None else disagreements
     for track, score, disagreement in zip(tracks, scores, moved, strict=True):
         probability = float(_sigmoid(np.asarray(score.video_logit * calibration.scale + calibration.bias)))
@@ -98,13 +140,18 @@ def decide(
             segments += found
         results.append(_track_result(track, label, probability, frames))
         reasons.append(reason)
+    for i, reason in _not_sure(tracks, results, calibration if threshold is None else None):
+        results[i], reasons[i] = replace(results[i], verdict=VerdictLabel.UNCERTAIN), reason
     # The most suspicious person decides; among equals fake before uncertain before real.
     rank = {VerdictLabel.FAKE: 2, VerdictLabel.UNCERTAIN: 1, VerdictLabel.REAL: 0}
     worst = max(range(len(results)), key=lambda i: (rank[results[i].verdict], results[i].probability))
     label, reason = results[worst].verdict, reasons[worst]
     if label is VerdictLabel.REAL and n_left_out:
         label, reason = VerdictLabel.UNCERTAIN, "too_many_people"
-    message = MESSAGES[reason].format(n=n_left_out) if reason else None
+    n_fake, n_like_fake = sum(r.verdict is VerdictLabel.FAKE for r in results), reasons.count("among_many")
+    message = MESSAGES[reason].format(n=n_left_out, k=n_like_fake, people=len(results)) if reason else None
+    if label is VerdictLabel.FAKE and len(results) > 1:
+        message = f"{n_fake} of {len(results)} people {'looks' if n_fake == 1 else 'look'} manipulated."
     return Verdict(label, results[worst].probability, reason, message, tuple(results), tuple(segments))
 
 
@@ -114,6 +161,34 @@ def _label(probability: float, calibration: Calibration) -> VerdictLabel:
     if low < probability < high or (low <= 0 and high >= 1):
         return VerdictLabel.UNCERTAIN
     return VerdictLabel.FAKE if probability >= calibration.threshold else VerdictLabel.REAL
+
+
+def _not_sure(
+    tracks: Sequence[Track], results: Sequence[TrackResult], calibration: Calibration | None
+) -> list[tuple[int, str]]:
+    """Who looks fake but is "uncertain" for the others in the file, and the reason.
+
+    Nobody decides who is unsure beside sure ones. And the promise is made per file: with n people the limit rises until
+    1/n of the reals lie above it; of the k-th above it n/k is asked (Simes' test), so that one person who is seen in k
+    shots is judged no more strictly for being k tracks.
+
+    Args:
+        tracks, results: of the people.
+        calibration: None where nothing was promised.
+    """
+    fakes = [i for i, result in enumerate(results) if result.verdict is VerdictLabel.FAKE]
+    deciding = [i for i, track in enumerate(tracks) if track.sureness == "sure"] or list(range(len(tracks)))
+    unsure = [(i, "unsure_face") for i in fakes if i not in deciding]
+    if calibration is None or (calibration.tail is None and calibration.uncertain_low >= calibration.uncertain_high):
+        return unsure
+    fakes = sorted(set(fakes) & set(deciding), key=lambda i: -results[i].probability)
+    n, high, tail = len(deciding), calibration.uncertain_high, calibration.tail or 1.0
+    limit = math.log(high / (1 - high)) if high < 1 else math.inf
+    kept = 0
+    for k, i in enumerate(fakes, 1):
+        if n == k or results[i].probability >= _sigmoid(np.asarray(limit + tail * math.log(n / k))):
+            kept = k
+    return unsure + [(i, "among_many") for i in fakes[kept:]]
 
 
 def _runs(flags: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -15,7 +15,17 @@ from deepscan import report
 from deepscan.config import PredictSettings
 from deepscan.errors import OutputError
 from deepscan.jsonl import SCHEMA_ID, ResultLines, Stamp, schema
-from deepscan.records import FrameResult, ModelInfo, Report, Result, Segment, TrackResult, VerdictLabel
+from deepscan.records import (
+    FrameResult,
+    ModelInfo,
+    Report,
+    Result,
+    Segment,
+    SightingResult,
+    TrackResult,
+    UnjudgedTrack,
+    VerdictLabel,
+)
 
 VALIDATOR = Draft202012Validator(schema())
 SHA = "ab" * 32
@@ -40,7 +50,9 @@ FAKE = Result(
 NOBODY = Result("a.mp4", SHA, "video", VerdictLabel.NOT_APPLICABLE, "no_face", "No face was found.")
 ERROR = Result("gone.mp4", None, None, VerdictLabel.ERROR, "not_found", "gone.mp4: not found. Check the path.")
 STILL = replace(FAKE, path="face.jpg", kind="image", duration_s=None, segments=())
-KINDS = {"fake": FAKE, "nobody": NOBODY, "error": ERROR, "still": STILL}
+LEFT_OUT = UnjudgedTrack(2, "doubtful_face", 0.0, 0.1, (SightingResult(0.0, (1.0, 2.0, 30.0, 40.0), 0.94),))
+DOUBTFUL = replace(FAKE, path="wall.mp4", unjudged=(LEFT_OUT,), turned=270)
+KINDS = {"doubtful": DOUBTFUL, "fake": FAKE, "nobody": NOBODY, "error": ERROR, "still": STILL}
 
 
 def opened(path: Path, model: ModelInfo = MODEL) -> ResultLines:

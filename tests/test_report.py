@@ -23,11 +23,13 @@ from deepscan.records import (
     Result,
     Score,
     Sighting,
+    SightingResult,
     Track,
+    UnjudgedTrack,
     Verdict,
     VerdictLabel,
 )
-from deepscan.report import CSV_COLUMNS, print_table, schema, to_csv, to_dict, to_json
+from deepscan.report import CSV_COLUMNS, UNJUDGED, print_table, schema, to_csv, to_dict, to_json
 from deepscan.verdict import decide
 
 SHA = "0123456789abcdef" * 4
@@ -82,6 +84,13 @@ RESULTS = {
     "conflicting": make_result(judged((-3.0, [2.0] * 4))),
     "untrained": make_result(judged((9.0, [9.0]), trained=False)),
     "two people": make_result(judged((3.0, [2.0, 3.0]), (-3.0, [-2.0, 1.0]))),
+    "doubtful": make_result(
+        judged((-3.0, [-2.0, -3.0])),
+        turned=90,
+        unjudged=(
+            UnjudgedTrack(2, "doubtful_face", 0.5, 1.5, (SightingResult(0.5, (1.0, 2.0, 30.04, 40.0), 0.94),) * 2),
+        ),
+    ),
     "image": make_result(judged((3.0, [2.0])), "face.jpg", kind="image", duration_s=None),
     "not applicable": make_result(Verdict(VerdictLabel.NOT_APPLICABLE, None, "no_face", "No face was found.")),
     "error": Result("gone.mp4", None, None, VerdictLabel.ERROR, "not_found", "gone.mp4 is not there"),
@@ -298,6 +307,22 @@ def test_table_without_a_band_or_results():
 
 def test_random_weights_are_said_first():
     assert shown(report_of(RESULTS["untrained"], trained=False)).startswith("Random weights")
+
+
+def test_what_was_not_judged_is_told_everywhere():
+    result = RESULTS["doubtful"]
+    text = shown(report_of(result))
+    assert "not judged" in text
+    assert UNJUDGED["doubtful_face"] in text
+    (row,) = csv.DictReader(io.StringIO(to_csv(report_of(result))))
+    assert (row["people"], row["unjudged"], row["turned"]) == ("1", "1", "90")
+    (told,) = to_dict(report_of(result))["results"]
+    assert told["turned"] == 90
+    judged_one, left_out = told["tracks"]
+    assert (judged_one["verdict"], "reason" in judged_one) == ("real", False)
+    assert (left_out["id"], left_out["verdict"], left_out["reason"]) == (2, "not_applicable", "doubtful_face")
+    assert (left_out["probability"], left_out["frames"][0]["probability"]) == (None, None)
+    assert left_out["frames"][0]["box"] == [1.0, 2.0, 30.0, 40.0]
 
 
 @pytest.mark.parametrize(

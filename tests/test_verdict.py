@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
 from deepscan.models.cards import Calibration
 from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
-from deepscan.verdict import MESSAGES, abstain, decide
+from deepscan.verdict import MESSAGES, abstain, decide, unjudged
 
 FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN
 BAND = Calibration(threshold=0.5, uncertain_low=0.3, uncertain_high=0.8)
@@ -301,6 +302,61 @@ def test_a_conflicting_person_outweighs_a_real_one_with_a_higher_probability():
     assert verdict.probability == pytest.approx(0.1)
 
 
+def decide_all(people, calibration=BAND, sureness=None, **options):
+    tracks = [replace(make_track(1, n), sureness=(sureness or {}).get(n, "sure")) for n in range(1, len(people) + 1)]
+    return decide(tracks, [score(p) for p in people], calibration, **options)
+
+
+def test_an_unsure_person_beside_a_sure_one_makes_uncertain():
+    verdict = decide_all([0.1, 0.999], sureness={2: "unsure"})
+    assert (verdict.label, verdict.reason) == (UNCERTAIN, "unsure_face")
+    assert [t.verdict for t in verdict.tracks] == [REAL, UNCERTAIN]
+    assert decide_all([0.1, 0.999], sureness={2: "unsure"}, threshold=0.5).label is UNCERTAIN
+    assert decide_all([0.1, 0.999, 0.999], sureness={2: "unsure"}).label is FAKE
+
+
+def test_an_unsure_person_alone_is_judged_as_ever():
+    assert decide_all([0.999], sureness={1: "unsure"}).label is FAKE
+    assert decide_all([0.1, 0.999], sureness={1: "unsure", 2: "unsure"}).label is FAKE
+
+
+@pytest.mark.parametrize(("n", "limit"), [(1, 0.8), (2, 8 / 9), (25, 100 / 101)])
+def test_the_limit_rises_with_the_number_of_people(n, limit):
+    """Odds of 4 to 1 for one of one, 8 for one of two, 100 for one of 25."""
+    below, above = (decide_all([0.1] * (n - 1) + [p]) for p in (limit - 1e-3, limit + 1e-3))
+    assert (below.label, above.label) == (UNCERTAIN, FAKE)
+    if n > 1:
+        assert below.reason == "among_many"
+        assert f"1 of {n} people" in below.message
+        assert f"1 of {n} people" in above.message
+
+
+def test_the_tail_of_the_card_says_how_far():
+    people = [0.1] * 24 + [0.995]
+    assert decide_all(people, BAND.model_copy(update={"tail": 0.9})).label is FAKE
+    assert decide_all(people, BAND.model_copy(update={"tail": 2.0})).label is UNCERTAIN
+
+
+def test_one_person_in_many_shots_is_judged_as_in_one():
+    assert decide_all([0.81] * 6).label is FAKE
+    verdict = decide_all([0.95] * 2 + [0.1] * 2)
+    assert [t.verdict for t in verdict.tracks] == [FAKE, FAKE, REAL, REAL]
+    assert "2 of 4 people" in verdict.message
+
+
+def test_a_threshold_of_the_user_and_no_promise_do_not_rise():
+    people = [0.1] * 24 + [0.85]
+    assert decide_all(people, threshold=0.8).label is FAKE
+    assert decide_all(people, NO_BAND).label is FAKE
+    assert decide_all(people, BAND.model_copy(update={"uncertain_high": 1.0})).label is UNCERTAIN
+
+
+def test_what_was_not_judged_is_listed_with_its_reason():
+    dark, wall = make_track(2, 1, brightness=1.0), replace(make_track(3, 2), sureness="doubtful")
+    found = replace(make_extraction([Person(dark, np.zeros((2, 4, 4, 3), np.uint8))]), doubtful=(wall,))
+    assert [(t.id, t.reason, len(t.frames)) for t in unjudged(found)] == [(1, "too_dark", 2), (2, "doubtful_face", 3)]
+
+
 def test_as_many_scores_as_tracks():
     with pytest.raises(ValueError, match="zip"):
         decide([make_track()], [], NO_BAND)
@@ -313,7 +369,22 @@ def test_no_face():
     verdict = abstain(make_extraction(), 36)
     assert (verdict.label, verdict.reason) == (VerdictLabel.NOT_APPLICABLE, "no_face")
     assert verdict.probability is None
-    assert verdict.message == MESSAGES["no_face"]
+    assert verdict.message.startswith(MESSAGES["no_face"])
+    assert "8 frames" in verdict.message
+    assert "0.50 s apart" in verdict.message  # of four seconds
+
+
+def test_no_face_in_ten_minutes_says_what_was_looked_at():
+    found = replace(
+        make_extraction(), media=MediaInfo(Path("x.mp4"), "video", 640, 480, 600.0, 6000), frames_sampled=32
+    )
+    assert "32 frames" in abstain(found, 36).message
+    assert "18.8 s apart" in abstain(found, 36).message
+
+
+def test_of_a_picture_nothing_is_said_to_be_apart():
+    picture = replace(make_extraction(), media=MediaInfo(Path("x.jpg"), "image", 640, 480, None, 1), frames_sampled=1)
+    assert abstain(picture, 36).message == MESSAGES["no_face"]
 
 
 def test_a_black_picture_is_too_dark_rather_than_empty():

@@ -107,7 +107,8 @@ def explain(detector: Detector, path: str | Path) -> Explanation:
     scores = detector.score([person.crops for person in clear])
     verdict = detector.answer(clear, scores, n_left_out=found.people_left_out)
     people = explain_people(detector, clear, verdict.tracks)
-    frames = explain_whole_frames(detector, path, clear, people)
+    # The heat maps are of the faces as turned; frames are shown as they are.
+    frames = () if found.turned else explain_whole_frames(detector, path, clear, people)
     return Explanation(path, found.media, verdict, people, frames)
 
 

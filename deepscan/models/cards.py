@@ -51,6 +51,8 @@ class Calibration(Settings):
         frame_scale, frame_bias: of a single frame's logit.
         threshold: probability from which a verdict is "fake".
         uncertain_low, uncertain_high: between these no answer keeps the promised error rate: "uncertain".
+        tail: log-odds by which the limit for "fake" has to rise for the share of reals above it to fall by a factor of
+            e; None takes 1, which is right for calibrated scores whose fakes get rarer above the limit.
     """
 
     scale: float = Field(1.0, gt=0)
@@ -60,6 +62,7 @@ class Calibration(Settings):
     threshold: float = Field(0.5, gt=0, lt=1)
     uncertain_low: float = Field(0.5, ge=0, le=1)
     uncertain_high: float = Field(0.5, ge=0, le=1)
+    tail: float | None = Field(None, gt=0, allow_inf_nan=False)
 
     @property
     def band(self) -> tuple[float, float]:

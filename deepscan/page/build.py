@@ -17,6 +17,7 @@ from deepscan.page.meaning import sentences
 from deepscan.page.pictures import Album, Plan, data_uri
 from deepscan.page.views import IndexRow, InputView, PersonView, PictureView
 from deepscan.records import ModelInfo, Result, TrackResult, VerdictLabel
+from deepscan.report import UNJUDGED
 
 _HEADLINES = {
     VerdictLabel.FAKE: "Looks manipulated",
@@ -40,6 +41,7 @@ _RANKS = {label: rank for rank, label in enumerate(
     (VerdictLabel.FAKE, VerdictLabel.UNCERTAIN, VerdictLabel.ERROR, VerdictLabel.NOT_APPLICABLE, VerdictLabel.REAL)
 )}  # fmt: skip
 _MOST_SEGMENTS = 40
+_MOST_UNJUDGED = 3
 _INDEX_THUMBNAIL_PX = 48
 
 
@@ -147,6 +149,10 @@ def _told(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
         yield _TOLD[result.verdict]
     if len(order) > 1:
         yield f"{len(order)} people were judged; the most suspicious, person {order[0].id}, decides."
+    for track in result.unjudged[:_MOST_UNJUDGED]:
+        yield f"Not judged, at {clock(track.start_s)} to {clock(track.end_s)}: {UNJUDGED[track.reason]}."
+    if len(result.unjudged) > _MOST_UNJUDGED:
+        yield f"{len(result.unjudged) - _MOST_UNJUDGED} more were not judged."
     spans = [f"{clock(s.start_s)} to {clock(s.end_s)} (person {s.track})" for s in result.segments]
     if spans:
         more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""

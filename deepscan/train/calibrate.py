@@ -5,7 +5,8 @@ band keeps a promise to each class: of reals at most alpha are called fake, of f
 :mod:`deepscan.train.conformal` for what that means. Fitting scale and bias on the same data takes nothing from it, as
 the band rests on ranks alone, and they stay.
 
-The promise is about one person's track. A video with several people, each of them judged, errs more often.
+The promise is about one person's track. For a video with several people, each of them judged, the limit for "fake"
+rises with their number by the tail that is fitted here, see :mod:`deepscan.verdict`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from deepscan.train.conformal import (
     fake_limit,
     group_weights,
     samples_needed,
+    tail,
     threshold_for_fpr,
     uncertain_band,
 )
@@ -224,6 +226,7 @@ def fit_calibration(
         threshold=threshold,
         uncertain_low=band[0],
         uncertain_high=band[1],
+        tail=None if alpha is None else tail(z[~fake] * scale + bias, ids[~fake]),
     )
     figures = _figures(z, p, fake, ids, threshold, band)
     return FittedCalibration(fitted, tuple(warnings), {k: v for k, v in limits.items() if v is not None}, figures)

@@ -19,6 +19,7 @@ from deepscan.train.bootstrap import Band, Floats, Groups, decisions
 
 ALPHA = 0.05
 NEUTRAL_THRESHOLD = 0.5
+_TAIL_SHARE, _TAIL_GROUPS, _TAIL_PRIOR = 0.2, 10, 5.0
 _SLACK = 1e-9  # rounding of sums of weights
 
 
@@ -148,6 +149,29 @@ def conformal_limit(values: Floats, ids: NDArray[Any], alpha: float) -> float | 
     reached = np.cumsum(group_weights(ids)[order]) / (len(np.unique(ids)) + 1)
     index = int(np.searchsorted(reached, 1 - alpha - _SLACK))
     return float(values[order[index]]) if index < len(values) else None
+
+
+def tail(log_odds: Floats, ids: NDArray[Any]) -> float | None:
+    """By how much the log-odds have to rise, high up, for the share of reals above them to fall by a factor of e.
+
+    The mean by which the highest groups' values exceed the limit that a fifth lies above: what lies above a high
+    limit is exponential, nearly. A few groups count as if it were 1, as in :class:`deepscan.models.cards.Calibration`.
+
+    Args:
+        log_odds: calibrated, of the reals, ``[n]``.
+        ids: of their groups, ``[n]``.
+
+    Returns:
+        Log-odds; None where fewer than ten groups lie above.
+    """
+    limit = conformal_limit(log_odds, ids, _TAIL_SHARE)
+    if limit is None:
+        return None
+    above, weight = log_odds > limit, group_weights(ids)
+    if len(np.unique(ids[above])) < _TAIL_GROUPS:
+        return None
+    excess = float((weight * (log_odds - limit))[above].sum())
+    return (excess + _TAIL_PRIOR) / (float(weight[above].sum()) + _TAIL_PRIOR)
 
 
 def _exceeded_by(values: Floats, weight: Floats, allowed: float) -> float:

@@ -21,7 +21,7 @@ from deepscan.train.calibrate import (
     threshold_for_fpr,
     uncertain_band,
 )
-from deepscan.train.conformal import conformal_limit
+from deepscan.train.conformal import conformal_limit, tail
 from deepscan.verdict import _sigmoid
 
 seeds = st.integers(0, 10_000)
@@ -424,3 +424,24 @@ def test_small_origins_of_a_collection_have_one_limit_together():
     fitted = fit_calibration(logits, labels, source)
     assert set(fitted.limits) == {"all", "set"}
     assert not any("set/" in warning for warning in fitted.warnings)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 2.0])
+def test_the_tail_of_reals_is_found(rate):
+    log_odds = np.random.default_rng(0).exponential(rate, 4000)
+    assert tail(log_odds, np.arange(4000)) == pytest.approx(rate, rel=0.1)
+    assert tail(log_odds[:30], np.arange(30)) is None  # too few to tell
+    assert tail(log_odds, np.arange(4000) % 9) is None  # of few people
+
+
+@pytest.mark.parametrize("n", [5, 25])
+def test_the_promise_holds_for_a_file_of_many_people(n):
+    """Real people together: at most a twentieth of the files is called fake; without the tail a fifth and more is."""
+    labels, logits = drawn(2000, 3.0)
+    calibration = fit_calibration(logits, labels).calibration
+    assert calibration.tail is not None
+    crowds = np.random.default_rng(1).normal(-1.5, 1, (400, n)) * calibration.scale + calibration.bias
+    high = calibration.uncertain_high
+    limit = math.log(high / (1 - high))
+    assert (crowds.max(axis=1) >= limit).mean() > 0.15
+    assert (crowds.max(axis=1) >= limit + calibration.tail * math.log(n)).mean() < 0.06
