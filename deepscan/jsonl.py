@@ -206,7 +206,8 @@ def _parted(tracks: object) -> dict[str, Any]:
     """The tracks of a line as a result holds them: those that were judged, and the others."""
     if not isinstance(tracks, list):
         return {}
-    judged, others = [], []
+    judged: list[object] = []
+    others: list[object] = []
     for track in tracks:
         left = isinstance(track, dict) and track.get("verdict") == VerdictLabel.NOT_APPLICABLE
         (others if left else judged).append(track)

@@ -271,7 +271,7 @@ class Detector:
             verdict = self.answer(clear, scores, features, n_left_out=found.people_left_out)
         else:
             verdict = abstain(found, self.settings.face.min_face_px)
-        told = [text for text in (verdict.message, TURNED.get(found.turned)) if text]
+        told = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
         end = time.perf_counter()
         return Result(
             path=str(file.path),
