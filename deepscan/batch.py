@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from deepscan.config import PredictSettings
 from deepscan.engines import Engine, Lost
 from deepscan.errors import DeepscanError
 from deepscan.jsonl import ResultLines, Stamp
-from deepscan.pipeline import Detector, error_result, load_detector, lost_result
+from deepscan.pipeline import Detector, load_detector, lost_result, refused_result
 from deepscan.records import ModelInfo, Report, Result, VerdictLabel
 
 
@@ -169,15 +169,20 @@ class Batch:
         if failures:
             raise failures[0]
 
-    def report(self) -> Report:
-        """The results that were kept, in the order of the inputs."""
-        return Report(__version__, self.model, tuple(self._results[place] for place in sorted(self._results)))
+    def report(self, passed_over: Mapping[str, int] | None = None) -> Report:
+        """The results that were kept, in the order of the inputs.
+
+        Args:
+            passed_over: for the report's, see :func:`deepscan.extract.inputs.expand_inputs`.
+        """
+        results = tuple(self._results[place] for place in sorted(self._results))
+        return Report(__version__, self.model, results, dict(sorted((passed_over or {}).items())))
 
     def _todo(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[tuple[int, Path, Stamp | None]]:
         """The inputs that are to be judged; the others are done in passing."""
         for place, (path, error) in enumerate(inputs):
             if error is not None:
-                self._done(place, error_result(path, error.reason, str(error)), None)
+                self._done(place, refused_result(path, error), None)
                 continue
             stamp = known = None
             if self._lines is not None:

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from deepscan.errors import OutputError
@@ -21,6 +22,25 @@ def file_sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class FileIdentity:
+    """Tells whether paths lead to one file: 16 bytes that are the same for a relative and an absolute path, a link and
+    its target. Of a folder's files only the links are followed one by one."""
+
+    def __init__(self) -> None:
+        self._real_folder = lru_cache(maxsize=64)(os.path.realpath)
+
+    def __call__(self, path: str) -> bytes:
+        """Of a path, which need not lead anywhere."""
+        folder, name = os.path.split(path)
+        try:
+            real = path if name in ("", ".", "..") else os.path.join(self._real_folder(folder or "."), name)  # noqa: PTH118
+            if real is path or os.path.islink(real):  # noqa: PTH114
+                real = os.path.realpath(real)
+        except (OSError, ValueError):  # what no system can have
+            real = path
+        return hashlib.blake2b(real.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def json_of(schema_id: str) -> re.Pattern[bytes]:

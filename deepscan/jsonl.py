@@ -2,7 +2,7 @@
 
 A line is the contract ``deepscan.result/1``; its JSON Schema comes with the package as
 ``deepscan/schema/result-1.json``. It holds all that decides whether it still stands: the model with its settings, and
-size and modification time of the input. Of each model, the last line of a path counts.
+size and modification time of the input. Of each model, the last line of a file counts, by whichever path it was named.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import logging
 import stat
 from dataclasses import dataclass, replace
 from functools import cache
-from hashlib import blake2b
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from deepscan.errors import OutputError
+from deepscan.files import FileIdentity
 from deepscan.lines import LineFile
 from deepscan.records import ModelInfo, Report, Result, VerdictLabel
 from deepscan.report import result_to_dict, to_dict
@@ -97,6 +97,7 @@ class ResultLines:
         self._head = {"schema": SCHEMA_ID, "version": version, "model": head["model"]}
         self._model = json.loads(_dumps(head["model"]))  # as it is read back: no tuples
         self._known: dict[bytes, tuple[int, int, int]] = {}
+        self._identity = FileIdentity()
         self._file = LineFile(path)
         try:
             self._load()
@@ -121,17 +122,17 @@ class ResultLines:
         """The result of an input that need not be judged again.
 
         Args:
-            path: as it was given to the run before.
+            path: of the input, whichever way to the file was given to the run before.
             stamp: of the input today.
 
         Raises:
             OutputError: the file cannot be read.
         """
-        known = self._known.get(_key(str(path)))
+        known = self._known.get(self._identity(str(path)))
         if known is None or stamp is None or known[1:] != (stamp.size, stamp.mtime_ns):
             return None
         try:
-            return _parse(self._file.line_at(known[0])).result
+            return replace(_parse(self._file.line_at(known[0])).result, path=str(path))
         except ValueError:  # changed under our hands
             return None
 
@@ -163,7 +164,7 @@ class ResultLines:
                 damaged += 1
                 continue
             n_whole += 1
-            key = _key(line.result.path)
+            key = self._identity(line.result.path)
             if line.model == self._model and line.stamp is not None and stands(line.result):
                 self._known[key] = (place, line.stamp.size, line.stamp.mtime_ns)
             elif line.model == self._model:
@@ -224,7 +225,3 @@ def _adapter() -> TypeAdapter[_Line]:
 def _dumps(value: object) -> str:
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _key(path: str) -> bytes:
-    return blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()

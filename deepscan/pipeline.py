@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
+from deepscan.extract.nofile import NoFileError
 from deepscan.extract.people import (
     Extraction,
     PeopleSearch,
@@ -252,10 +254,10 @@ class Detector:
                 return self._result(file)
             except Exception as failure:  # noqa: BLE001 - it is the file's result
                 error = failure
-        if isinstance(error, MediaError):
+        if isinstance(error, MediaError) and not isinstance(error, NoFileError):
             return error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
         if isinstance(error, DeepscanError):
-            return error_result(file.path, error.reason, str(error))
+            return refused_result(file.path, error)
         # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
         log.debug("%s: unexpected failure", file.path, exc_info=error)
         return lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
@@ -347,6 +349,12 @@ def error_result(path: Path, reason: str, message: str, sha256: str | None = Non
         sha256: of the file, if it could be read to its end; the failure is then the content's.
     """
     return Result(str(path), sha256, None, VerdictLabel.ERROR, reason, message)
+
+
+def refused_result(path: Path, error: DeepscanError) -> Result:
+    """The result of an input that is refused before it is read; its path is what was given, also if that is none."""
+    result = error_result(path, error.reason, str(error))
+    return replace(result, path=error.given) if isinstance(error, NoFileError) else result
 
 
 def lost_result(path: Path, reason: LostReason, why: str) -> Result:

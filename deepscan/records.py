@@ -242,11 +242,15 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A whole run: deepscan's version, the model, and one result per input, in input order."""
+    """A whole run: deepscan's version, the model, and one result per input, in input order.
+
+    ``passed_over`` counts the files in folders that were not looked at, by their suffix in lower case.
+    """
 
     version: str
     model: ModelInfo
     results: tuple[Result, ...]
+    passed_over: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:

@@ -55,6 +55,7 @@ def to_dict(report: Report) -> dict[str, Any]:
         "version": report.version,
         "model": _model(report.model),
         "results": [result_to_dict(r) for r in report.results],
+        "passed_over": report.passed_over,
     }
 
 

@@ -263,7 +263,9 @@ def test_missing_device_is_named(deepscan: Command, monkeypatch: pytest.MonkeyPa
 def test_samples_give_a_table(deepscan: Command) -> None:
     run = deepscan("predict", SAMPLES)
     assert run.code == 0
-    assert run.err == ""
+    assert "1 file (1 .md) in folders passed over" in run.err
+    assert run.err.count("\n") == 1
+    assert deepscan("--quiet", "predict", SAMPLES, "--frames", 2).err == ""
     for name in ("real.mp4", "self_blended.mp4", "no_face.mp4"):
         assert name in run.out
     assert "no answer" in run.out

@@ -26,6 +26,7 @@ from deepscan import cli, jsonl
 from deepscan.commands import predict as command
 from deepscan.pipeline import Detector, error_result
 from deepscan.records import FrameResult, Result, TrackResult, VerdictLabel
+from deepscan.report import schema as report_schema
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 SHA = "ab" * 32
@@ -209,6 +210,44 @@ def test_reports_hold_what_was_done_before(predict, judged, folder) -> None:
     assert run.results == predict("clips", "--json", "-").results
     table = predict("clips", "--jsonl", "r.jsonl", "--json", "r.json")
     assert "P(fake)" in table.out
+
+
+@posix
+def test_a_second_run_by_another_path_does_nothing(predict, judged, folder) -> None:
+    predict("clips/a.mp4", "clips/b.mp4", "--jsonl", "r.jsonl")
+    judged.clear()
+    Path("link.mp4").symlink_to("clips/a.mp4")
+    run = predict(folder / "clips" / "b.mp4", "link.mp4", "--jsonl", "r.jsonl", "--json", "-")
+    assert (run.code, judged) == (0, [])
+    assert [result["path"] for result in run.results] == [str(folder / "clips" / "b.mp4"), "link.mp4"]
+
+
+def test_what_is_passed_over_is_told_once(predict, judged, folder) -> None:
+    for name in ("a.docx", "b.docx", "noext", "camera.MTS"):
+        Path("clips", name).write_bytes(b"")
+    run = predict("clips", "--json", "-", "--html", "r.html", "--no-heat")
+    assert "camera.MTS" in judged
+    report = json.loads(run.out)
+    assert report["passed_over"] == {"": 1, ".docx": 2}
+    report_validator = Draft202012Validator(report_schema())
+    report_validator.validate(report)
+    assert run.err.count("passed over") == 1
+    assert "3 files (2 .docx, 1 without ending)" in run.err
+    assert "3 files (2 .docx, 1 without ending)" in Path("r.html").read_text()
+    run = predict("clips", "--jsonl", "r.jsonl")
+    assert "3 files (2 .docx, 1 without ending)" in run.err
+    assert "passed over" not in predict("clips/a.mp4", "--csv", "-").err
+
+
+def test_what_is_no_file_is_a_row_with_its_reason(predict, judged, folder) -> None:
+    given = ["https://example.org/a.mp4", "-", "0", "clips/a.mp4"]
+    for jobs in ((), ("--jobs", 2)):
+        if jobs:  # what is no file reaches no worker
+            given = given[:-1]
+        run = predict("--json", "-", *jobs, *given)
+        assert run.code == 3
+        assert [result["path"] for result in run.results] == given
+        assert [result["reason"] for result in run.results][:3] == ["url", "stdin", "camera"]
 
 
 def test_lines_on_stdout(predict, judged, folder) -> None:
@@ -398,7 +437,8 @@ def test_workers_give_the_same_answers(predict, tmp_path: Path, monkeypatch: pyt
     arguments = ("clips", "clips/missing.mp4", "--model", "model", "--frames", 3, "--threshold", 0.2, "--json", "-")
     alone = predict(*arguments)
     several = predict(*arguments, "--jobs", 2, "--time-limit", 500, "--jsonl", "r.jsonl")
-    assert (alone.code, several.code, several.err) == (3, 3, "")
+    assert (alone.code, several.code, several.err) == (3, 3, "deepscan: 1 file (1 .md) in folders passed over; a file "
+                                                             "given by name is read.\n")  # fmt: skip
     reports = [json.loads(run.out) for run in (alone, several)]
     for report in reports:
         for result in report["results"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
@@ -185,15 +186,18 @@ def predict(
         n_jobs = jobs or (1 if engine is EngineChoice.LOCAL else None)
         here = engine is EngineChoice.LOCAL and n_jobs == 1 and time_limit is None and address is None
         workers = None if here else _Workers(engine.value, n_jobs, time_limit, address)
-        batch, ended_by = _run(paths or [], from_file or [], model, settings, workers, jsonl_file, keep)
+        passed_over: Counter[str] = Counter()
+        batch, ended_by = _run(paths or [], from_file or [], model, settings, workers, jsonl_file, keep, passed_over)
         if isinstance(ended_by, DeepscanError) and not batch.n_done:
             raise ended_by
         if keep:
-            _write(batch.report(), json_file, csv_file, table)
+            report = batch.report(passed_over)
+            _write(report, json_file, csv_file, table)
             if html_file is not None:
-                _write_page(batch.report(), html_file, model, settings, heat)
+                _write_page(report, html_file, model, settings, heat)
         else:
             _print_summary(batch)
+        _print_passed_over(passed_over)
         if isinstance(ended_by, DeepscanError):
             raise ended_by
     except DeepscanError as error:
@@ -254,6 +258,7 @@ def _run(
     workers: _Workers | None,
     jsonl_file: str | None,
     keep: bool,
+    passed_over: Counter[str],
 ) -> tuple[Batch, DeepscanError | KeyboardInterrupt | None]:
     """What was done, and what ended it early."""
     from contextlib import ExitStack, nullcontext
@@ -264,7 +269,7 @@ def _run(
     from deepscan.jsonl import ResultLines
     from deepscan.pipeline import describe_detector, load_detector
 
-    inputs = expand_inputs(chain(paths, *map(read_list, lists)))
+    inputs = expand_inputs(chain(paths, *map(read_list, lists)), passed_over)
     detector = load_detector(model, settings) if workers is None else None
     name, about = (model, detector.info) if detector is not None else describe_detector(model, settings)
     with ExitStack() as stack:
@@ -402,6 +407,15 @@ def _print_summary(batch: Batch) -> None:
     told = ": ".join([f"{_files(batch.n_done)} in {took}", *filter(None, [", ".join(parts)])])
     before = f"; {batch.n_recalled:,} of them done before" if batch.n_recalled else ""
     typer.echo(f"deepscan: {told}{before}; {batch.per_second:.2f} files/s", err=True)
+
+
+def _print_passed_over(passed_over: Counter[str]) -> None:
+    """One line to stderr: a folder may hold other files that somebody took for videos."""
+    if passed_over and log.isEnabledFor(logging.WARNING):
+        from deepscan.extract.formats import passed_over_text
+
+        told = printable(f"{passed_over_text(passed_over)} in folders passed over; a file given by name is read.")
+        typer.echo(f"deepscan: {told}", err=True)
 
 
 def _files(count: int) -> str:

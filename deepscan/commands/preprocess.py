@@ -73,6 +73,10 @@ def preprocess(
     reuse_boxes: Annotated[
         bool, typer.Option("--reuse-boxes", help="Cut fakes at the boxes of their originals: no second detection.")
     ] = False,
+    follow_links: Annotated[
+        bool,
+        typer.Option("--follow-links", help="Take what links in real/ and fake/ lead to also outside the corpus."),
+    ] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="cores")] = None,
     engine: WorkEngine = EngineChoice.LOCAL,
     address: Address = None,
@@ -127,7 +131,7 @@ def preprocess(
                 boxes="original" if reuse_boxes else "own",
             )
             most = limits_of(limits)
-            items, problems = _read(root, dataset, val, test, seed)
+            items, problems = _read(root, dataset, val, test, seed, follow_links)
             with create_engine(engine.value, jobs=jobs, time_limit_s=time_limit, address=address) as workers:
                 summary = _run(items, problems, folder, settings, share, workers, most)
         if summary is None or not summary.n_open:
@@ -150,18 +154,21 @@ def _default_folder(root: Path | None, dataset: str | None) -> Path:
 
 
 def _read(
-    root: Path, dataset: str | None, val: float, test: float, seed: int
+    root: Path, dataset: str | None, val: float, test: float, seed: int, follow_links: bool
 ) -> tuple[Sequence[CorpusItem], Sequence[Problem]]:
     """The corpus with its splits; what was found is told, problems too."""
     from deepscan.extract.datasets import read_corpus
+    from deepscan.extract.formats import passed_over_text
     from deepscan.extract.splits import assign_splits
 
     console = stderr()
     with console.status(f"Reading {root}"):
-        corpus = read_corpus(root, dataset)
+        corpus = read_corpus(root, dataset, follow_links=follow_links)
         items = assign_splits(corpus.items, val, test, seed)
     n_fake = sum(item.label for item in items)
     log.info("%s: %s corpus, %d real, %d fake", root, corpus.name, len(items) - n_fake, n_fake)
+    if corpus.passed_over:
+        log.warning("%s: %s passed over", root, passed_over_text(corpus.passed_over))
     for reason, count in Counter(problem.reason for problem in corpus.problems).most_common():
         first = next(problem for problem in corpus.problems if problem.reason == reason)
         log.warning("%s: %d x %s, first: %s", root, count, reason, first.message)

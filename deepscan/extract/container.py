@@ -13,7 +13,9 @@ import av.error
 import av.logging
 
 from deepscan.errors import MediaError
+from deepscan.extract.formats import suffixes_of
 from deepscan.extract.images import is_image, moves
+from deepscan.extract.nofile import no_file, no_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,8 @@ on_packet: ContextVar[Callable[[], None]] = ContextVar("on_packet", default=lamb
 
 
 Care = Literal["all", "none", "one"]
+
+VIDEO_SUFFIXES = suffixes_of(_CONTAINERS)
 
 
 @contextmanager
@@ -111,19 +115,21 @@ def checked_kind(path: Path, limits: MediaLimits) -> Kind:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            why = "it is a folder" if stat.S_ISDIR(status.st_mode) else "it is a device or pipe"
-            raise MediaError(f"{name}: is not a file", why, "Give a video or an image.", reason="not_a_file")
+            raise no_regular_file(str(path), status.st_mode)
         if not status.st_size:
             raise MediaError(f"{name}: is empty", "", "Get the file again.", reason="empty_file")
         if limits.max_bytes is not None and status.st_size > limits.max_bytes:
             why = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
-            raise MediaError(f"{name}: is too large", why, "Cut or compress it first.", reason="too_large")
+            hint = "Cut or compress it first; --max bytes=none lifts the limit."
+            raise MediaError(f"{name}: is too large", why, hint, reason="too_large")
         with path.open("rb") as file:
             head = file.read(32)
             file.seek(0)
             still = is_image(head) and not moves(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path no system can have
-        raise MediaError(f"{name}: not found", "", "Check the path.", reason="not_found") from None
+        raise no_file(str(path)) or MediaError(
+            f"{name}: not found", "", "Check the path.", reason="not_found"
+        ) from None
     except PermissionError:
         why = "permission denied"
         raise MediaError(
@@ -147,7 +153,7 @@ def check_pixels(path: Path, width: int, height: int, limits: MediaLimits) -> No
         raise MediaError(
             f"{path.name}: is too large",
             f"its frames are {width:,} x {height:,} pixels, over the limit of {limits.max_pixels:,}",
-            "Scale it down first.",
+            "Scale it down first; --max pixels=none lifts the limit.",
             reason="too_large",
         )
 
@@ -157,7 +163,7 @@ def check_duration(path: Path, duration_s: float | None, limits: MediaLimits) ->
         raise MediaError(
             f"{path.name}: is too large",
             f"it runs for {duration_s:.0f} s, the limit is {limits.max_duration_s:.0f} s",
-            "Cut out the part in question.",
+            "Cut out the part in question; --max duration=none lifts the limit.",
             reason="too_large",
         )
 
@@ -167,7 +173,7 @@ def check_frames(path: Path, n_frames: int, limits: MediaLimits) -> None:
         raise MediaError(
             f"{path.name}: is too large",
             f"it holds more than {limits.max_frames:,} frames, which is the limit",
-            "Cut out the part in question.",
+            "Cut out the part in question; --max frames=none lifts the limit.",
             reason="too_large",
         )
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from deepscan.records import RgbImage
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".heic", ".heif", ".avif", ".tif", ".tiff", ".jp2"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".heic", ".heif", ".hif", ".avif"}
+    | {".tif", ".tiff", ".jp2"}
 )
 
 log = logging.getLogger(__name__)

@@ -5,37 +5,51 @@ from __future__ import annotations
 import codecs
 import glob
 import os
+import re
 import stat
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 from io import BufferedReader
 from pathlib import Path
+from urllib.parse import unquote
 
 from deepscan.errors import ConfigError, DeepscanError, MediaError
+from deepscan.extract.formats import is_media, suffix_of
 from deepscan.extract.images import IMAGE_SUFFIXES
+from deepscan.extract.nofile import no_file
 from deepscan.extract.video import VIDEO_SUFFIXES
+from deepscan.files import FileIdentity
 
 _SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 # Longer than any path can be: a list of paths that end in NUL shows one within it.
 _PIECE = 1 << 16
 
 
-def expand_inputs(arguments: Iterable[str | Path]) -> Iterator[tuple[Path, DeepscanError | None]]:
+def expand_inputs(
+    arguments: Iterable[str | Path], passed_over: Counter[str] | None = None
+) -> Iterator[tuple[Path, DeepscanError | None]]:
     """The files that the arguments mean, in order, each once, found as they are asked for.
 
     A folder gives every video and image below it, its own before those of its subfolders, each sorted, hidden ones
     left out. A pattern (``clips/*.mp4``) that names no file itself is expanded. A file given by name is taken whatever
-    it is called. An empty or unreadable folder and a pattern without match are there with their errors, so that they
-    become rows of the report; a missing file is found out when it is read.
+    it is called. What is no path as it stands may be one in quotes, with spaces at its ends, with ``~``, or a
+    ``file://`` address. An empty or unreadable folder, a pattern without match, a web address, stdin (``-``) and a
+    camera are there with their errors, so that they become rows of the report; a missing file is found out when it is
+    read.
 
     For each file 16 bytes and their place in a set are kept, not its name; the matches of one pattern are listed at
     once.
+
+    Args:
+        arguments: of a user, or from a list.
+        passed_over: counts the files in folders that are not looked at, by their suffix in lower case.
     """
     seen: set[bytes] = set()
+    identity = FileIdentity()
     for argument in arguments:
-        for path, error in _expand(str(Path(argument))):
-            key = blake2b(path.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        for path, error in _expand(_meant(str(argument)), Counter() if passed_over is None else passed_over):
+            key = identity(path)
             if key not in seen:
                 seen.add(key)
                 yield Path(path), error
@@ -108,35 +122,56 @@ def _why(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _expand(path: str) -> Iterator[tuple[str, DeepscanError | None]]:
+def _meant(text: str) -> str:
+    """A path, also of what other programs copy as one."""
+    if os.path.lexists(text):
+        return text
+    clean = text.strip()
+    if len(clean) > 1 and clean[0] == clean[-1] and clean[0] in "\"'":
+        clean = clean[1:-1]
+    if clean.startswith("file:/"):
+        clean = unquote(re.sub("^file:(//[^/]*)?", "", clean), errors="surrogateescape")
+    clean = os.path.expanduser(clean)  # noqa: PTH111
+    return clean if os.path.lexists(clean) or glob.has_magic(clean) else text
+
+
+def _expand(path: str, passed_over: Counter[str]) -> Iterator[tuple[str, DeepscanError | None]]:
     # Plain strings and os.path: lists hold any text, and pathlib raises on what cannot be a path.
-    if os.path.isdir(path):  # noqa: PTH112
+    there = os.path.lexists(path)
+    known = None if there else no_file(path)
+    path = str(Path(path))
+    if known is not None:
+        yield path, known
+    elif os.path.isdir(path):  # noqa: PTH112
         failed: list[OSError] = []
         empty = True
-        for file in _media_below(path, failed):
+        for file in _media_below(path, failed, passed_over):
             empty = False
             yield file, None
         for error in failed:
             yield error.filename or path, _unreadable_folder(error.filename or path, error)
         if empty and not failed:
             yield path, _nothing_in(path)
-    elif not os.path.lexists(path) and glob.has_magic(path):
+    elif not there and glob.has_magic(path):
         # A NUL, which no name has, is beyond glob. (Path.glob takes no absolute pattern.)
         matches = [] if "\0" in path else sorted(glob.glob(path, recursive=True))  # noqa: PTH207
         if not matches:
             yield path, MediaError(f"{path} matches no file", reason="not_found")
         for match in matches:
-            yield from _expand(match)
+            yield from _expand(match, passed_over)
     else:
         yield path, None
 
 
-def _media_below(folder: str, failed: list[OSError]) -> Iterator[str]:
+def _media_below(folder: str, failed: list[OSError], passed_over: Counter[str]) -> Iterator[str]:
     for root, folders, files in os.walk(folder, onerror=failed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES:  # noqa: PTH122
-                yield os.path.join(root, name)  # noqa: PTH118
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path = os.path.join(root, name)  # noqa: PTH118
+            if is_media(path, _SUFFIXES):
+                yield path
+            else:
+                passed_over[suffix_of(name)] += 1
 
 
 def _unreadable_folder(folder: str, error: OSError) -> MediaError:
@@ -144,10 +179,9 @@ def _unreadable_folder(folder: str, error: OSError) -> MediaError:
 
 
 def _nothing_in(folder: str) -> MediaError:
-    suffixes = " ".join(sorted(s.removeprefix(".") for s in _SUFFIXES))
     return MediaError(
         f"{folder} holds no video or image",
-        f"files ending in {suffixes} are looked for",
+        f"files ending in mp4, mov, jpg, png and {len(_SUFFIXES) - 4} more are looked for",
         "Give a file by name to have it read whatever its ending.",
         reason="no_media",
     )

@@ -20,6 +20,7 @@ from deepscan.errors import MediaError
 from deepscan.extract import sampling
 from deepscan.extract.animation import read_animation, sample_animation
 from deepscan.extract.container import (
+    VIDEO_SUFFIXES,
     Care,
     check_duration,
     check_pixels,
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
     from deepscan.records import RgbImage
 
 __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "probe", "sample_frames"]
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".avi", ".webm", ".gif"})
 
 log = logging.getLogger(__name__)
 

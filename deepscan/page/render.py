@@ -41,6 +41,7 @@ class PageView:
         json_name, json_href: the report beside the page, and the way to it.
         back: the index that this page belongs to, relative to it.
         counts: how many inputs got which answer.
+        passed_over: files of folders that were not looked at, as part of a sentence; empty if there are none.
     """
 
     title: str
@@ -53,6 +54,7 @@ class PageView:
     json_href: str
     back: str | None = None
     counts: Sequence[tuple[str, str, int]] = ()
+    passed_over: str = ""
 
 
 def page_html(view: PageView) -> Iterator[str]:

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deepscan.errors import DeepscanError, OutputError
+from deepscan.extract.formats import passed_over_text
 from deepscan.files import check_target as check_file
 from deepscan.files import json_of, temporary_beside, write_atomically
 from deepscan.models.cards import Card
@@ -176,9 +177,11 @@ class _Run:
         """One HTML file in pieces."""
         found = Counter(row.verdict for row in index)
         counts = [(str(label), WORDS[label], found[str(label)]) for label in VerdictLabel if found[str(label)]]
+        others = self._report.passed_over
+        passed_over = passed_over_text(others) if others and back is None else ""
         view = PageView(
             title, self._made, self._report.version, tuple(inputs), index, self._model, Path(beside).name,
-            _quoted(beside), None if back is None else _quoted(back), counts,
+            _quoted(beside), None if back is None else _quoted(back), counts, passed_over,
         )  # fmt: skip
         return page_html(view)
 

@@ -165,7 +165,11 @@ class JudgeService:
         try:
             probe(path, self._file_limits)
         except MediaError as error:
-            refused = error
+            # The limits are the server's: whoever uploads has no --max.
+            too_large = error.reason == "too_large"
+            refused = (
+                MediaError(error.what, error.why, "Give a smaller one.", reason=error.reason) if too_large else error
+            )
         result = self.detector.predict_or_error(path, refused)
         message = result.message and result.message.replace(path.name, name)
         return self.detector.report([replace(result, path=name, message=message)])

@@ -178,6 +178,29 @@ def test_folders_links(tmp_path):
         read_corpus(tmp_path / "d")
 
 
+def test_links_out_of_folders_are_followed_on_request(tmp_path):
+    touch(tmp_path, "c/fake/a.mp4", "out/b.mp4", "out/deep/c.mp4", "out/notes.txt", "far/d.mp4")
+    (tmp_path / "c/real").symlink_to(tmp_path / "out")
+    (tmp_path / "out/back").symlink_to(tmp_path / "out")
+    (tmp_path / "c/fake/d.mp4").symlink_to(tmp_path / "far/d.mp4")
+    refused = read_corpus(tmp_path / "c")
+    assert [item.video_id for item in refused.items] == ["fake/a"]
+    assert all("--follow-links" in problem.message for problem in refused.problems)
+    corpus = read_corpus(tmp_path / "c", follow_links=True)
+    assert [item.video_id for item in corpus.items] == ["fake/a", "fake/d", "real/b", "real/deep/c"]
+    assert (corpus.problems, corpus.passed_over) == ((), {".txt": 1})
+
+
+def test_links_of_corpora_with_metadata_are_never_followed(tmp_path):
+    touch(tmp_path, "c/a.mp4", "out/b.mp4")
+    (tmp_path / "c/b.mp4").symlink_to(tmp_path / "out/b.mp4")
+    (tmp_path / "c/list.csv").write_text("path,label\na.mp4,real\nb.mp4,fake\n")
+    corpus = read_corpus(tmp_path / "c")
+    assert reasons(corpus) == ["outside_root"]
+    with pytest.raises(ConfigError, match="metadata"):
+        read_corpus(tmp_path / "c", follow_links=True)
+
+
 # A user's own CSV
 
 

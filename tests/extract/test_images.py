@@ -24,6 +24,11 @@ FORMATS = {
     ".png": "PNG",
     ".webp": "WEBP",
     ".bmp": "BMP",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".mpo": "MPO",
+    ".apng": "PNG",
+    ".hif": "HEIF",
     ".heic": "HEIF",
     ".heif": "HEIF",
     ".avif": "AVIF",
@@ -31,7 +36,7 @@ FORMATS = {
     ".tiff": "TIFF",
     ".jp2": "JPEG2000",
 }
-LOSSLESS = {".png", ".bmp", ".tif", ".tiff", ".jp2"}
+LOSSLESS = {".png", ".apng", ".bmp", ".tif", ".tiff", ".jp2"}
 register_heif_opener()
 SIZE_LIMIT = MediaLimits().max_pixels
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from deepscan.errors import ConfigError, MediaError
 from deepscan.extract.images import IMAGE_SUFFIXES
 from deepscan.extract.inputs import check_list, expand_inputs, read_list
-from deepscan.extract.video import VIDEO_SUFFIXES
+from deepscan.extract.video import VIDEO_SUFFIXES, probe
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file names of any bytes, and pipes with names")
 
@@ -46,8 +47,8 @@ def test_a_folder_gives_the_media_below_it(tree):
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
 def test_every_suffix_is_found_in_any_case(tmp_path, suffix):
-    (tmp_path / f"a{suffix}").write_bytes(b"")
-    (tmp_path / f"b{suffix.upper()}").write_bytes(b"")
+    (tmp_path / f"a{suffix}").write_bytes(b"\0\0\1\xba")
+    (tmp_path / f"b{suffix.upper()}").write_bytes(b"\0\0\1\xba")
     assert len(list(expand_inputs([tmp_path]))) == 2
 
 
@@ -96,6 +97,65 @@ def test_each_file_once_in_the_order_of_first_mention(tree, monkeypatch):
     found = [str(path) for path, _ in expand_inputs(["sub/d.png", "sub"])]
     assert found[0] == "sub/d.png"
     assert len(found) == len(set(found)) == 3
+
+
+@posix
+def test_each_file_once_by_whichever_path(tree, monkeypatch):
+    monkeypatch.chdir(tree)
+    Path("link.mp4").symlink_to("b.mp4")
+    Path("elsewhere").symlink_to("sub")
+    Path("loose.mp4").symlink_to("nowhere.mp4")
+    given = ["b.mp4", tree / "b.mp4", "./b.mp4", "sub/../b.mp4", "link.mp4", "elsewhere/c.webm", "sub", "elsewhere"]
+    found = [str(path) for path, _ in expand_inputs([*given, "loose.mp4", "nowhere.mp4"])]
+    assert found == ["b.mp4", "elsewhere/c.webm", "sub/d.png", "sub/deep/e.avi", "loose.mp4"]
+    os.link("b.mp4", "hard.mp4")  # a file of its own, as far as names go
+    assert len(list(expand_inputs(["b.mp4", "hard.mp4"]))) == 2
+
+
+def test_what_a_folder_holds_beside_media_is_counted(tree):
+    for name in ("x.TXT", "sub/y.docx", "sub/deep/noext"):
+        (tree / name).write_bytes(b"")
+    passed_over = Counter()
+    assert len(list(expand_inputs([tree, tree / "sub" / "y.docx"], passed_over))) == 7
+    assert passed_over == {".txt": 2, ".docx": 1, "": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason", "hint"),
+    [
+        ("https://example.org/a.mp4?x=[1]", "url", "Download it first"),
+        ("HTTP://example.org/*.mp4", "url", "Download it first"),
+        ("www.example.org/watch?v=1", "url", "Download it first"),
+        ("rtsp://10.0.0.1/stream1", "url", "ffmpeg -i rtsp://10.0.0.1/stream1 -t 60"),
+        ("s3://bucket/a.mp4", "url", "Copy it to this machine"),
+        ("-", "stdin", "cat > clip.mp4"),
+        ("0", "camera", "Record a clip first"),
+        ("webcam", "camera", "Record a clip first"),
+        ("/dev/video99", "camera", "Record a clip first"),
+    ],
+)
+def test_what_is_no_file_says_what_to_do(tmp_path, monkeypatch, given, reason, hint):
+    monkeypatch.chdir(tmp_path)
+    ((_, error),) = expand_inputs([given])
+    assert error.reason == reason
+    assert error.given == given
+    assert hint in str(error)
+    assert "\n" not in str(error)
+    with pytest.raises(MediaError) as caught:  # and where nothing is expanded
+        probe(Path(given))
+    assert caught.value.reason == reason
+    if "/" not in given:  # a file of that name is a file
+        Path(given).write_bytes(b"")
+        assert list(expand_inputs([given])) == [(Path(given), None)]
+
+
+@posix
+def test_pipes_and_devices_say_what_to_do(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, said in ((tmp_path / "pipe", "Save what comes through it"), (tmp_path, "it is a folder")):
+        with pytest.raises(MediaError, match=said) as caught:
+            probe(path)
+        assert caught.value.reason == "not_a_file"
 
 
 @pytest.mark.parametrize("files", [(), ("notes.txt", ".hidden.mp4", ".cache/x.mp4")])
@@ -204,6 +264,24 @@ def test_lists_hold_names_of_any_bytes(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
     ((found, error),) = expand_inputs(listed(tmp_path, os.fsencode(tmp_path) + b"/caf\xe9.mp4\n"))
     assert (found.exists(), error) == (True, None)
+
+
+def test_lists_of_other_programs(tmp_path, monkeypatch):
+    """Quotes of a file manager, file:// of a desktop, a home folder, spaces at the ends."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    names = ["a b.mp4", "é #1?.mp4", "c.mp4", "d.mp4", "e.mp4"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    lines = [f'"{tmp_path}/a b.mp4"', (tmp_path / names[1]).as_uri(), f"  {tmp_path}/c.mp4\t", "~/d.mp4"]
+    lines += [f"'{tmp_path}/[e].mp4' "]  # a pattern
+    found = list(expand_inputs(listed(tmp_path, "\n".join(lines).encode())))
+    assert found == [(tmp_path / name, None) for name in names]
+    (tmp_path / '"c.mp4"').write_bytes(b"")  # what is there as it stands comes first
+    (tmp_path / " c.mp4").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    exact = expand_inputs(listed(tmp_path, b'"c.mp4"\n c.mp4\n"gone.mp4"\n'))
+    assert [str(path) for path, _ in exact] == ['"c.mp4"', " c.mp4", '"gone.mp4"']
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\0"])

@@ -68,19 +68,29 @@ def detect_corpus(root: str | Path) -> str:
     return found
 
 
-def read_corpus(root: str | Path, dataset: str | None = None) -> Corpus:
+def read_corpus(root: str | Path, dataset: str | None = None, *, follow_links: bool = False) -> Corpus:
     """Everything in a corpus.
 
     Args:
         root: its folder; a file for ``csv``, ``facecrops`` and ``deepfakebench``.
         dataset: a name of :func:`list_corpora`; detected from the layout when not given.
+        follow_links: also out of the folder; for ``folders`` alone, where no metadata names files.
 
     Raises:
         MediaError: there is no such folder, or nothing in it can be used.
-        ConfigError: no layout fits, or the name is unknown.
+        ConfigError: no layout fits, the name is unknown, or links are to be followed in a corpus with metadata.
     """
     folder = _existing(root)
-    return _READERS[corpus_name(folder, dataset)].read(folder)
+    name = corpus_name(folder, dataset)
+    if not follow_links:
+        return _READERS[name].read(folder)
+    if name != Folders.name:
+        raise ConfigError(
+            "--follow-links is not used",
+            f"{folder} is a {name} corpus, whose metadata may name only files inside of it",
+            "Copy into it what its links lead to, or mount it there.",
+        )
+    return Folders(follow_links=True).read(folder)
 
 
 def corpus_name(root: str | Path, dataset: str | None = None) -> str:

@@ -14,11 +14,12 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from deepscan.errors import MediaError
+from deepscan.extract.formats import is_media, suffix_of
 from deepscan.texts import encodable
 
 Split = Literal["train", "val", "test"]
@@ -96,12 +97,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All that a reader found: items and problems, each sorted by path."""
+    """All that a reader found: items and problems, each sorted by path.
+
+    ``passed_over`` counts the files in folders that are no videos or images by their name, by suffix in lower case.
+    """
 
     name: str
     root: Path
     items: tuple[CorpusItem, ...]
     problems: tuple[Problem, ...]
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -124,10 +129,20 @@ class Reader(Protocol):
 
 
 class Root:
-    """A corpus' folder as a border: what resolves to somewhere outside it is refused, links included."""
+    """A corpus' folder as a border: what resolves to somewhere outside it is refused, links included.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: of the corpus.
+        follow_links: take what the user's own links on the disk lead to, wherever that is. None where metadata names
+            files, so that this cannot be asked for.
+
+    Attributes:
+        passed_over: files that :meth:`media` found and that have none of the endings, by suffix in lower case.
+    """
+
+    def __init__(self, folder: Path, *, follow_links: bool | None = None) -> None:
+        self.folder, self._follow = folder, follow_links
+        self.passed_over: Counter[str] = Counter()
         self._real = folder.resolve()
         self._parents: dict[Path, Path] = {}
 
@@ -167,28 +182,47 @@ class Root:
         return missing
 
     def media(self, folder: Path, suffixes: frozenset[str], problems: list[Problem]) -> list[Path]:
-        """The files below ``folder`` with one of these endings, sorted, hidden ones left out; links out are refused."""
-        if not self.holds(folder):
-            problems.append(_outside(folder))
+        """The files below ``folder`` with one of these endings, sorted, hidden ones left out.
+
+        Links that lead out are problems, or followed if that was asked for.
+        """
+        if not self._takes(folder):
+            problems.append(self._outside(folder))
             return []
         found = []
+        seen: set[str] = set()
 
         def failed(error: OSError) -> None:
             problems.append(Problem(Path(error.filename or folder), "unreadable", error.strerror or str(error)))
 
-        for where, folders, files in os.walk(folder, onerror=failed):
+        for where, folders, files in os.walk(folder, onerror=failed, followlinks=self._follow is True):
             here = Path(where)
+            if self._follow:  # each folder once: links may lead in a circle
+                real = os.path.realpath(where)
+                if real in seen:
+                    folders.clear()
+                    continue
+                seen.add(real)
             linked = [here / name for name in folders if (here / name).is_symlink() and not name.startswith(".")]
-            problems.extend(_outside(link) for link in linked if not self.holds(link))
+            problems.extend(self._outside(link) for link in linked if not self._takes(link))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for path in (here / name for name in files if not name.startswith(".")):
-                if path.suffix.lower() not in suffixes:
+                if not is_media(str(path), suffixes):
+                    self.passed_over[suffix_of(path.name)] += 1
                     continue
-                if self.holds(path):
+                if self._takes(path):
                     found.append(path)
                 else:
-                    problems.append(_outside(path))
+                    problems.append(self._outside(path))
         return sorted(found)
+
+    def _takes(self, path: Path) -> bool:
+        return self._follow is True or self.holds(path)
+
+    def _outside(self, link: Path) -> Problem:
+        why = f"{link.name!r} is a link that leads outside the corpus"
+        hint = "copy it into the corpus" if self._follow is None else "--follow-links takes it all the same"
+        return Problem(link, "outside_root", f"{why}; {hint}")
 
     def _as_given(self, path: Path) -> Path:
         """An absolute name from a metadata file, below the folder as the user wrote it."""
@@ -338,6 +372,7 @@ def finish(
     items: Iterable[CorpusItem],
     problems: Iterable[Problem],
     originals: Mapping[Place, Place] | None = None,
+    passed_over: Mapping[str, int] | None = None,
 ) -> Corpus:
     """Sort, tell apart the items whose names differ by their ending only, and refuse an empty corpus.
 
@@ -348,6 +383,7 @@ def finish(
         problems: met on the way.
         originals: what each fake was made from, as far as the corpus tells. Of a chain the first that is an item
             counts; a circle tells nothing. What is no item, or not of a fake, is passed over.
+        passed_over: for the corpus'.
 
     Raises:
         MediaError: there is no item; the first problem is given as the cause.
@@ -369,7 +405,7 @@ def finish(
         else item
         for item in found
     )
-    return Corpus(reader.name, root, _with_originals(unique, originals or {}), tuple(met))
+    return Corpus(reader.name, root, _with_originals(unique, originals or {}), tuple(met), dict(passed_over or {}))
 
 
 def place_of(item: CorpusItem) -> Place:
@@ -391,10 +427,6 @@ def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Place, Pla
         return names[here] if here != fake else None
 
     return tuple(replace(item, original=first(place_of(item))) for item in items)
-
-
-def _outside(path: Path) -> Problem:
-    return Problem(path, "outside_root", f"{path.name!r} is a link that leads outside the corpus")
 
 
 def _listed(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:

@@ -92,7 +92,7 @@ class CelebDf:
             match = _PAIR.fullmatch(path.stem)
             if label == FAKE and match and (original := found.get(f"celeb-real/{match[1]}_{match[3]}")):
                 originals[path, None] = original[1], None
-        return finish(self, root, items, problems, originals)
+        return finish(self, root, items, problems, originals, border.passed_over)
 
 
 def identities(stem: str, label: int, *, youtube: bool = False) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class FaceForensics:
         originals: dict[Place, Place] = {
             (fake, None): (reals[name][0], None) for fake, name in made_from.items() if len(reals.get(name, ())) == 1
         }
-        return finish(self, root, items, problems, originals)
+        return finish(self, root, items, problems, originals, border.passed_over)
 
 
 def identities(stem: str, label: int) -> tuple[str, ...]:

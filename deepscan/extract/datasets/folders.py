@@ -36,7 +36,14 @@ _LABELS = {"real": REAL, "fake": FAKE}
 
 
 class Folders:
-    """Reads labels, and splits, from folder names."""
+    """Reads labels, and splits, from folder names.
+
+    Args:
+        follow_links: take what links lead to also outside the folder.
+    """
+
+    def __init__(self, *, follow_links: bool = False) -> None:
+        self._follow_links = follow_links
 
     name = "folders"
     layout = "real/ and fake/, or Train/ Validation/ Test/ with Real/ and Fake/ in each, of videos or images"
@@ -45,7 +52,7 @@ class Folders:
         return bool(_labelled(root))
 
     def read(self, root: Path) -> Corpus:
-        border = Root(root)
+        border = Root(root, follow_links=self._follow_links)
         items: list[CorpusItem] = []
         problems: list[Problem] = []
         suffixes = video_suffixes() | image_suffixes()
@@ -58,7 +65,7 @@ class Folders:
                 prefix = f"{folder.resolve().name}/" if folder == root else ""
                 video_id = prefix + without_suffix(border.relative(path))
                 items.append(CorpusItem(video_id, path, label, self.name, method_of(label), group, split))
-        return finish(self, root, items, problems)
+        return finish(self, root, items, problems, passed_over=border.passed_over)
 
 
 def _labelled(root: Path) -> list[tuple[Path, int, Split | None]]:
