@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -52,6 +53,13 @@ def test_a_limit_is_met_exactly(face_clip: Path, name: str, fits: float | None, 
         list(sample_frames(face_clip, 3, MediaLimits(**{name: fits - 1})))
     assert caught.value.reason == "too_large"
     assert why in str(caught.value)
+    (option,) = re.findall(r"--max (\S+=none) lifts the limit", str(caught.value))
+    assert len(list(sample_frames(face_clip, 3, limits_of([option])))) == 3
+
+
+def test_every_limit_can_be_lifted() -> None:
+    lifted = limits_of([f"{name}=none" for name in ("pixels", "bytes", "duration", "frames", "tracks")])
+    assert [value for value in lifted.model_dump().values() if value is not None] == [2**31 - 1] * 2
 
 
 def test_frames_are_counted_whatever_the_header_says(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ _LIMITS = {
     "frames": "max_frames",
     "tracks": "max_tracks",
 }
+# What "none" stands for; of pixels and tracks there must be a number, which FFmpeg takes, too.
+_LIFTED = {"pixels": 2**31 - 1, "tracks": 2**31 - 1}
 _UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
@@ -48,14 +50,17 @@ def limits_of(given: list[str] | None) -> MediaLimits:
 
     from deepscan.config import MediaLimits
 
-    values = {}
+    values: dict[str, float | None] = {}
     for text in given or []:
         name, _, value = (part.strip() for part in text.partition("="))
         if name not in _LIMITS:
             raise typer.BadParameter(
                 f"{text!r} is none of {', '.join(f'{known}=VALUE' for known in _LIMITS)}.", param_hint="--max"
             )
-        values[_LIMITS[name]] = None if value == "none" else seconds(value) if name == "duration" else _count(value)
+        if value == "none":
+            values[_LIMITS[name]] = _LIFTED.get(name)
+        else:
+            values[_LIMITS[name]] = seconds(value) if name == "duration" else _count(value)
     try:
         return MediaLimits.model_validate(values)
     except ValidationError as error:
