@@ -19,7 +19,7 @@ from deepscan.config import CropSettings, FaceSettings, MediaLimits, PredictSett
 from deepscan.errors import MediaError
 from deepscan.extract.faces import FaceFinder
 from deepscan.extract.filefacts import file_facts
-from deepscan.extract.images import _webp_size
+from deepscan.extract.images import webp_size
 from deepscan.extract.people import extract_people
 from deepscan.extract.video import probe, sample_frames
 from deepscan.models.cards import Calibration
@@ -55,11 +55,6 @@ def test_a_limit_is_met_exactly(face_clip: Path, name: str, fits: float | None, 
     assert why in str(caught.value)
     (option,) = re.findall(r"--max (\S+=none) lifts the limit", str(caught.value))
     assert len(list(sample_frames(face_clip, 3, limits_of([option])))) == 3
-
-
-def test_every_limit_can_be_lifted() -> None:
-    lifted = limits_of([f"{name}=none" for name in ("pixels", "bytes", "duration", "frames", "tracks")])
-    assert [value for value in lifted.model_dump().values() if value is not None] == [2**31 - 1] * 2
 
 
 def test_frames_are_counted_whatever_the_header_says(tmp_path: Path) -> None:
@@ -122,7 +117,7 @@ def test_image_bombs_are_refused_from_their_header(tmp_path: Path, name: str, da
 def test_the_size_of_every_kind_of_webp_is_read_from_its_header(tmp_path: Path, options: dict[str, object]) -> None:
     path = tmp_path / "picture.webp"
     Image.fromarray(np.zeros((70, 90, 3), np.uint8)).save(path, **options)
-    assert _webp_size(path.read_bytes()[:32]) == (90, 70)
+    assert webp_size(path.read_bytes()[:32]) == (90, 70)
     probe(path, MediaLimits(max_pixels=90 * 70))
     with pytest.raises(MediaError, match="it is 90 x 70 pixels"):
         probe(path, MediaLimits(max_pixels=90 * 70 - 1))

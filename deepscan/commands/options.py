@@ -21,8 +21,7 @@ _LIMITS = {
     "frames": "max_frames",
     "tracks": "max_tracks",
 }
-# What "none" stands for; of pixels and tracks there must be a number, which FFmpeg takes, too.
-_LIFTED = {"pixels": 2**31 - 1, "tracks": 2**31 - 1}
+_ANY_PIXELS = 2**31 - 1  # the most that FFmpeg takes
 _UNITS_S = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0}
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
@@ -58,7 +57,7 @@ def limits_of(given: list[str] | None) -> MediaLimits:
                 f"{text!r} is none of {', '.join(f'{known}=VALUE' for known in _LIMITS)}.", param_hint="--max"
             )
         if value == "none":
-            values[_LIMITS[name]] = _LIFTED.get(name)
+            values[_LIMITS[name]] = _ANY_PIXELS if name == "pixels" else None
         else:
             values[_LIMITS[name]] = seconds(value) if name == "duration" else _count(value)
     try:
