@@ -365,7 +365,7 @@ def test_the_command_in_its_short_form(tmp_path):
             sys.executable,
             str(BENCHMARKS / "preprocess.py"),
             *("--short", "--json", str(out), "--folder", str(tmp_path)),
-            *("--long-size", "320x180", "--long-s", "10", "--frames", "4"),
+            *("--long-size", "320x180", "--long-s", "8", "--frames", "4"),
         ],
         env=os.environ | {"PYTHONPATH": str(Path(deepscan.__file__).parents[1])},
         capture_output=True,
@@ -377,7 +377,7 @@ def test_the_command_in_its_short_form(tmp_path):
     figures = json.loads(out.read_text())
     assert [clip["name"] for clip in figures["one_core"]["clips"]] == list(footage.SHORT_CLIPS)
     assert all(row["within_bar"] in (True, None) for row in figures["memory"])
-    assert figures["memory"][1]["duration_s"] == pytest.approx(10)
+    assert figures["memory"][1]["duration_s"] == pytest.approx(8)
     assert figures["all_cores"]["faces_ratio"] > 0
 
 
