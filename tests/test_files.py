@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from deepscan.errors import OutputError
-from deepscan.files import check_target, file_sha256, json_of, temporary_beside, write_atomically
+from deepscan.files import check_folder, check_target, file_sha256, json_of, temporary_beside, write_atomically
 
 posix = pytest.mark.skipif(os.name != "posix", reason="pipes with names, devices")
 
@@ -192,3 +192,21 @@ def test_where_no_file_can_be(tmp_path, name):
     (tmp_path / "link").symlink_to("gone/out.json")
     with pytest.raises(OutputError, match=re.escape(f"{name} cannot be written")):
         check_target(tmp_path / name)
+
+
+def test_a_folder_takes_files_only_where_an_older_set_lies(tmp_path):
+    folder, ours = tmp_path / "out", json_of("deepscan.robustness/1")
+    check_folder(folder, "report.json", ours, ("table.md",))
+    folder.mkdir()
+    (folder / "other.txt").write_bytes(b"mine")
+    check_folder(folder, "report.json", ours, ("table.md",))
+    with pytest.raises(OutputError, match=r"other\.txt"):
+        check_folder(folder, "report.json", ours)
+    (folder / "table.md").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"table\.md"):
+        check_folder(folder, "report.json", ours, ("table.md",))
+    (folder / "report.json").write_bytes(b'{\n "schema": "deepscan.robustness/1",')
+    check_folder(folder, "report.json", ours, ("table.md",))
+    (folder / "report.json").write_bytes(b'{\n "schema": "deepscan.report/1",')
+    with pytest.raises(OutputError, match=r"report\.json"):
+        check_folder(folder, "report.json", ours, ("table.md",))

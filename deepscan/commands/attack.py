@@ -90,13 +90,15 @@ def attack(
 
     kinds, levels, known = _names(_ATTACKS, attacks), _budgets(budgets), _names(_KNOWS, knows)
     try:
-        from deepscan.files import write_atomically
+        from deepscan.files import check_folder as check_files
+        from deepscan.files import json_of, write_atomically
         from deepscan.pipeline import load_detector
-        from deepscan.train.attacked import AttackMeasure
+        from deepscan.train.attacked import SCHEMA_ID, AttackMeasure
         from deepscan.train.attacktables import draw_curves, to_markdown
         from deepscan.train.pictures import check_folder
         from deepscan.train.prepared import open_data
 
+        check_files(out, JSON_FILE, json_of(SCHEMA_ID), (TABLE_FILE, CURVES_FILE))
         check_folder(out)
         # What is attacked is a network in torch, and the same is to judge.
         settings = settings_of(device=device.value, runtime="torch")

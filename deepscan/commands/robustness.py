@@ -152,8 +152,12 @@ def robustness(
     names = None if changes is None else [name.strip() for name in changes.split(",") if name.strip()]
     try:
         if out is not None:
+            from deepscan.files import check_folder as check_files
+            from deepscan.files import json_of
             from deepscan.train.pictures import check_folder
+            from deepscan.train.robustreport import SCHEMA_ID
 
+            check_files(out, "report.json", json_of(SCHEMA_ID), ("table.md", "table.csv", "curves.png"))
             check_folder(out, "--out")
         told = _strengths(strengths or [])
         place = _place(on, data)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from deepscan.errors import DeepscanError
 from deepscan.extract.archive import escape_text, replacing, unescape_text
 from deepscan.extract.datasets.base import FAKE, REAL, SPLITS, CorpusItem, Split, is_safe
 from deepscan.extract.store import STORE_FOLDER
+from deepscan.files import check_target
 
 Status = Literal["ok", "skipped", "failed"]
 _STATUSES = ("ok", "skipped", "failed")
@@ -149,6 +151,17 @@ class Failure:
 
 COLUMNS = tuple(f.name for f in fields(ManifestRow))
 FAILURE_COLUMNS = tuple(f.name for f in fields(Failure))
+
+
+def check_tables(manifest: Path, failures: Path) -> None:
+    """Look whether tables of ours, or none, lie where they are to be written.
+
+    Raises:
+        OutputError: they are somebody else's; a corpus may have a ``manifest.csv``, too.
+    """
+    for path, columns in ((manifest, COLUMNS), (failures, FAILURE_COLUMNS)):
+        if path.exists():
+            check_target(path, re.compile(",".join(columns).encode()))
 
 
 def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:

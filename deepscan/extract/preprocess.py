@@ -26,6 +26,7 @@ from deepscan.extract.manifest import (
     ManifestError,
     ManifestRow,
     Status,
+    check_tables,
     read_failures,
     read_manifest,
     write_failures,
@@ -190,6 +191,7 @@ def preprocess(
     """
     start = time.perf_counter()
     share = share or Share()
+    check_tables(folder / f"{MANIFEST}{share.suffix}.csv", folder / f"{FAILURES}{share.suffix}.csv")
     mine = [item for item in items if share.takes(item)]
     summary = Summary(n_open=len(mine))
     mark, killed = secrets.token_hex(4), False

@@ -37,6 +37,19 @@ def facts(rows):
     return {row.video_id: (row.label, row.method, row.group, row.status, row.n_tracks) for row in rows}
 
 
+def test_a_table_of_somebody_is_not_overwritten(dfdc_root, tmp_path):
+    """Such as the list of a corpus whose own folder was given for the store."""
+    (tmp_path / "out").mkdir()
+    for name in ("manifest.csv", "failures.csv"):
+        path = tmp_path / "out" / name
+        path.write_text("path,label\na.mp4,real\n")
+        with pytest.raises(OutputError, match=name):
+            run(dfdc_root, tmp_path / "out")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+        assert path.read_text() == "path,label\na.mp4,real\n"
+        path.unlink()
+
+
 def test_dfdc(dfdc_root, tmp_path):
     out = tmp_path / "out"
     summary, engine = run(dfdc_root, out)
