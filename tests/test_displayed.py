@@ -13,7 +13,7 @@ from PIL import Image
 from deepscan.config import PredictSettings
 from deepscan.pipeline import load_detector
 
-N_PICTURES, N_FRAMES = 60, 8
+N_PICTURES, N_FRAMES = 44, 8
 SIZE = (640, 480)
 
 
