@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import warnings
 from contextlib import contextmanager
 from itertools import islice
@@ -55,8 +54,9 @@ _MOST_SCALED = 4
 _MOST_LOST = 0.1
 _JPEG_END = b"\xff\xd9"
 _MOST_JPEG_BYTES = 1 << 28
-# ISO files that are appended to a photo, or stand in it, begin so.
-_VIDEO_START = re.compile(rb"\x00\x00\x00[\x14-\x40]ftyp(mp4|isom|iso[2-9]|qt  |avc1|M4V |3gp)")
+# A motion photo's video is appended to the photo, or stands in it: a box of one of these brands, not at the beginning.
+_VIDEO_BRANDS = (b"mp4", b"iso", b"qt  ", b"avc1", b"M4V ", b"3gp")
+_LONGEST_FTYP = 64
 
 
 class Orientation(NamedTuple):
@@ -270,8 +270,18 @@ def _tell_what_else_is_there(path: Path, image: Image.Image) -> None:
     n_more = getattr(image, "n_frames", 1) - 1
     if n_more > 0:
         log.warning("%s: %d more in the file; only the main picture is judged", path.name, n_more)
-    if path.stat().st_size <= _MOST_JPEG_BYTES and _VIDEO_START.search(path.read_bytes(), 1):
+    if image.format in ("JPEG", "MPO", "HEIF") and _holds_video(path):
         log.warning("%s: a video is in the file, too (a motion photo); only the picture is judged", path.name)
+
+
+def _holds_video(path: Path) -> bool:
+    data = path.read_bytes() if path.stat().st_size <= _MOST_JPEG_BYTES else b""
+    at = data.find(b"ftyp", 12)
+    while at >= 0:
+        if int.from_bytes(data[at - 4 : at], "big") <= _LONGEST_FTYP and data.startswith(_VIDEO_BRANDS, at + 4):
+            return True
+        at = data.find(b"ftyp", at + 4)
+    return False
 
 
 @contextmanager
