@@ -44,8 +44,8 @@ class FileIdentity:
 
 
 def json_of(schema_id: str) -> re.Pattern[bytes]:
-    """How the JSON files of a schema, and cards, begin, for :func:`check_target`."""
-    return re.compile(rb'\s*\{\s*"schema(?:_id)?": "%s"' % re.escape(schema_id.encode()))
+    """How the JSON files of a schema begin, for :func:`check_target`."""
+    return re.compile(rb'\s*\{\s*"schema": "%s"' % re.escape(schema_id.encode()))
 
 
 def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
@@ -90,14 +90,14 @@ def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
         raise OutputError(f"{path} cannot be written", why, "Move it away, or give another name.")
 
 
-def check_folder(folder: Path, first: str, ours: re.Pattern[bytes], others: Iterable[str] | None = None) -> None:
+def check_folder(folder: Path, first: str, ours: re.Pattern[bytes], others: Iterable[str]) -> None:
     """:func:`check_target` for a folder that takes files which are written together.
 
     Args:
         folder: that may not exist yet.
         first: the file that is written first and tells an earlier set, which is replaced.
         ours: of it.
-        others: names that must not be there without it; None for any.
+        others: names that must not be there without it.
 
     Raises:
         OutputError: something else would be overwritten.
@@ -108,7 +108,7 @@ def check_folder(folder: Path, first: str, ours: re.Pattern[bytes], others: Iter
     if (folder / first).exists():
         return
     for path in sorted(folder.iterdir()):
-        if others is None or path.name in others:
+        if path.name in others:
             raise OutputError(
                 f"{folder} is not written to", f"there is a {path.name} of something else in it", "Give a new folder."
             )

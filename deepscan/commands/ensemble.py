@@ -73,9 +73,6 @@ def ensemble(
     if weights is not None and equal:
         fail("--weights and --equal contradict each other. Give one of them.", EXIT_USAGE)
     try:
-        from deepscan.files import check_folder, json_of
-
-        check_folder(out, "card.json", json_of("deepscan.ensemble/1"))
         settings = settings_of(frames=frames, tta=tta, device=device.value)
         promise = {"error_rate": error_rate, "threshold_fpr": threshold_fpr}
         with progress_of() as report:

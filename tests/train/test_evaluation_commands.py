@@ -370,19 +370,6 @@ def test_ensembles_that_cannot_be(deepscan, model, tmp_path, arguments, message)
     assert not (tmp_path / "all").exists()
 
 
-def test_an_ensemble_replaces_only_an_ensemble(deepscan, model, tmp_path):
-    """Its folder was taken for that of a member, or for a folder of somebody's."""
-    other = save(tmp_path / "other", backbone="meso4", seed=2)
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "letter.txt").write_text("Dear editor")
-    before = (other / "card.json").read_bytes()
-    for out in (other, "mine"):
-        deepscan("ensemble", model, other, "--out", out, code=3)
-    assert (other / "card.json").read_bytes() == before
-    for _ in range(2):
-        deepscan("ensemble", model, other, "--out", "all")
-
-
 def test_help_loads_nothing_heavy():
     """What `deepscan --help` imports."""
     code = (
