@@ -29,10 +29,10 @@ SMALLER = {
 }
 
 
-def small(path):
+def small(path, precision):
     """The recipe with two steps an epoch and small pictures."""
     whole = load_recipe(path)
-    changes = ["crop.size_px=64", "checkpoint_steps=1", *SMALLER.get(path.stem, ())]
+    changes = ["crop.size_px=64", "checkpoint_steps=1", f"precision={precision}", *SMALLER.get(path.stem, ())]
     for number, stage in enumerate(whole.stages):
         key = f"stages.{number}"
         changes += [f"{key}.epochs=1", f"{key}.steps_per_epoch=2", f"{key}.batch_size=4", f"{key}.accumulate=1"]
@@ -45,11 +45,16 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=() if p.stem in QUICK else pytest.mark.slow, id=p.stem) for p in CONFIGS]
-)
-def test_recipe(path, tmp_path, monkeypatch, face_clip):
-    plan = small(path)
+def cases():
+    for path in CONFIGS:
+        for precision in ("32", "bf16") if path.stem in {*QUICK, "default"} else ("auto",):
+            marks = () if path.stem in QUICK else pytest.mark.slow
+            yield pytest.param(path, precision, marks=marks, id=f"{path.stem}-{precision}")
+
+
+@pytest.mark.parametrize(("path", "precision"), list(cases()))
+def test_recipe(path, precision, tmp_path, monkeypatch, face_clip):
+    plan = small(path, precision)
     samples = read_samples(pairs_store(tmp_path / "store", n=20, length=2, **plan.crop.model_dump()))
     make = batches.BatchMaker.make
 
@@ -71,7 +76,8 @@ def test_recipe(path, tmp_path, monkeypatch, face_clip):
             figures = json.loads((run / f"evaluation-{split}.json").read_text())
             assert 0 <= figures["video"]["auc"]["value"] <= 1
             assert figures["video"]["auc"]["n"] == 8
-    detector = load_detector(run, PredictSettings(frames=2, tta=False))
+    # Converting every network anew takes longer than its training; tests/models does that.
+    detector = load_detector(run, PredictSettings(frames=2, tta=False, runtime="torch"))
     result = detector.predict(face_clip)
     assert result.verdict in ("fake", "real", "uncertain")
     assert 0 <= result.probability <= 1
