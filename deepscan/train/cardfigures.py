@@ -80,7 +80,7 @@ def shortcuts(videos: Sequence[ScoredVideo], most: int = 3) -> list[dict[str, An
         if video.label == REAL:
             scores.setdefault(writable(video.source), []).append(float(video.probability or 0.0))
     enough = sorted(name for name, of in scores.items() if len(of) >= _ENOUGH_REALS)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for one, other in combinations(enough, 2):
         labels = [1] * len(scores[one]) + [0] * len(scores[other])
         auc = float(roc_auc_score(labels, scores[one] + scores[other]))
@@ -94,7 +94,7 @@ def shortcuts(videos: Sequence[ScoredVideo], most: int = 3) -> list[dict[str, An
                 "n_other": len(scores[second]),
             }
         )
-    return sorted(rows, key=lambda row: -row["auc"])[:most]
+    return sorted(rows, key=lambda row: row["auc"], reverse=True)[:most]
 
 
 def _answers(evaluation: Evaluation) -> list[dict[str, Any]]:
