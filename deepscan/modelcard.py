@@ -59,9 +59,22 @@ def _answers_mean(card: Card) -> list[str]:
         f"1 / (1 + exp(-({c.frame_scale:.4g} x logit {_signed(c.frame_bias)}))) for a single frame.",
         f"Answers: {answer_rule(c.threshold, c.band)}. Accuracy, FPR and FNR force an answer on everything: "
         f"fake from {limit_percent(c.threshold)}. A file without a usable face is `not_applicable`.",
+        _must_see(card),
     ]
     notes = card.training.get("calibration_notes") or []
     return ["## What its answers mean", "\n".join(lines), _bullets(str(note) for note in notes), *_attacks(card)]
+
+
+def _must_see(card: Card) -> str:
+    """Below what a face is not judged."""
+    limits = card.visibility
+    if limits is None:
+        return "Of the faces that are found only nearly black ones are not judged."
+    return (
+        f"A face is not judged below a luma of {limits.luma:.1f} of 255 (`too_dark`), a sharpness of "
+        f"{limits.sharpness:.3f} (`too_blurred`), a detail of {limits.detail:.3f} (`too_compressed`) or "
+        f"{limits.face_px:.0f} px (`face_too_small`), fitted on validation crops that were made worse."
+    )
 
 
 def _attacks(card: Card) -> list[str]:

@@ -24,7 +24,6 @@ from deepscan.extract.people import (
     Extraction,
     PeopleSearch,
     Person,
-    clear_people,
     crop_keys,
     extract_people,
     search_people,
@@ -45,7 +44,7 @@ from deepscan.models.scorer import Features
 from deepscan.models.squeeze import disagreements
 from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
 from deepscan.runtimes import RuntimeName
-from deepscan.verdict import TURNED, abstain, decide, unjudged
+from deepscan.verdict import TURNED, Hidden, abstain, decide, unjudged, visible_people
 
 if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork
@@ -159,6 +158,14 @@ class Detector:
             self.isolation,
         )
 
+    def visible(self, people: Sequence[Person]) -> tuple[tuple[Person, ...], tuple[Hidden, ...]]:
+        """Who of an input can be judged by this detector, and who cannot; see :func:`visible_people`."""
+        return visible_people(people, self.card.visibility)
+
+    def abstain(self, found: Extraction, hidden: Sequence[Hidden]) -> Verdict:
+        """The answer for an input of which nobody is visible."""
+        return abstain(found, self.settings.face.min_face_px, hidden, self.card.visibility)
+
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
         return self._scorer.score(sequences)
@@ -266,13 +273,13 @@ class Detector:
         """The answer for a file that was looked through."""
         found, start = file.found, time.perf_counter()
         assert found is not None  # noqa: S101 - where there is nothing, there is an error
-        clear = clear_people(found)
-        if clear:
-            features = [[file.features[key] for key in crop_keys(p.track)] for p in clear]
+        people, hidden = self.visible(found.people)
+        if people:
+            features = [[file.features[key] for key in crop_keys(p.track)] for p in people]
             scores = [self._scorer.judge(own) for own in features]
-            verdict = self.answer(clear, scores, features, n_left_out=found.people_left_out)
+            verdict = self.answer(people, scores, features, n_left_out=found.people_left_out)
         else:
-            verdict = abstain(found, self.settings.face.min_face_px)
+            verdict = self.abstain(found, hidden)
         told = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
         end = time.perf_counter()
         return Result(
@@ -290,7 +297,7 @@ class Detector:
             segments=verdict.segments,
             timing_s={**found.timing_s, "score": file.score_s + end - start, "total": end - file.start},
             sampling=found.sampling,
-            unjudged=unjudged(found),
+            unjudged=unjudged(found, hidden),
             turned=found.turned,
         )
 

@@ -13,9 +13,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.extract.people import Extraction, is_too_dark, nobody_reason
+from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_reason
 from deepscan.extract.sampling import SEGMENT_FRAMES
-from deepscan.models.cards import Calibration
+from deepscan.extract.visibility import Visibility, visibility
+from deepscan.models.cards import Calibration, VisibilityLimits
 from deepscan.records import (
     FrameResult,
     Score,
@@ -38,11 +39,25 @@ CONFLICT_SHARE = 0.25
 SEGMENT_FLOOR = 0.5
 _CONTRAST, _CONTRAST_FRAMES, _OTHER_FRAMES = 2.0, 3, 4
 
+# What hides a face, by the limit that it is below. The first that applies is told: darkness blurs, smallness too.
+HIDDEN = {
+    "luma": "too_dark",
+    "face_px": "face_too_small",
+    "sharpness": "too_blurred",
+    "detail": "too_compressed",
+}
+# Of detectors whose limits were not fitted.
+BLACK_ONLY = VisibilityLimits(luma=TOO_DARK_LUMA)
+# Somebody who cannot be judged, and the reason.
+Hidden = tuple[Person, str]
+
 MESSAGES = {
     "no_face": "No face was found, so there is nothing to judge.",
     "no_stable_face": "Something face-like was found, but not clearly or not long enough to be a person.",
     "face_too_small": "The faces are too small to judge; a closer or sharper copy may help.",
     "too_dark": "It is too dark to find or judge a face.",
+    "too_blurred": "The face is too blurred to judge; a sharper copy may help.",
+    "too_compressed": "Compression has left too little of the face to judge; an earlier copy may help.",
     "low_confidence": "The evidence points neither way clearly enough to keep the promised error rate.",
     "conflicting": "As a whole this looks real, but a stretch of frames looks manipulated; see the segments.",
     "among_many": "{k} of {people} people score as manipulated, but among so many some do by chance.",
@@ -63,22 +78,62 @@ TURNED = {
 }
 
 
-def abstain(found: Extraction, min_face_px: int) -> Verdict:
-    """The answer for an input of which nobody can be scored."""
-    reason = nobody_reason(found)
+def visible_people(
+    people: Sequence[Person], limits: VisibilityLimits | None = None
+) -> tuple[tuple[Person, ...], tuple[Hidden, ...]]:
+    """Who can be judged, and by what can be seen of them.
+
+    Sightings below a limit are left out; somebody of whom those are most is not judged at all.
+
+    Args:
+        people: of one input.
+        limits: of the detector; None for :data:`BLACK_ONLY`.
+
+    Returns:
+        Those who can, with the sightings that count; and those who cannot, with the reason, the most visible first.
+    """
+    limits = limits or BLACK_ONLY
+    visible: list[Person] = []
+    hidden_ones: list[tuple[float, Hidden]] = []
+    for person in people:
+        below = below_limits(visibility(person), limits)
+        hidden = below.any(axis=0)
+        if (share := float(1 - hidden.mean())) >= 0.5:
+            kept = np.flatnonzero(~hidden)
+            track = Track(person.track.id, tuple(person.track.sightings[i] for i in kept))
+            visible.append(Person(track, person.crops[kept]) if hidden.any() else person)
+        else:
+            firsts = below.argmax(axis=0)[hidden]
+            hidden_ones.append((share, (person, list(HIDDEN.values())[int(np.bincount(firsts).argmax())])))
+    hidden_ones.sort(key=lambda one: -one[0])
+    return tuple(visible), tuple(one for _, one in hidden_ones)
+
+
+def below_limits(seen: Visibility, limits: VisibilityLimits) -> NDArray[np.bool_]:
+    """Which sightings are below which limit, ``bool [len(HIDDEN), T]``; a limit of 0 hides nothing."""
+    pairs = [(getattr(seen, name), getattr(limits, name)) for name in HIDDEN]
+    return np.array([(values < limit) & (limit > 0) for values, limit in pairs])
+
+
+def abstain(
+    found: Extraction, min_face_px: int, hidden: Sequence[Hidden] = (), limits: VisibilityLimits | None = None
+) -> Verdict:
+    """The answer for an input of which nobody can be scored; who is hidden as :func:`visible_people` says."""
+    reason = hidden[0][1] if hidden else nobody_reason(found)
     message = MESSAGES[reason]
     step_s = (found.media.duration_s or 0.0) / max(1, found.frames_sampled)
     if reason in ("no_face", "no_stable_face") and found.frames_sampled > 1 and step_s:
         message += f" {found.frames_sampled} frames were looked at, {step_s:.{1 if step_s >= 1 else 2}f} s apart."
     if reason == "face_too_small":
-        message += f" The largest is {found.largest_px:.0f} pixels wide; at least {min_face_px} are needed."
+        needed = max(min_face_px, math.ceil(limits.face_px) if limits else 0)
+        message += f" The largest is {found.largest_px:.0f} pixels wide; at least {needed} are needed."
     return Verdict(VerdictLabel.NOT_APPLICABLE, None, reason, message)
 
 
-def unjudged(found: Extraction) -> tuple[UnjudgedTrack, ...]:
+def unjudged(found: Extraction, hidden: Sequence[Hidden]) -> tuple[UnjudgedTrack, ...]:
     """Who or what was followed in a file but cannot be judged, in the order of their numbers."""
-    dark = [(person.track, "too_dark") for person in found.people if is_too_dark(person.track)]
-    tracks = [*dark, *((track, "doubtful_face") for track in found.doubtful)]
+    unseen = sorted(((person.track, reason) for person, reason in hidden), key=lambda one: one[0].id)
+    tracks = [*unseen, *((track, "doubtful_face") for track in found.doubtful)]
     return tuple(
         UnjudgedTrack(
             track.id,

@@ -6,15 +6,16 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
-from deepscan.models.cards import Calibration
+from deepscan.models.cards import Calibration, VisibilityLimits
 from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
-from deepscan.verdict import MESSAGES, abstain, decide, unjudged
+from deepscan.verdict import HIDDEN, MESSAGES, abstain, decide, unjudged, visible_people
 
 FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN
 BAND = Calibration(threshold=0.5, uncertain_low=0.3, uncertain_high=0.8)
@@ -354,7 +355,8 @@ def test_a_threshold_of_the_user_and_no_promise_do_not_rise():
 def test_what_was_not_judged_is_listed_with_its_reason():
     dark, wall = make_track(2, 1, brightness=1.0), replace(make_track(3, 2), sureness="doubtful")
     found = replace(make_extraction([Person(dark, np.zeros((2, 4, 4, 3), np.uint8))]), doubtful=(wall,))
-    assert [(t.id, t.reason, len(t.frames)) for t in unjudged(found)] == [(1, "too_dark", 2), (2, "doubtful_face", 3)]
+    told = unjudged(found, visible_people(found.people)[1])
+    assert [(t.id, t.reason, len(t.frames)) for t in told] == [(1, "too_dark", 2), (2, "doubtful_face", 3)]
 
 
 def test_as_many_scores_as_tracks():
@@ -429,3 +431,70 @@ def test_darkness_is_that_of_most_frames():
     assert not is_too_dark(with_luma(5, 200, 200))
     assert is_too_dark(with_luma(15.9))
     assert not is_too_dark(with_luma(16))
+
+
+# What cannot be seen
+
+SEEN_LIMITS = VisibilityLimits(luma=30, face_px=45, sharpness=0.26, detail=0.05)
+
+
+def seen_person(*crops, number=1, luma=100.0, side=80.0):
+    """Somebody with these crops; ``luma`` for all of them or for each."""
+    face = Face((0.0, 0.0, side, side), 0.99, np.zeros((5, 2), np.float32))
+    lumas = luma if isinstance(luma, list) else [luma] * len(crops)
+    track = Track(number, tuple(Sighting(i, i * 0.5, face, lumas[i]) for i in range(len(crops))))
+    return Person(track, np.stack(crops))
+
+
+@pytest.fixture(scope="module")
+def sharp(portrait):
+    return portrait[60:316:2, 130:386:2].copy()
+
+
+@pytest.fixture(scope="module")
+def soft(sharp):
+    return cv2.GaussianBlur(sharp, (0, 0), 4)
+
+
+def reason_of(*people, limits=SEEN_LIMITS):
+    return abstain(make_extraction(people, 1, 1, 80.4), 40, visible_people(people, limits)[1], limits)
+
+
+def test_each_limit_has_its_reason(sharp, soft):
+    assert visible_people([seen_person(sharp)], SEEN_LIMITS)[1] == ()
+    assert reason_of(seen_person(sharp, luma=29.9)).reason == "too_dark"
+    assert reason_of(seen_person(soft)).reason == "too_blurred"
+    small = reason_of(seen_person(sharp, side=44.0))
+    assert small.reason == "face_too_small"
+    assert "45" in small.message
+    coded = SEEN_LIMITS.model_copy(update={"detail": 5.0})
+    assert reason_of(seen_person(sharp), limits=coded).reason == "too_compressed"
+    # The cause is told, not what follows from it.
+    assert reason_of(seen_person(soft, luma=10.0, side=44.0)).reason == "too_dark"
+    assert set(HIDDEN.values()) <= set(MESSAGES)
+
+
+def test_without_fitted_limits_only_black_is_not_judged(sharp, soft):
+    people = [seen_person(soft, luma=16.0, side=20.0)]
+    assert visible_people(people) == (tuple(people), ())
+    black = seen_person(sharp, luma=15.9)
+    assert visible_people([black]) == ((), ((black, "too_dark"),))
+
+
+def test_sightings_that_cannot_be_seen_are_left_out_of_a_person_who_can(sharp, soft):
+    (kept,), hidden = visible_people([seen_person(sharp, soft, sharp, sharp, luma=[90, 90, 5, 90])], SEEN_LIMITS)
+    assert hidden == ()
+    assert [s.frame_index for s in kept.track.sightings] == [0, 3]
+    assert kept.crops.shape[0] == 2
+    mostly = seen_person(sharp, soft, soft)
+    assert visible_people([mostly], SEEN_LIMITS) == ((), ((mostly, "too_blurred"),))
+
+
+def test_who_cannot_be_seen_never_decides_and_the_most_visible_gives_the_reason(sharp, soft):
+    hidden, half = seen_person(soft, soft, soft, number=1), seen_person(sharp, sharp, sharp, number=2, luma=[90, 5, 5])
+    clear = seen_person(sharp, number=3)
+    people, left = visible_people([hidden, clear, half], SEEN_LIMITS)
+    assert [person.track.id for person in people] == [3]
+    assert left == ((half, "too_dark"), (hidden, "too_blurred"))
+    assert reason_of(hidden, half).reason == "too_dark"
+    assert visible_people([], SEEN_LIMITS) == ((), ())

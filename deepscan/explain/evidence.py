@@ -19,10 +19,9 @@ from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top
 from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.crops import at_most, face_square
 from deepscan.extract.isolation import probe, sample_frames
-from deepscan.extract.people import Person, clear_people
+from deepscan.extract.people import Person
 from deepscan.extract.sampling import frames_for
 from deepscan.records import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
-from deepscan.verdict import abstain
 
 if TYPE_CHECKING:
     from deepscan.pipeline import Detector
@@ -101,14 +100,14 @@ def explain(detector: Detector, path: str | Path) -> Explanation:
     """
     path = Path(path)
     found = detector.extract(path)
-    clear = clear_people(found)
-    if not clear:
-        return Explanation(path, found.media, abstain(found, detector.settings.face.min_face_px), (), ())
-    scores = detector.score([person.crops for person in clear])
-    verdict = detector.answer(clear, scores, n_left_out=found.people_left_out)
-    people = explain_people(detector, clear, verdict.tracks)
+    visible, hidden = detector.visible(found.people)
+    if not visible:
+        return Explanation(path, found.media, detector.abstain(found, hidden), (), ())
+    scores = detector.score([person.crops for person in visible])
+    verdict = detector.answer(visible, scores, n_left_out=found.people_left_out)
+    people = explain_people(detector, visible, verdict.tracks)
     # The heat maps are of the faces as turned; frames are shown as they are.
-    frames = () if found.turned else explain_whole_frames(detector, path, clear, people)
+    frames = () if found.turned else explain_whole_frames(detector, path, visible, people)
     return Explanation(path, found.media, verdict, people, frames)
 
 

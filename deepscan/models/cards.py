@@ -105,6 +105,21 @@ class AttackCheck(Settings):
         return self
 
 
+class VisibilityLimits(Settings):
+    """Below which of these a face cannot be judged; what they measure is in :mod:`deepscan.extract.visibility`.
+
+    Attributes:
+        luma: mean of the crop, in [0, 255].
+        face_px: shorter side of the face in the source.
+        sharpness, detail: of the crop, whatever its size.
+    """
+
+    luma: float = Field(0.0, ge=0, le=255)
+    face_px: float = Field(0.0, ge=0, allow_inf_nan=False)
+    sharpness: float = Field(0.0, ge=0, allow_inf_nan=False)
+    detail: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+
 class Metric(Settings):
     """One measured figure with its 95 % interval and its count."""
 
@@ -123,6 +138,7 @@ class Card(Settings):
         crop: the crop rule the weights were trained with.
         calibration: logits to verdicts.
         attack_check: how attacked input is told; None where that was not fitted, and nothing is checked.
+        visibility: what is seen too badly to be judged; None where that was not fitted, and only black faces are not.
         weights_sha256: of the weights file; checked at load.
         trained: false only for random weights.
         training: how it was trained, in plain words and figures.
@@ -139,6 +155,7 @@ class Card(Settings):
     crop: CropSettings
     calibration: Calibration = Calibration()
     attack_check: AttackCheck | None = None
+    visibility: VisibilityLimits | None = None
     weights_sha256: str
     trained: bool = True
     training: dict[str, Any] = Field(default_factory=dict)

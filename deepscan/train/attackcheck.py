@@ -67,7 +67,7 @@ def squeeze_changes(
 
     return [
         (sample, found.frame_logits)
-        for people in score_samples(score, card.crop.size_px, samples)
+        for people in score_samples(score, card.crop.size_px, samples, limits=card.visibility)
         for sample, found in zip(people.judged, people.scores, strict=True)
     ]
 

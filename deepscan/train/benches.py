@@ -19,7 +19,7 @@ from deepscan.extract.crops import brightness
 from deepscan.extract.datasets import CorpusItem
 from deepscan.extract.isolation import probe, sample_frames
 from deepscan.extract.members import read_member
-from deepscan.extract.people import Person, is_too_dark
+from deepscan.extract.people import Person
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.sources import opened_item
 from deepscan.pipeline import Detector
@@ -37,6 +37,9 @@ _CROPS_AT_ONCE = 256
 _MOST_RATE = 240
 # A face is still where it was last seen for so long.
 _BOX_HOLDS_S = 1.0
+
+# Who is visible under a condition, None where it is not possible; and why nobody is.
+_Waiting = tuple[Condition, tuple[Person, ...] | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ class FrameBench:
 
 
 class CropBench:
-    """The crops of stores: nothing is looked for anew, so that no face is lost but to darkness.
+    """The crops of stores: nothing is looked for anew, so that no face is lost but to what cannot be seen.
 
     Args:
         detector: that judges.
@@ -225,11 +228,15 @@ class CropBench:
             for condition in conditions:
                 yield condition, Outcome(VerdictLabel.ERROR, None, error.reason)
             return
-        waiting: list[tuple[Condition, list[Person] | None]] = []
+        waiting: list[_Waiting] = []
         room = _CROPS_AT_ONCE
         for condition in conditions:
             changed = self._changed(subject, condition, people)
-            waiting.append((condition, changed))
+            if changed is None:
+                waiting.append((condition, None, None))
+            else:
+                visible, hidden = self._detector.visible(changed)
+                waiting.append((condition, visible, None if visible else hidden[0][1]))
             room -= sum(len(person.crops) for person in changed or ())
             if room <= 0:
                 yield from self._answers(waiting)
@@ -249,10 +256,10 @@ class CropBench:
         return people
 
     def _changed(self, subject: Subject, condition: Condition, people: list[Person]) -> list[Person] | None:
-        """Those who are not too dark now; None where the change is not possible."""
+        """The people as they are now; None where the change is not possible."""
         change = condition.change
         if change is None:
-            return [person for person in people if not is_too_dark(person.track)]
+            return people
         if change.moving and all(len(person.crops) < 2 for person in people):
             return None
         seed = subject_seed(self._seed, subject.key)
@@ -268,18 +275,16 @@ class CropBench:
                 detector=self._detector,
             )
             seen = [replace(track.sightings[k], brightness=brightness(crop)) for k, crop in zip(kept, out, strict=True)]
-            now = Track(track.id, tuple(seen))
-            if not is_too_dark(now):
-                found.append(Person(now, out))
+            found.append(Person(Track(track.id, tuple(seen)), out))
         return found
 
-    def _answers(self, waiting: list[tuple[Condition, list[Person] | None]]) -> Iterator[tuple[Condition, Outcome]]:
-        scores = iter(self._detector.score([person.crops for _, people in waiting for person in people or ()]))
-        for condition, people in waiting:
+    def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Outcome]]:
+        scores = iter(self._detector.score([person.crops for _, people, _ in waiting for person in people or ()]))
+        for condition, people, hidden in waiting:
             if people is None:
                 yield condition, NOT_POSSIBLE
             elif not people:
-                yield condition, Outcome(VerdictLabel.NOT_APPLICABLE, None, "too_dark")
+                yield condition, Outcome(VerdictLabel.NOT_APPLICABLE, None, hidden)
             else:
                 verdict = self._detector.answer(people, [next(scores) for _ in people])
                 yield condition, Outcome(verdict.label, verdict.probability, verdict.reason)

@@ -37,6 +37,9 @@ _LEAST_SIDE_PX = 16  # of what is scaled down; encoders take no less
 _MASK_RGB = (168, 196, 208)
 _SOCIAL_CRF = 28
 _SCREEN_CRF = 23
+# A small sensor: electrons of a white pixel, and of its reading alone.
+_FULL_ELECTRONS, _READ_ELECTRONS = 3000.0, 6.0
+_DISPLAY_GAMMA = 2.2
 _SCREEN_OFFSET_PX = 0.37  # a window seldom lies on the grid of the video's pixels
 
 
@@ -305,6 +308,17 @@ def _gain(gain: float) -> tuple[Step, ...]:
     return _curve(lambda levels: levels * gain)
 
 
+def _low_light(share: float) -> tuple[Step, ...]:
+    def change(frame: Frame, setting: Setting) -> RgbImage:
+        light = share * (frame.image / 255.0) ** _DISPLAY_GAMMA
+        # As for noise: the same grain at every strength.
+        grain = np.random.default_rng((setting.seed, frame.index)).standard_normal(light.shape, np.float32)
+        light += grain * np.sqrt(light / _FULL_ELECTRONS + (_READ_ELECTRONS / _FULL_ELECTRONS) ** 2)
+        return np.rint(255 * light.clip(0, 1) ** (1 / _DISPLAY_GAMMA)).astype(np.uint8)
+
+    return (Pixels(change),)
+
+
 def _gamma(gamma: float) -> tuple[Step, ...]:
     return _curve(lambda levels: levels**gamma)
 
@@ -357,6 +371,9 @@ CHANGES: dict[str, Change] = {
         Change("blur", "Blur", "sigma, px", (0.5, 1, 2, 3, 4), _blur, low=0.1, high=50),
         Change("noise", "Noise", "sigma, of 255", (2, 5, 10, 20, 40), _noise, high=128),
         Change("darken", "Darker", "times brightness", (0.75, 0.5, 0.35, 0.2), _gain, low=0.01),
+        Change(
+            "low-light", "Less light on a sensor", "share of the light", (0.3, 0.1, 0.05, 0.02), _low_light, low=1e-4
+        ),
         Change("brighten", "Brighter", "times brightness", (1.25, 1.5, 2, 3), _gain, low=1, high=20),
         Change("gamma-up", "Gamma, mid-tones darker", "exponent", (1.25, 1.6, 2.2, 3), _gamma, low=1, high=10),
         Change("gamma-down", "Gamma, mid-tones lighter", "exponent", (0.8, 0.6, 0.45, 0.3), _gamma, low=0.05),

@@ -34,6 +34,7 @@ from deepscan.train.prepared import check_rule
 from deepscan.train.recipe import CalibrationSettings
 from deepscan.train.samples import Sample, SampleSet
 from deepscan.train.scoring import score_samples
+from deepscan.train.visibility import fit_visibility
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +139,14 @@ def combine_detectors(
         folder, sources, name=name, weights=list(map(float, shares)), calibration=fitted.calibration, training=training
     )
     scorer = create_scorer(load_network(folder)[0], card, device=device, tta=tta)
+    limits, told_of_limits = fit_visibility(
+        scorer.score, card, unseen, rate=(calibration or CalibrationSettings()).error_rate
+    )
+    card = card.model_copy(update={"visibility": limits})
     check, why = fit_attack_check(scorer, card, unseen)
     card = card.model_copy(update={"attack_check": check})
     write_atomically(folder / CARD_FILE, card_bytes(card))
-    return Combined(card, (*warnings, *fitted.warnings, *([why] if why else [])))
+    return Combined(card, (*warnings, *fitted.warnings, *told_of_limits, *([why] if why else [])))
 
 
 def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:

@@ -47,7 +47,7 @@ _HEIGHTS_PX = (360, 480, 720, 1080)
 _LABELS = {0: "real", 1: "fake"}
 _FEW_SCORED = 0.9
 # Why a readable video has no sample; every other reason is a failure.
-_NOBODY = ("no_face", "no_stable_face", "face_too_small", "too_dark")
+_NOBODY = ("no_face", "no_stable_face", "face_too_small", "too_dark", "too_blurred", "too_compressed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +274,15 @@ def evaluate(
         check_rule(crop, detector.card.crop, ", ".join(data) or "The data")
     size_px = detector.card.crop.size_px
     most = detector.settings.limits.max_tracks
-    scored = score_samples(detector.score, size_px, samples, frames=frames, max_tracks=most, on_progress=on_progress)
+    scored = score_samples(
+        detector.score,
+        size_px,
+        samples,
+        limits=detector.card.visibility,
+        frames=frames,
+        max_tracks=most,
+        on_progress=on_progress,
+    )
     videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
     blank = Evaluation(
         detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()

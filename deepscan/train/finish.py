@@ -34,6 +34,7 @@ from deepscan.train.metrics import card_metrics
 from deepscan.train.recipe import Recipe
 from deepscan.train.samples import Sample, SampleSet
 from deepscan.train.scoring import score_samples
+from deepscan.train.visibility import fit_visibility
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,12 @@ def finish_detector(
     if len({sample.label for sample in halves.fit.samples}) == 2:
         fitted, notes = _fit(recipe, network, card, halves.fit)
         card = card.model_copy(update={"calibration": fitted})
-        check, why = fit_attack_check(TorchScorer(network, card, tta=PredictSettings().tta), card, halves.fit)
+        scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+        limits, told_of_limits = fit_visibility(scorer.score, card, halves.fit, rate=recipe.calibration.error_rate)
+        card = card.model_copy(update={"visibility": limits})
+        check, why = fit_attack_check(scorer, card, halves.fit)
         card = card.model_copy(update={"attack_check": check})
-        notes += [why] if why else []
+        notes += [*told_of_limits, *([why] if why else [])]
     else:
         # Without both classes nothing is known of the error rates: every answer is "uncertain".
         fitted = Calibration(uncertain_low=0.0, uncertain_high=1.0)

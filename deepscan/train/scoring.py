@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.archive import StoreError
-from deepscan.extract.people import Person, is_too_dark, seen_longest
+from deepscan.extract.people import Person, seen_longest
+from deepscan.models.cards import VisibilityLimits
 from deepscan.records import Score, Track
 from deepscan.train.samples import Sample, SampleSet
+from deepscan.verdict import visible_people
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ class ScoredPeople:
         judged: those who were scored, of these; nobody when there is a reason.
         people: each who was judged, with the sightings and crops that were scored.
         scores: as many, before calibration.
-        reason: why nobody was judged: ``too_dark``, or what is wrong with the store's file.
+        reason: why nobody was judged: what hides the faces, or what is wrong with the store's file.
         left_out: people over the limit, who are not judged.
     """
 
@@ -66,18 +68,20 @@ def score_samples(
     size_px: int,
     samples: SampleSet,
     *,
+    limits: VisibilityLimits | None = None,
     frames: int | None = None,
     max_tracks: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[ScoredPeople]:
     """Score all videos of a set; in the order of their files, all people of a video together.
 
-    Who is too dark is left out, as in a prediction. A file that cannot be read costs only its own video.
+    Who cannot be seen is left out, as in a prediction. A file that cannot be read costs only its own video.
 
     Args:
         score: scores sequences of crops: ``Detector.score``, or that of a scorer.
         size_px: of the crops that it takes.
         samples: to be scored.
+        limits: of the detector, as its card has them.
         frames: at most so many of each video, evenly spaced; None takes all that are kept.
         max_tracks: people of a video who are judged, those seen longest; None for all.
         on_progress: called with the videos done and their number.
@@ -87,7 +91,7 @@ def score_samples(
     done = 0
 
     def load(batch: Sequence[tuple[Sample, ...]]) -> list[_Video]:
-        return [_loaded(people, size_px, frames, max_tracks) for people in batch]
+        return [_loaded(people, size_px, limits, frames, max_tracks) for people in batch]
 
     # The next batch is decoded while this one is scored.
     with ThreadPoolExecutor(1, "decode") as decoder:
@@ -128,8 +132,14 @@ def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[l
     return batches
 
 
-def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None, max_tracks: int | None) -> _Video:
-    judged, found = [], []
+def _loaded(
+    people: tuple[Sample, ...],
+    size_px: int,
+    limits: VisibilityLimits | None,
+    frames: int | None,
+    max_tracks: int | None,
+) -> _Video:
+    by_id, found = {}, []
     wanted = wanted_frames(people, frames)
     kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
     for person in people:
@@ -138,17 +148,18 @@ def _loaded(people: tuple[Sample, ...], size_px: int, frames: int | None, max_tr
         sightings = person.track.track.sightings
         places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
         track = Track(person.track.track.id, tuple(sightings[place] for place in places))
-        if not places or is_too_dark(track):
+        if not places:
             continue
         try:
             found.append(Person(track, person.crops(places, size_px)))
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
             return _Video(people, reason=error.reason)
-        judged.append(person)
-    if not judged:
-        return _Video(people, reason="too_dark")
-    return _Video(people, tuple(judged), tuple(found), left_out=len(people) - len(kept))
+        by_id[track.id] = person
+    visible, hidden = visible_people(found, limits)
+    judged = tuple(by_id[person.track.id] for person in visible)
+    reason = None if visible else hidden[0][1] if hidden else "no_face"
+    return _Video(people, judged, visible, reason, left_out=len(people) - len(kept) if judged else 0)
 
 
 def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:

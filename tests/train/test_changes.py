@@ -56,7 +56,7 @@ def blocks(image):
 def test_there_is_every_kind_of_change():
     assert set(CHANGES) >= {
         "jpeg", "h264-crf", "hevc-crf", "h264-rate", "hevc-rate", "social", "rescale", "blur", "noise", "darken",
-        "brighten", "gamma-up", "gamma-down", "frame-drop", "crop", "screen", "occlusion",
+        "low-light", "brighten", "gamma-up", "gamma-down", "frame-drop", "crop", "screen", "occlusion",
     }  # fmt: skip
     for name, change in CHANGES.items():
         assert change.name == name
@@ -133,6 +133,14 @@ def test_light():
     }  # fmt: skip
     for (name, strength), value in values.items():
         assert change_crops(CHANGES[name], strength, grey, seed=0)[0].mean() == pytest.approx(value, abs=0.5)
+
+
+def test_with_less_light_noise_takes_over():
+    grey = np.full((1, SIDE, SIDE, 3), 100, np.uint8)
+    bright, dim = (change_crops(CHANGES["low-light"], s, grey, seed=0)[0].astype(float) for s in (0.3, 0.02))
+    assert bright.mean() == pytest.approx(100 * 0.3 ** (1 / 2.2), abs=1)
+    assert dim.mean() < bright.mean() / 2
+    assert dim.std() / dim.mean() > 3 * bright.std() / bright.mean()
 
 
 def test_a_centre_is_kept_when_the_borders_are_cut(crops):

@@ -13,13 +13,20 @@ from deepscan.models.checkpoint import load_card
 from deepscan.models.ensemble import create_scorer, load_network
 from deepscan.pipeline import load_detector
 from deepscan.records import Score
-from deepscan.train import combine
+from deepscan.train import combine, visibility
 from deepscan.train.attackcheck import has_fired, squeeze_changes
 from deepscan.train.combine import combine_detectors, fit_weights
 from deepscan.train.evaluate import evaluate
 from deepscan.train.groups import write_groups
 from deepscan.train.recipe import CalibrationSettings
 from deepscan.train.samples import read_samples
+
+
+@pytest.fixture(autouse=True)
+def no_limits_of_visibility(monkeypatch):
+    """Their fitting takes thousands of encodes, and is tested by itself."""
+    monkeypatch.setattr(visibility, "FEWEST", 1000)
+
 
 # Shares
 
@@ -146,6 +153,14 @@ def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, sam
     (moves,) = detector.disagreements([crops])
     assert moves > 0
     assert detector.disagreements([crops], [detector._scorer.features(crops)]) == pytest.approx([moves], rel=1e-3)
+
+
+def test_what_an_ensemble_must_see_is_fitted_by_its_own_scores(tmp_path, members, samples, monkeypatch):
+    monkeypatch.setattr(visibility, "FEWEST", 50)
+    monkeypatch.setattr(visibility, "STEPS", {"luma": (("darken", (0.05,)),)})
+    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, equal=True, tta=False)
+    assert made.card.visibility.luma >= 16
+    assert load_card(tmp_path / "all").visibility == made.card.visibility
 
 
 def test_few_people_give_no_check(tmp_path, members, samples):

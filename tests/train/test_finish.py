@@ -10,8 +10,9 @@ import pytest
 from madedetectors import network
 from madestores import SIDE, pairs_store
 
+from deepscan.modelcard import model_card_markdown
 from deepscan.models.checkpoint import load_card
-from deepscan.train import finish
+from deepscan.train import finish, visibility
 from deepscan.train.attackcheck import fit_attack_check
 from deepscan.train.finish import finish_detector
 from deepscan.train.recipe import parse_recipe
@@ -56,6 +57,21 @@ def test_files_without_a_face_count_where_it_is_known(samples, tmp_path):
     assert "scored" not in alone["figures"]
     n = test["figures"]["auc"]["n"]
     assert test["figures"]["scored"]["value"] == pytest.approx(n / (n + 7), abs=1e-4)
+
+
+def test_what_a_detector_must_see_is_fitted_and_on_its_card(samples, tmp_path, monkeypatch):
+    made = network()
+    recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
+    finish_detector(recipe, made, samples, tmp_path / "few")
+    card = load_card(tmp_path / "few")
+    assert card.visibility is None
+    assert any("seen too badly" in note for note in card.training["calibration_notes"])
+    monkeypatch.setattr(visibility, "FEWEST", 5)
+    monkeypatch.setattr(visibility, "STEPS", {"luma": (("darken", (0.05,)),)})
+    finish_detector(recipe, made, samples, tmp_path / "run")
+    card = load_card(tmp_path / "run")
+    assert card.visibility.luma >= 16
+    assert "`too_dark`" in model_card_markdown(card)
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1])
