@@ -25,8 +25,8 @@ _EYES_APART, _EYES_TO_MOUTH, _EYES_DOWN = (0.08, 0.58), (0.28, 0.48), (0.26, 0.5
 # The nose lies between eyes and mouth; as a head turns, both move to one side of the box, the eyes by
 # so many times what the nose moves against them, give or take this share of its width.
 _NOSE_DOWN, _TURN, _OFF_MIDDLE = (0.25, 0.8), 1.4, 0.16
-# Cheeks are brighter than eyes by so many standard deviations of the face's brightness.
-_EYES_DARKER = 0.4
+# Cheeks are brighter than eyes by so many standard deviations of the face's brightness, both sides together.
+_EYES_DARKER = 0.25
 
 
 def sureness(sightings: Sequence[Sighting], n_with_eyes: int, shot_frames: int) -> Sureness:
@@ -71,7 +71,7 @@ def has_proportions(face: Face) -> bool:
 
 
 def has_eyes(look: NDArray[np.float32], face: Face) -> bool:
-    """Whether both eyes are darker than the cheeks.
+    """Whether the eyes are darker than the cheeks.
 
     Args:
         look: the box's pixels, scaled to any ``float32 [S, S, 3]``, of zero mean and unit variance.
@@ -82,10 +82,8 @@ def has_eyes(look: NDArray[np.float32], face: Face) -> bool:
     size = np.array([max(face.width_px, 1e-6), max(face.height_px, 1e-6)])
     points = (np.asarray(face.landmarks, np.float64) - (x1, y1)) / size * side
     brightness = np.ascontiguousarray(look.mean(axis=2))
-    return all(
-        _mean_at(brightness, (eye + mouth) / 2) - _mean_at(brightness, eye) >= _EYES_DARKER
-        for eye, mouth in ((points[0], points[3]), (points[1], points[4]))
-    )
+    darker = [_mean_at(brightness, (points[i] + points[i + 3]) / 2) - _mean_at(brightness, points[i]) for i in (0, 1)]
+    return sum(darker) / 2 >= _EYES_DARKER
 
 
 def _mean_at(brightness: NDArray[np.float32], point: NDArray[np.float64]) -> float:
