@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_reason
 from deepscan.extract.sampling import SEGMENT_FRAMES
 from deepscan.extract.visibility import Visibility, visibility
-from deepscan.models.cards import Calibration, VisibilityLimits
+from deepscan.models.cards import TAIL, Calibration, VisibilityLimits
 from deepscan.records import (
     FrameResult,
     Score,
@@ -224,7 +224,7 @@ def _not_sure(
     """Who looks fake but is "uncertain" for the others in the file, and the reason.
 
     Nobody decides who is unsure beside sure ones. And the promise is made per file: with n people the limit rises until
-    1/n of the reals lie above it; of the k-th above it n/k is asked (Simes' test), so that one person who is seen in k
+    1/n as many reals lie above it; of the k-th above it n/k is asked (Simes' test), so that one person who is seen in k
     shots is judged no more strictly for being k tracks.
 
     Args:
@@ -237,7 +237,7 @@ def _not_sure(
     if calibration is None or (calibration.tail is None and calibration.uncertain_low >= calibration.uncertain_high):
         return unsure
     fakes = sorted(set(fakes) & set(deciding), key=lambda i: -results[i].probability)
-    n, high, tail = len(deciding), calibration.uncertain_high, calibration.tail or 1.0
+    n, high, tail = len(deciding), calibration.uncertain_high, calibration.tail or TAIL
     limit = math.log(high / (1 - high)) if high < 1 else math.inf
     kept = 0
     for k, i in enumerate(fakes, 1):

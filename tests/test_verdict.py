@@ -321,10 +321,10 @@ def test_an_unsure_person_alone_is_judged_as_ever():
     assert decide_all([0.1, 0.999], sureness={1: "unsure", 2: "unsure"}).label is FAKE
 
 
-@pytest.mark.parametrize(("n", "limit"), [(1, 0.8), (2, 8 / 9), (25, 100 / 101)])
+@pytest.mark.parametrize(("n", "limit"), [(1, 0.8), (2, 16 / 17), (25, 2500 / 2501)])
 def test_the_limit_rises_with_the_number_of_people(n, limit):
-    """Odds of 4 to 1 for one of one, 8 for one of two, 100 for one of 25."""
-    below, above = (decide_all([0.1] * (n - 1) + [p]) for p in (limit - 1e-3, limit + 1e-3))
+    """Odds of 4 to 1 for one of one, 16 for one of two, 2500 for one of 25."""
+    below, above = (decide_all([0.1] * (n - 1) + [p]) for p in (limit - 1e-4, limit + 1e-4))
     assert (below.label, above.label) == (UNCERTAIN, FAKE)
     if n > 1:
         assert below.reason == "among_many"

@@ -43,6 +43,10 @@ _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Squeeze = Literal["bits", "median", "denoise"]
 
 
+# Calibrated scores of data like those of the calibration have a tail of about 1, those of other footage a longer one.
+TAIL = 2.0
+
+
 class Calibration(Settings):
     """From logits to probabilities: ``sigmoid(logit * scale + bias)``, and what a probability means.
 
@@ -52,7 +56,7 @@ class Calibration(Settings):
         threshold: probability from which a verdict is "fake".
         uncertain_low, uncertain_high: between these no answer keeps the promised error rate: "uncertain".
         tail: log-odds by which the limit for "fake" has to rise for the share of reals above it to fall by a factor of
-            e; None takes 1, which is right for calibrated scores whose fakes get rarer above the limit.
+            e; None takes ``TAIL``.
     """
 
     scale: float = Field(1.0, gt=0)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.errors import ConfigError
+from deepscan.models.cards import TAIL
 from deepscan.train.bootstrap import Band, Floats, Groups, decisions
 
 ALPHA = 0.05
@@ -155,7 +156,7 @@ def tail(log_odds: Floats, ids: NDArray[Any]) -> float | None:
     """By how much the log-odds have to rise, high up, for the share of reals above them to fall by a factor of e.
 
     The mean by which the highest groups' values exceed the limit that a fifth lies above: what lies above a high
-    limit is exponential, nearly. A few groups count as if it were 1, as in :class:`deepscan.models.cards.Calibration`.
+    limit is exponential, nearly. A few groups count as if it were what is taken without data, which is 1 at least.
 
     Args:
         log_odds: calibrated, of the reals, ``[n]``.
@@ -171,7 +172,7 @@ def tail(log_odds: Floats, ids: NDArray[Any]) -> float | None:
     if len(np.unique(ids[above])) < _TAIL_GROUPS:
         return None
     excess = float((weight * (log_odds - limit))[above].sum())
-    return (excess + _TAIL_PRIOR) / (float(weight[above].sum()) + _TAIL_PRIOR)
+    return max(1.0, (excess + _TAIL_PRIOR * TAIL) / (float(weight[above].sum()) + _TAIL_PRIOR))
 
 
 def _exceeded_by(values: Floats, weight: Floats, allowed: float) -> float:
