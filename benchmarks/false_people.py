@@ -237,8 +237,8 @@ def table(folder: Path, marks: Path) -> None:
             )
         for name in (about["variant"], half, "all"):
             sums[name] += count
-    heads = ("Clips", "number", "false people per 1,000, before", "after", "people lost per 1,000")
-    heads += ("recall of faces of 40 px", "genuine clips", "called fake by a side track, before", "after")
+    heads = ["Clips", "number", "false people per 1,000, before", "after", "people lost per 1,000"]
+    heads += ["recall of faces of 40 px", "genuine clips", "called fake by a side track, before", "after"]
     print("|", " | ".join(heads), "|\n" + "|---" * len(heads) + "|")
     for name in (*(v for v in VARIANTS if v in sums), "half the groups", "the other half", "all"):
         c = sums[name]
