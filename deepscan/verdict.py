@@ -100,7 +100,7 @@ def visible_people(
         hidden = below.any(axis=0)
         if (share := float(1 - hidden.mean())) >= 0.5:
             kept = np.flatnonzero(~hidden)
-            track = Track(person.track.id, tuple(person.track.sightings[i] for i in kept))
+            track = replace(person.track, sightings=tuple(person.track.sightings[i] for i in kept))
             visible.append(Person(track, person.crops[kept]) if hidden.any() else person)
         else:
             firsts = below.argmax(axis=0)[hidden]

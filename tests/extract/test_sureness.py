@@ -10,9 +10,11 @@ import pytest
 import deepscan
 from deepscan.config import TrackSettings
 from deepscan.extract.faces import FaceFinder
+from deepscan.extract.people import Person
 from deepscan.extract.sureness import has_proportions, sureness
 from deepscan.extract.tracks import Tracker
-from deepscan.records import Face, Frame, Sighting
+from deepscan.records import Face, Frame, Sighting, Track
+from deepscan.verdict import visible_people
 
 # Of the box: eyes, nose and corners of the mouth of a face that looks ahead.
 AHEAD = ((0.29, 0.38), (0.71, 0.38), (0.5, 0.57), (0.33, 0.76), (0.67, 0.76))
@@ -119,3 +121,10 @@ def test_a_doubtful_face_is_listed_and_not_judged(clip_with_a_doubtful_face):
     assert max(frame.confidence for frame in left_out.frames) > TrackSettings().min_confidence
     assert result.probability == person.probability
     assert all(frame.box[0] > 320 for frame in left_out.frames)
+
+
+def test_sightings_that_are_left_out_make_nobody_surer():
+    sightings = tuple(Sighting(i, i / 4, face(), 1.0 if i == 0 else 128.0) for i in range(4))
+    crops = np.concatenate([np.full((1, 48, 48, 3), 1, np.uint8), np.full((3, 48, 48, 3), 128, np.uint8)])
+    (seen,), hidden = visible_people([Person(Track(1, sightings, "unsure"), crops)])
+    assert (len(seen.track.sightings), seen.track.sureness, hidden) == (3, "unsure", ())
