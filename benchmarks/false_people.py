@@ -55,7 +55,6 @@ def on_grey(image: RgbImage) -> RgbImage:
 H264 = ("libx264", "yuv420p", 12)
 # The picture's change, then codec, pixel format and rate factor.
 VARIANTS: dict[str, tuple[Callable[[RgbImage], RgbImage], tuple[str, str, int]]] = {
-    "as_is": (lambda image: image, ("ffv1", "bgr0", 0)),
     "grey": (on_grey, H264),
     "2": (lambda image: scaled(image, 2), H264),
     "1.5": (lambda image: scaled(image, 1.5), H264),
@@ -66,6 +65,7 @@ VARIANTS: dict[str, tuple[Callable[[RgbImage], RgbImage], tuple[str, str, int]]]
     "444p10": (lambda image: image, ("libx264", "yuv444p10le", 12)),
     "0.75": (lambda image: scaled(image, 0.75), H264),
     "0.5": (lambda image: scaled(image, 0.5), H264),
+    "as_is": (lambda image: image, ("ffv1", "bgr0", 0)),
 }
 MOST_PX = 1930  # of the longer side: larger frames are scaled down before they are searched
 

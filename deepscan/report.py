@@ -31,6 +31,9 @@ CSV_COLUMNS = (
 UNJUDGED = {
     "doubtful_face": "not surely a face",
     "too_dark": "too dark",
+    "face_too_small": "too small",
+    "too_blurred": "too blurred",
+    "too_compressed": "too compressed",
 }
 _STYLES = {
     VerdictLabel.FAKE: ("bold red", "FAKE"),

@@ -30,7 +30,7 @@ from deepscan.records import (
     VerdictLabel,
 )
 from deepscan.report import CSV_COLUMNS, UNJUDGED, print_table, schema, to_csv, to_dict, to_json
-from deepscan.verdict import decide
+from deepscan.verdict import HIDDEN, decide
 
 SHA = "0123456789abcdef" * 4
 VALIDATOR = Draft202012Validator(schema())
@@ -307,6 +307,14 @@ def test_table_without_a_band_or_results():
 
 def test_random_weights_are_said_first():
     assert shown(report_of(RESULTS["untrained"], trained=False)).startswith("Random weights")
+
+
+@pytest.mark.parametrize("reason", ["doubtful_face", *HIDDEN.values()])
+def test_every_reason_not_to_judge_somebody_is_told(reason):
+    (left_out,) = RESULTS["doubtful"].unjudged
+    report = report_of(replace(RESULTS["doubtful"], unjudged=(replace(left_out, reason=reason),)))
+    VALIDATOR.validate(to_dict(report))
+    assert UNJUDGED[reason] in shown(report)
 
 
 def test_what_was_not_judged_is_told_everywhere():

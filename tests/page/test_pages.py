@@ -18,7 +18,7 @@ from deepscan.errors import MediaError, OutputError
 from deepscan.extract.metadata import Fact, FileFacts, Tag
 from deepscan.extract.provenance import Provenance
 from deepscan.page import check_target, write, write_pages
-from deepscan.records import VerdictLabel
+from deepscan.records import SightingResult, UnjudgedTrack, VerdictLabel
 from deepscan.report import schema, to_json
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -72,6 +72,15 @@ def test_a_fake_is_told_in_words(tmp_path):
     assert "Faces of less than 40 pixels" in shown.text
     chart = next(svg["aria-label"] for svg in shown.all("svg") if svg.get("class") == "chart")
     assert "looks manipulated from 0.5 s to 1.5 s" in chart
+
+
+def test_who_or_what_was_not_judged_is_told(tmp_path):
+    seen = (SightingResult(0.5, (1.0, 2.0, 30.0, 40.0), 0.94),)
+    left_out = tuple(UnjudgedTrack(n, "doubtful_face", 0.5, 1.0, seen) for n in range(2, 7))
+    shown = pages(tmp_path, replace(made.one_face(), unjudged=left_out))
+    assert shown.text.count("Not judged, at 0.5 s to 1.0 s: not surely a face.") == 3
+    assert "2 more were not judged." in shown.text
+    assert len(shown.all("article")) == 1
 
 
 def test_people_are_ordered_by_suspicion_with_their_gaps(tmp_path):
