@@ -44,7 +44,7 @@ from deepscan.models.scorer import Features
 from deepscan.models.squeeze import disagreements
 from deepscan.records import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
 from deepscan.runtimes import RuntimeName
-from deepscan.verdict import TURNED, Hidden, abstain, decide, unjudged, visible_people
+from deepscan.verdict import TURNED, Hidden, abstain, decide, limit, notes_on, unjudged, visible_people
 
 if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork
@@ -280,6 +280,9 @@ class Detector:
             verdict = self.answer(people, scores, features, n_left_out=found.people_left_out)
         else:
             verdict = self.abstain(found, hidden)
+        coverage = found.coverage
+        verdict = limit(verdict, coverage, found.frames_sampled)
+        duration_s = found.media.duration_s if coverage is None else coverage.duration_s
         told = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
         end = time.perf_counter()
         return Result(
@@ -290,7 +293,10 @@ class Detector:
             reason=verdict.reason,
             message=" ".join(told) or None,
             probability=verdict.probability,
-            duration_s=found.media.duration_s,
+            duration_s=duration_s,
+            examined_s=duration_s if coverage is None else coverage.examined_s,
+            left_out=None if duration_s is None else coverage.left_out if coverage else 0.0,
+            notes=notes_on(found.media, coverage),
             frames_sampled=found.frames_sampled,
             frames_with_face=found.frames_with_face,
             tracks=verdict.tracks,

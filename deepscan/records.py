@@ -58,6 +58,30 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a video its sampled frames stand for.
+
+    Attributes:
+        duration_s: of the whole picture, also of what is missing.
+        damaged_s: from damage to the next keyframe, each time: left out.
+        cut_off_s: missing at the end, by the header.
+    """
+
+    duration_s: float
+    damaged_s: float = 0.0
+    cut_off_s: float = 0.0
+
+    @property
+    def examined_s(self) -> float:
+        return max(0.0, self.duration_s - self.damaged_s - self.cut_off_s)
+
+    @property
+    def left_out(self) -> float:
+        """Share of the duration, in [0, 1]."""
+        return 1 - self.examined_s / self.duration_s if self.duration_s > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Face:
     """One detected face: box, detector confidence in [0, 1] and landmarks ``float32 [5, 2]`` as (x, y):
     left eye, right eye, nose, left and right mouth corner, as seen in the image."""
@@ -193,6 +217,14 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """Something about a file beside its answer: a stable ``code``, and a sentence for a person."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Everything deepscan says of one input; one entry of ``results`` in the report.
 
@@ -202,6 +234,10 @@ class Result:
         timing_s: seconds spent in ``decode``, ``detect`` and ``score``, which overlap, and in ``total``.
         unjudged: who or what was followed but not judged.
         turned: degrees by which the picture was turned clockwise for its faces to be upright; None where it was not.
+        examined_s: seconds of a video that the sampled frames stand for: without what is damaged or cut off; None for
+            an image.
+        left_out: the rest's share of the duration, in [0, 1]; None for an image.
+        notes: what else there is to know of the file.
     """
 
     path: str
@@ -220,6 +256,9 @@ class Result:
     sampling: Sampling | None = None
     unjudged: tuple[UnjudgedTrack, ...] = ()
     turned: int | None = None
+    examined_s: float | None = None
+    left_out: float | None = None
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +299,8 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What the container says of itself; ``duration_s`` is None for an image, ``n_frames`` where it is not declared."""
+    """What the container says of itself; ``duration_s`` is None for an image, ``n_frames`` where it is not declared.
+    ``other_pictures`` counts the moving pictures beside the one that is judged."""
 
     path: Path
     kind: Kind
@@ -268,3 +308,4 @@ class MediaInfo:
     height_px: int
     duration_s: float | None
     n_frames: int | None
+    other_pictures: int = 0

@@ -25,6 +25,7 @@ SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
     "path", "verdict", "probability", "reason", "message", "kind", "duration_s", "frames_sampled",
     "frames_with_face", "people", "segments", "model", "model_sha256", "sha256", "unjudged", "turned",
+    "examined_s", "left_out", "notes",
 )  # fmt: skip
 
 # Why somebody or something in a file was not judged.
@@ -80,6 +81,7 @@ def to_csv(report: Report) -> str:
             "segments": " ".join(f"{s.start_s:.1f}-{s.end_s:.1f}" for s in result.segments),
             "model": report.model.name,
             "model_sha256": report.model.sha256,
+            "notes": " ".join(note.text for note in result.notes),
         }
         writer.writerow({name: row[name] for name in CSV_COLUMNS})
     return encodable(out.getvalue())
@@ -103,6 +105,9 @@ def result_to_dict(result: Result) -> dict[str, Any]:
         "tracks": [*map(_track, result.tracks), *map(_unjudged, result.unjudged)],
         "segments": [_segment(s) for s in result.segments],
         "timing_s": {name: round(value, 3) for name, value in result.timing_s.items()},
+        "examined_s": _rounded(result.examined_s, 3),
+        "left_out": _rounded(result.left_out, 4),
+        "notes": [{"code": note.code, "text": note.text} for note in result.notes],
     }
 
 
@@ -138,7 +143,7 @@ def _table(report: Report, root: str) -> Table:
             "-" if result.probability is None else percent(result.probability, report.model.uncertain_band),
             str(len(result.tracks)) if result.tracks else "-",
             _length(result),
-            Text(_printable(result.message or "")),
+            Text(_printable(" ".join([result.message or "", *(note.text for note in result.notes)]).strip())),
         )
     return table
 

@@ -18,7 +18,10 @@ from deepscan.extract.sampling import SEGMENT_FRAMES
 from deepscan.extract.visibility import Visibility, visibility
 from deepscan.models.cards import TAIL, Calibration, VisibilityLimits
 from deepscan.records import (
+    Coverage,
     FrameResult,
+    MediaInfo,
+    Note,
     Score,
     Segment,
     SightingResult,
@@ -50,6 +53,8 @@ HIDDEN = {
 BLACK_ONLY = VisibilityLimits(luma=TOO_DARK_LUMA)
 # Somebody who cannot be judged, and the reason.
 Hidden = tuple[Person, str]
+# Of a damaged or cut-off video at least this share and so many frames carry an answer.
+_EXAMINED_SHARE, _EXAMINED_FRAMES = 0.5, 8
 
 MESSAGES = {
     "no_face": "No face was found, so there is nothing to judge.",
@@ -66,6 +71,8 @@ MESSAGES = {
     "possible_attack": "The score moves far when the face's colours are coarsened or its pixels smoothed: the picture "
     "may have been altered to deceive this detector. Noise and unusual processing do the same now and then, so this is "
     "a reason to look closer, not a proof of an attack.",
+    "damaged": "Damage leaves too little of this video to answer; see what was examined.",
+    "cut_off": "Too little of this video is there to answer; see what was examined.",
     "untrained_model": "Random weights were used: this says nothing about the file.",
 }
 
@@ -144,6 +151,48 @@ def unjudged(found: Extraction, hidden: Sequence[Hidden]) -> tuple[UnjudgedTrack
         )
         for track, reason in tracks
     )
+
+
+def limit(verdict: Verdict, coverage: Coverage | None, n_frames: int) -> Verdict:
+    """No "fake" or "real" where too little of a damaged or cut-off video is left.
+
+    Args:
+        verdict: on what is left.
+        coverage: how much that is; None where nothing is left out.
+        n_frames: that were sampled from it.
+    """
+    if coverage is None or verdict.label not in (VerdictLabel.FAKE, VerdictLabel.REAL) or not coverage.left_out:
+        return verdict
+    if 1 - coverage.left_out >= _EXAMINED_SHARE and n_frames >= _EXAMINED_FRAMES:
+        return verdict
+    reason = "damaged" if coverage.damaged_s >= coverage.cut_off_s else "cut_off"
+    tracks = tuple(replace(track, verdict=VerdictLabel.UNCERTAIN) for track in verdict.tracks)
+    return replace(verdict, label=VerdictLabel.UNCERTAIN, reason=reason, message=MESSAGES[reason], tracks=tracks)
+
+
+def notes_on(media: MediaInfo, coverage: Coverage | None) -> tuple[Note, ...]:
+    """What there is to know of a file beside its answer."""
+    notes = []
+    if coverage is not None and coverage.left_out:
+        how = [
+            f"{seconds:.1f} s are {word}"
+            for seconds, word in ((coverage.damaged_s, "damaged"), (coverage.cut_off_s, "cut off"))
+            if seconds
+        ]
+        notes.append(
+            Note(
+                "damaged" if coverage.damaged_s else "cut_off",
+                f"{coverage.examined_s:.1f} of {coverage.duration_s:.1f} s were examined "
+                f"({100 * coverage.left_out:.0f} % left out): {' and '.join(how)}.",
+            )
+        )
+    if media.other_pictures:
+        n = media.other_pictures
+        others = "another picture" if n == 1 else f"{n} other pictures"
+        notes.append(
+            Note("other_pictures", f"The file holds {others}, which a player does not show first: not judged.")
+        )
+    return tuple(notes)
 
 
 def decide(

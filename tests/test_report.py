@@ -19,6 +19,7 @@ from deepscan.models.cards import Calibration
 from deepscan.records import (
     Face,
     ModelInfo,
+    Note,
     Report,
     Result,
     Score,
@@ -174,11 +175,32 @@ def test_broken_results_do_not_fit(data):
     assert not VALIDATOR.is_valid(data)
 
 
+ADDED_LATER = {"examined_s", "left_out", "notes"}
+
+
 @pytest.mark.parametrize("key", list(to_dict(EVERYTHING)["results"][0]))
-def test_every_key_of_a_result_is_required(key):
+def test_every_key_of_a_result_is_required_but_those_added_later(key):
     data = to_dict(EVERYTHING)
     del data["results"][0][key]
-    assert not VALIDATOR.is_valid(data)
+    assert VALIDATOR.is_valid(data) == (key in ADDED_LATER)
+
+
+def test_what_was_not_examined_stands_in_every_output(capsys):
+    note = Note("damaged", "1.2 of 10.0 s were examined.")
+    result = replace(EVERYTHING.results[0], duration_s=10.0, examined_s=1.2, left_out=0.88, notes=(note,))
+    report = replace(EVERYTHING, results=(result,))
+    told = to_dict(report)["results"][0]
+    assert VALIDATOR.is_valid(to_dict(report))
+    assert (told["examined_s"], told["left_out"], told["notes"]) == (
+        1.2,
+        0.88,
+        [{"code": "damaged", "text": note.text}],
+    )
+    (row,) = csv.DictReader(io.StringIO(to_csv(report)))
+    assert (row["examined_s"], row["left_out"], row["notes"]) == ("1.2", "0.88", note.text)
+    out = io.StringIO()
+    print_table(report, Console(file=out, width=300))
+    assert note.text in out.getvalue()
 
 
 @pytest.mark.parametrize("where", ["report", "result", "track", "frame", "segment"])

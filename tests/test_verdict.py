@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
 from deepscan.models.cards import Calibration, VisibilityLimits
-from deepscan.records import Face, MediaInfo, Score, Sighting, Track, VerdictLabel
-from deepscan.verdict import HIDDEN, MESSAGES, abstain, decide, unjudged, visible_people
+from deepscan.records import Coverage, Face, MediaInfo, Score, Sighting, Track, VerdictLabel
+from deepscan.verdict import HIDDEN, MESSAGES, abstain, decide, limit, notes_on, unjudged, visible_people
 
 FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN
 BAND = Calibration(threshold=0.5, uncertain_low=0.3, uncertain_high=0.8)
@@ -498,3 +498,36 @@ def test_who_cannot_be_seen_never_decides_and_the_most_visible_gives_the_reason(
     assert left == ((half, "too_dark"), (hidden, "too_blurred"))
     assert reason_of(hidden, half).reason == "too_dark"
     assert visible_people([], SEEN_LIMITS) == ((), ())
+
+
+# Damaged and cut-off files
+
+
+@pytest.mark.parametrize("probability", [0.01, 0.99])
+@pytest.mark.parametrize(
+    ("coverage", "n_frames", "reason"),
+    [
+        (Coverage(10.0, damaged_s=6.0), 32, "damaged"),
+        (Coverage(10.0, cut_off_s=8.8), 28, "cut_off"),
+        (Coverage(10.0, damaged_s=1.0), 7, "damaged"),
+        (Coverage(10.0, damaged_s=4.0), 8, None),
+        (Coverage(10.0), 1, None),
+        (None, 1, None),
+    ],
+)
+def test_no_answer_on_little_of_a_damaged_or_cut_off_file(probability, coverage, n_frames, reason):
+    before = decide_one(probability, Calibration(threshold=0.5, uncertain_low=0.4, uncertain_high=0.6))
+    verdict = limit(before, coverage, n_frames)
+    assert before.label in (VerdictLabel.FAKE, VerdictLabel.REAL)
+    assert verdict.reason == reason
+    assert verdict.label is (before.label if reason is None else VerdictLabel.UNCERTAIN)
+    assert [track.verdict for track in verdict.tracks] == [verdict.label]
+    assert verdict.probability == before.probability
+
+
+def test_what_was_left_out_and_other_pictures_are_noted():
+    media = MediaInfo(Path("x.mp4"), "video", 640, 480, 4.0, 100, other_pictures=2)
+    codes = [note.code for note in notes_on(media, Coverage(10.0, damaged_s=1.0, cut_off_s=2.0))]
+    assert codes == ["damaged", "other_pictures"]
+    assert [note.code for note in notes_on(media, Coverage(10.0, cut_off_s=2.0))] == ["cut_off", "other_pictures"]
+    assert notes_on(MediaInfo(Path("x.mp4"), "video", 640, 480, 4.0, 100), Coverage(10.0)) == ()

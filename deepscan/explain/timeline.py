@@ -79,8 +79,9 @@ def sampling_step_s(result: Result) -> float | None:
     """Seconds between sampled frames; None for an image, and where nothing was sampled."""
     if result.kind != "video" or not result.frames_sampled:
         return None
-    if result.duration_s:
-        return result.duration_s / result.frames_sampled
+    length_s = result.examined_s if result.examined_s is not None else result.duration_s
+    if length_s:
+        return length_s / result.frames_sampled
     # A length that the container does not tell: the sightings of all people together are the frames that are known.
     times = sorted({frame.time_s for track in result.tracks for frame in track.frames})
     steps = sorted(b - a for a, b in pairwise(times))

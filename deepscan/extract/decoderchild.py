@@ -26,7 +26,7 @@ from deepscan.errors import MediaError
 from deepscan.extract import video
 from deepscan.extract.container import on_packet
 from deepscan.extract.sharedarea import SharedArea
-from deepscan.records import Frame
+from deepscan.records import Coverage, Frame
 
 Message = dict[str, Any]
 
@@ -241,7 +241,9 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
     path, limits = Path(request["path"]), MediaLimits.model_validate(request["limits"])
     if request["do"] == "probe":
         media = video.probe(path, limits)
-        link.send(probe=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames])
+        link.send(
+            probe=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames, media.other_pictures]
+        )
         return
     if request["do"] == "facts":
         from deepscan.extract.filefacts import file_facts
@@ -250,7 +252,11 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
         for start in range(0, len(text), _PART_CHARS):
             link.send(facts=[text[start : start + _PART_CHARS], start + _PART_CHARS >= len(text)])
         return
-    frames = video.sample_frames(path, request["n_frames"], limits)
+
+    def examined(coverage: Coverage) -> None:
+        link.send(coverage=[coverage.duration_s, coverage.damaged_s, coverage.cut_off_s])
+
+    frames = video.sample_frames(path, request["n_frames"], limits, examined=examined)
     with contextlib.closing(frames):  # type: ignore[type-var]
         for frame in frames:
             link.check()

@@ -26,7 +26,7 @@ from deepscan.engines.worker import FEW_ARENAS, end_of_process, one_line
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.extract.metadata import FileFacts
 from deepscan.extract.sharedarea import SharedArea
-from deepscan.records import Frame, MediaInfo
+from deepscan.records import Coverage, Frame, MediaInfo
 
 log = logging.getLogger(__name__)
 # Warnings of the other side come out as if the file had been decoded here.
@@ -111,7 +111,7 @@ class DecoderProcess:
 
     def run(
         self, path: Path, request: dict[str, Any], limits: MediaLimits, stall_s: float, total_s: float | None
-    ) -> Generator[Frame | MediaInfo | FileFacts, None, None]:
+    ) -> Generator[Frame | Coverage | MediaInfo | FileFacts, None, None]:
         """What the process answers to a request; closing this early leaves it usable.
 
         Args:
@@ -149,6 +149,8 @@ class DecoderProcess:
                     self._send(free=slot)
                     n_next += 1
                     yield frame
+                elif "coverage" in message and n_wanted:
+                    yield self._coverage(message["coverage"])
                 elif request["do"] in message and found is None:
                     found = self._found(message, path, limits)
                 elif "need" in message:
@@ -261,17 +263,25 @@ class DecoderProcess:
         image = self._area.array(slot * self._slot_bytes, (height, width, 3)).copy()
         return Frame(image, time_s, index, sought), slot
 
+    def _coverage(self, told: Any) -> Coverage:
+        lengths_s = _fields(told, (float, float, float))
+        if not all(0 <= length < math.inf for length in lengths_s):
+            raise _broken("lengths that cannot be")
+        return Coverage(*lengths_s)
+
     def _media(self, told: Any, path: Path, limits: MediaLimits) -> MediaInfo:
-        kind, width, height, duration_s, n_frames = _fields(told, (str, int, int, float | None, int | None))
+        kind, width, height, duration_s, n_frames, n_others = _fields(
+            told, (str, int, int, float | None, int | None, int)
+        )
         if (
             kind not in ("video", "image")
             or min(width, height) < 0
             or width * height > limits.max_pixels
             or (duration_s is not None and not math.isfinite(duration_s))
-            or (n_frames is not None and n_frames < 0)
+            or min(n_frames or 0, n_others) < 0
         ):
             raise _broken("a file that cannot be")
-        return MediaInfo(path, kind, width, height, duration_s, n_frames)
+        return MediaInfo(path, kind, width, height, duration_s, n_frames, n_others)
 
     def _found(self, message: dict[str, Any], path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
         """The one answer to a request that is not for frames, None while it is not whole."""

@@ -22,10 +22,10 @@ from deepscan.errors import MediaError
 from deepscan.extract import video
 from deepscan.extract.container import checked_kind
 from deepscan.extract.decoderprocess import DecoderDied, DecoderProcess
-from deepscan.records import Frame, MediaInfo
+from deepscan.records import Coverage, Frame, MediaInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
     from deepscan.extract.metadata import FileFacts
@@ -91,6 +91,8 @@ def sample_frames(
     n_frames: int,
     limits: MediaLimits = DEFAULT_LIMITS,
     isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+    *,
+    examined: Callable[[Coverage], None] | None = None,
 ) -> Iterator[Frame]:
     """:func:`deepscan.extract.video.sample_frames` in another process; None for ``isolation`` does it in this one.
 
@@ -99,8 +101,9 @@ def sample_frames(
     Raises:
         ValueError, MediaError, DeepscanError: as above, at the same points.
     """
-    frames = video.sample_frames(path, n_frames, limits)  # checks the number; starts when it is iterated
-    return frames if isolation is None else _sampled(path, n_frames, limits, isolation)
+    # This checks the number, and starts when it is iterated.
+    frames = video.sample_frames(path, n_frames, limits, examined=examined)
+    return frames if isolation is None else _sampled(path, n_frames, limits, isolation, examined)
 
 
 def file_facts(
@@ -130,16 +133,26 @@ def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:
         _pool.prepare(isolation)
 
 
-def _sampled(path: Path, n_frames: int, limits: MediaLimits, isolation: IsolationLimits) -> Iterator[Frame]:
+def _sampled(
+    path: Path,
+    n_frames: int,
+    limits: MediaLimits,
+    isolation: IsolationLimits,
+    examined: Callable[[Coverage], None] | None,
+) -> Iterator[Frame]:
     checked_kind(path, limits)
     with closing(_answers(path, {"do": "sample", "n_frames": n_frames}, limits, isolation)) as answers:
-        for frame in answers:
-            yield cast("Frame", frame)
+        for answer in answers:
+            if isinstance(answer, Coverage):
+                if examined is not None:
+                    examined(answer)
+            else:
+                yield cast("Frame", answer)
 
 
 def _answers(
     path: Path, request: dict[str, Any], limits: MediaLimits, isolation: IsolationLimits
-) -> Generator[Frame | MediaInfo | FileFacts, None, None]:
+) -> Generator[Frame | Coverage | MediaInfo | FileFacts, None, None]:
     """The answers to a request. A crash in a process that had other files before may be theirs: it is tried again."""
     n_given = 0
     while True:

@@ -22,7 +22,7 @@ from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, probe
 from deepscan.extract.sampling import frames_for
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.turned import SpareFrames, TurnedFrames
-from deepscan.records import Box, Face, Frame, MediaInfo, RgbImage, Sampling, Track
+from deepscan.records import Box, Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
@@ -63,6 +63,7 @@ class Extraction:
         doubtful: what was followed but is no person for sure.
         turned: degrees by which the picture was turned clockwise for its faces to be upright: so are the crops, boxes
             are in the picture as displayed. None where it was not.
+        coverage: how much of a video the frames stand for; None for an image, and where it is not known.
         timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
         sampling: how the frames of a video were reached.
     """
@@ -79,6 +80,7 @@ class Extraction:
     people_left_out: int = 0
     doubtful: tuple[Track, ...] = ()
     turned: int | None = None
+    coverage: Coverage | None = None
 
 
 class PeopleSearch:
@@ -94,6 +96,7 @@ class PeopleSearch:
         n_ahead: frames that are decoded ahead of the search, in a thread; 0 for none and no thread.
         max_tracks: people who are kept, those seen longest; None for all.
         again: the frames once more, for faces on their side or upside down; None looks for upright ones only.
+        coverage: of the frames, filled in by the time that they end.
     """
 
     def __init__(
@@ -108,10 +111,11 @@ class PeopleSearch:
         n_ahead: int = 0,
         max_tracks: int | None = None,
         again: Callable[[], Iterator[Frame]] | None = None,
+        coverage: Sequence[Coverage] = (),
     ) -> None:
         self.media, self._finder, self._crop, self._close_up = media, finder, crop, close_up
         self._max_tracks, self._track, self._n_ahead = max_tracks, track, n_ahead
-        self._again, self._spare = again, SpareFrames()
+        self._again, self._spare, self._coverage = again, SpareFrames(), coverage
         self._turned: tuple[TurnedFrames, PeopleSearch] | None = None
         self._decoded = _Decoded(frames)
         self._frames = ahead(lambda: self._decoded, n_ahead, "decode") if n_ahead else self._decoded
@@ -183,6 +187,7 @@ class PeopleSearch:
             sampling,
             len(tracks) - len(kept),
             tuple(seen_longest(followed[len(tracks) :], self._max_tracks)),
+            coverage=self._coverage[-1] if self._coverage else None,
         )
 
     def _timing_s(self) -> dict[str, float]:
@@ -207,6 +212,7 @@ class PeopleSearch:
             close_up=self._close_up,
             n_ahead=self._n_ahead,
             max_tracks=self._max_tracks,
+            coverage=self._coverage,
         )
         for found in other.look():
             yield {(index, frames.box(index, box)): crop for (index, box), crop in found.items()}
@@ -317,9 +323,10 @@ def search_people(
     """
     media = probe(path, limits, isolation)
     n_sampled = frames_for(n_frames, media.duration_s, min_segment_s)
+    coverage: list[Coverage] = []
 
     def frames() -> Iterator[Frame]:
-        return sample_frames(path, n_sampled, limits, isolation)
+        return sample_frames(path, n_sampled, limits, isolation, examined=coverage.append)
 
     return PeopleSearch(
         media,
@@ -331,6 +338,7 @@ def search_people(
         n_ahead=_FRAMES_AHEAD,
         max_tracks=limits.max_tracks,
         again=frames,
+        coverage=coverage,
     )
 
 

@@ -84,7 +84,14 @@ def choose(pts: Ticks, end: int, n_frames: int) -> Ticks:
     return picked
 
 
-def plan(pts: Ticks, end: int, keys: Ticks, n_frames: int, seek_cost: int = SEEK_COST_FRAMES) -> list[Step]:
+def plan(
+    pts: Ticks,
+    end: int,
+    keys: Ticks,
+    n_frames: int,
+    seek_cost: int = SEEK_COST_FRAMES,
+    usable: NDArray[np.bool_] | None = None,
+) -> list[Step]:
     """The frames to take in order, each reached by going on or by a seek, whichever decodes fewer frames.
 
     Args:
@@ -93,13 +100,15 @@ def plan(pts: Ticks, end: int, keys: Ticks, n_frames: int, seek_cost: int = SEEK
         keys: timestamps at which decoding can start, sorted, ``int64 [K]``. Empty: never seek.
         n_frames: how many frames are wanted.
         seek_cost: what a seek costs, in decoded frames.
+        usable: ``bool [F]``, frames that may be taken, which are spread over the time that they are shown; None for
+            all.
 
     Choosing for each frame on its own is the best plan overall: what the next frame costs depends only on
     where we are, and after taking a frame that is the same whichever way it was reached.
     """
     steps = []
     here = -1
-    for target in choose(pts, end, n_frames).tolist():
+    for target in _targets(pts, end, n_frames, usable).tolist():
         ticks = int(pts[target])
         before = int(np.searchsorted(keys, ticks, side="right")) - 1
         seek_to = None
@@ -111,3 +120,14 @@ def plan(pts: Ticks, end: int, keys: Ticks, n_frames: int, seek_cost: int = SEEK
         steps.append(Step(ticks, seek_to))
         here = target
     return steps
+
+
+def _targets(pts: Ticks, end: int, n_frames: int, usable: NDArray[np.bool_] | None) -> Ticks:
+    if usable is None:
+        return choose(pts, end, n_frames)
+    places = np.flatnonzero(usable)
+    if not len(places):
+        return places
+    # Time without what is left out: the frames beside a gap do not stand for it.
+    ends = np.cumsum(np.diff(pts, append=max(end, int(pts[-1])))[places])
+    return places[choose(np.concatenate([[0], ends[:-1]]), int(ends[-1]), n_frames)]

@@ -9,14 +9,14 @@ one and none is kept.
 from __future__ import annotations
 
 import logging
-from array import array
-from typing import TYPE_CHECKING, NamedTuple
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.errors import MediaError
 from deepscan.extract import sampling
 from deepscan.extract.animation import read_animation, sample_animation
 from deepscan.extract.container import (
@@ -26,24 +26,25 @@ from deepscan.extract.container import (
     check_pixels,
     checked_kind,
     declared_duration_s,
-    demuxed,
-    is_avi,
     nothing_decodes,
     opened,
+    other_pictures,
     packets,
     quiet_ffmpeg,
 )
+from deepscan.extract.damage import Damage
+from deepscan.extract.frametimes import NEVER_SEEK, Timeline, read_timeline
 from deepscan.extract.images import IMAGE_SUFFIXES, image_size, is_animated_webp, read_image
 from deepscan.extract.picture import Adjacent, Display
 from deepscan.extract.sampling import Step
-from deepscan.records import Frame, MediaInfo
+from deepscan.records import Coverage, Frame, MediaInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from fractions import Fraction
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
@@ -58,26 +59,10 @@ log = logging.getLogger(__name__)
 # once when they are opened (dav1d) and would lose the frames we want.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
 
-_NEVER_SEEK: Ticks = np.empty(0, dtype=np.int64)
-
-
-class _Timeline(NamedTuple):
-    """Every frame's timestamp, known without decoding.
-
-    ``pts`` is sorted and distinct, ``keys`` too, ``end`` is when the last frame leaves the screen; all
-    in ticks of ``time_base``. ``in_order`` is set where the file has no usable timestamps of its own: the
-    k-th decoded frame then has the k-th entry, and there is no telling where a seek led.
-    """
-
-    pts: Ticks
-    keys: Ticks
-    end: int
-    time_base: Fraction
-    in_order: bool
-
-    @property
-    def duration_s(self) -> float:
-        return float((self.end - int(self.pts[0])) * self.time_base) if len(self.pts) else 0.0
+# Damage is looked for where frames are to be taken; where it is found they are taken elsewhere, so often at most.
+_MOST_ROUNDS = 6
+# A damaged file is read as a whole up to so many frames: an index is not to be trusted there.
+_READ_WHOLE_FRAMES = 20_000
 
 
 class _SeekError(Exception):
@@ -106,29 +91,39 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
         return MediaInfo(path, "video", found.width_px, found.height_px, found.end_ms / 1000, len(found.starts_ms))
     with quiet_ffmpeg():
         with opened(path, limits, "one") as (container, stream):
-            _, frame = next(_decoded(container, stream), (None, None))
+            # Whatever its time: raw streams have none.
+            _, frame = next(_decoded(container, stream, in_order=range(sys.maxsize)), (None, None))
             width, height = Display(stream).size(frame) if frame is not None else (0, 0)
             duration_s = declared_duration_s(container, stream)
-            n_frames = stream.frames or None
+            n_frames, n_others = stream.frames or None, other_pictures(container, stream)
         if frame is None or duration_s is None:
             # Rare: a damaged file, or a recording that was never closed (webm from a browser).
-            timeline = _timeline(path, limits)
+            timeline = read_timeline(path, limits)
             if frame is None:
                 raise nothing_decodes(path)
             duration_s, n_frames = timeline.duration_s, len(timeline.pts)
         check_duration(path, duration_s, limits)
         check_pixels(path, width, height, limits)
-        return MediaInfo(path, "video", width, height, duration_s, n_frames)
+        return MediaInfo(path, "video", width, height, duration_s, n_frames, n_others)
 
 
-def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMITS) -> Iterator[Frame]:
+def sample_frames(
+    path: Path,
+    n_frames: int,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    *,
+    examined: Callable[[Coverage], None] | None = None,
+) -> Iterator[Frame]:
     """``n_frames`` frames spread evenly over the whole video, in time order; all of them if it has fewer.
+
+    From damage to the next keyframe none are taken: they are spread over what remains.
 
     Args:
         path: a video, or a still image, which gives one frame at 0 s.
         n_frames: how many frames to take, at least 1. Frame i is the one nearest to
             ``(i + 0.5) / n_frames`` of the duration.
         limits: what to refuse.
+        examined: called once after the last frame of a video, with how much of it the frames stand for.
 
     Yields:
         Frames with a C-contiguous RGB ``uint8 [H, W, 3]`` image, as displayed (:mod:`deepscan.extract.picture`), and
@@ -142,10 +137,12 @@ def sample_frames(path: Path, n_frames: int, limits: MediaLimits = DEFAULT_LIMIT
     """
     if n_frames < 1:
         raise ValueError(f"Invalid n_frames ({n_frames}). Supported are whole numbers from 1.")
-    return _sampled(path, n_frames, limits)
+    return _sampled(path, n_frames, limits, examined)
 
 
-def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
+def _sampled(
+    path: Path, n_frames: int, limits: MediaLimits, examined: Callable[[Coverage], None] | None
+) -> Iterator[Frame]:
     if checked_kind(path, limits) == "image":
         yield Frame(read_image(path, limits.max_pixels), time_s=0.0, index=0)
         return
@@ -154,66 +151,138 @@ def _sampled(path: Path, n_frames: int, limits: MediaLimits) -> Iterator[Frame]:
             yield Frame(image, time_s, index)
         return
     with quiet_ffmpeg():
-        timeline = _timeline(path, limits, warn=True)
-        keys = _NEVER_SEEK if timeline.in_order else timeline.keys
-        steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
+        timeline = read_timeline(path, limits, warn=True)
+        lost = set(timeline.lost)
         start = int(timeline.pts[0])
         n_given = 0
-        for pts, image, sought in _taken(path, timeline, steps, limits):
+        for pts, image, sought in _taken(path, timeline, n_frames, limits, lost):
             yield Frame(image, float((pts - start) * timeline.time_base), n_given, sought)
             n_given += 1
         if not n_given:
-            raise nothing_decodes(path)
-        if n_given < len(steps):
+            raise nothing_decodes(path, damaged=bool(lost))
+        coverage = _coverage(timeline, lost)
+        if coverage.damaged_s:
             log.warning(
-                "%s: %d of %d frames could not be decoded; the file is damaged",
-                path.name,
-                len(steps) - n_given,
-                len(steps),
+                "%s: %.1f of %.1f s are damaged and left out", path.name, coverage.damaged_s, coverage.duration_s
             )
+        if examined is not None:
+            examined(coverage)
+
+
+def _coverage(timeline: Timeline, lost: set[int]) -> Coverage:
+    damaged = timeline.shown_ticks()[np.isin(timeline.pts, list(lost))].sum() if lost else 0
+    damaged_s = float(int(damaged) * timeline.time_base)
+    return Coverage(timeline.duration_s + timeline.cut_off_s, damaged_s, timeline.cut_off_s)
 
 
 def _taken(
-    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits
+    path: Path, timeline: Timeline, n_frames: int, limits: MediaLimits, lost: set[int]
 ) -> Iterator[tuple[int, RgbImage, bool]]:
-    """Follow the plan; where a seek misleads or a frame is damaged, reach what is left in one pass from the start."""
-    # After a seek the first pictures may look back at what was not decoded: that is no damage.
-    care: Care = "all" if any(step.seek_to is not None for step in steps) else "none"
+    """Plan and follow the plan; where a seek misleads, reach what is left in one pass from the start; where there is
+    damage, take other frames. ``lost`` grows by the times of frames that are found to be damaged."""
+    keys = NEVER_SEEK if timeline.in_order else timeline.keys
+    after = int(timeline.pts[0]) - 1
+    care: Care
+    if lost:
+        steps, care = _undamaged(path, timeline, n_frames, after, limits, lost), "one"
+    else:
+        steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
+        # After a seek the first pictures may look back at what was not decoded: that is no damage.
+        care = "all" if any(step.seek_to is not None for step in steps) else "none"
     while True:
         n_done = 0
         try:
             for taken in _follow(path, timeline, steps, limits, care):
                 yield taken
+                after = taken[0]
                 n_done += 1
         except _SeekError:
             log.debug("%s: its index is wrong, reading it from the start", path.name)
-            care = "none"
+            care = "one" if care == "one" else "none"
+            steps = [Step(step.pts) for step in steps[n_done:]]
         except _DamageError:
-            log.debug("%s: it is damaged, reading it from the start with care", path.name)
+            log.debug("%s: it is damaged, reading it with care", path.name)
             care = "one"
+            steps = _undamaged(path, timeline, len(steps) - n_done, after, limits, lost)
         else:
             return
-        steps = [Step(step.pts) for step in steps[n_done:]]
+
+
+def _undamaged(
+    path: Path, timeline: Timeline, n_frames: int, after: int, limits: MediaLimits, lost: set[int]
+) -> list[Step]:
+    """A plan for frames after the time ``after`` that no damage reaches, found by decoding; ``lost`` grows."""
+    shown: set[int] = set()
+    absent: set[int] = set()
+    steps: list[Step] = []
+    may_seek = not timeline.in_order and len(timeline.pts) > _READ_WHOLE_FRAMES
+    for _ in range(_MOST_ROUNDS):
+        useless = np.array(sorted(lost | absent), dtype=np.int64)
+        usable = (timeline.pts > after) & ~np.isin(timeline.pts, useless)
+        keys = np.setdiff1d(timeline.keys, useless) if may_seek else NEVER_SEEK
+        steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES, usable)
+        if all(step.pts in shown for step in steps):
+            break
+        try:
+            came = _shown(path, timeline, steps, limits, lost)
+        except _SeekError:
+            may_seek = False
+            continue
+        shown |= came
+        absent.update(step.pts for step in steps if step.pts not in came)
+    return [step for step in steps if step.pts in shown and step.pts not in lost]
+
+
+def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, lost: set[int]) -> set[int]:
+    """Times of the frames that come out on the way of a plan; ``lost`` grows by those that damage reaches."""
+    in_order = timeline.pts if timeline.in_order else None
+    came: set[int] = set()
+    with opened(path, limits, "one") as (container, stream):
+        damage = Damage()
+        starts = [i for i, step in enumerate(steps) if i == 0 or step.seek_to is not None]
+        for start, end in zip(starts, [*starts[1:], len(steps)], strict=True):
+            seek_to = steps[start].seek_to
+            if seek_to is not None:
+                try:
+                    container.seek(seek_to, stream=stream)
+                except av.FFmpegError:
+                    raise _SeekError from None
+                damage.restart(seek_to)
+            # What is read from the start is read to its end: then one round tells all.
+            last = steps[end - 1].pts if len(starts) > 1 else timeline.end
+            with closing(_decoded(container, stream, in_order=in_order, damage=damage)) as frames:
+                for pts, _ in frames:
+                    if seek_to is not None and pts > seek_to and seek_to not in damage.lost:
+                        raise _SeekError
+                    seek_to = None
+                    came.add(pts)
+                    if pts >= last:
+                        break
+    lost |= damage.lost
+    return came
 
 
 def _follow(
-    path: Path, timeline: _Timeline, steps: list[Step], limits: MediaLimits, care: Care
+    path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
     wanted = None if timeline.in_order else {step.pts for step in steps}
+    fails = care != "one"
     with opened(path, limits, care) as (container, stream):
         display = Display(stream)
         in_order = timeline.pts if timeline.in_order else None
-        frames = Adjacent(_decoded(container, stream, wanted, in_order, fails=care == "none"))
+        frames = Adjacent(_decoded(container, stream, wanted, in_order, fails=fails))
         for step in steps:
             if step.seek_to is not None:
                 try:
                     container.seek(step.seek_to, stream=stream)
                 except av.FFmpegError:
                     raise _SeekError from None
-                frames = Adjacent(_decoded(container, stream, wanted, fails=care == "none"))
+                frames = Adjacent(_decoded(container, stream, wanted, fails=fails, since=step.seek_to))
             pts, frame = next((taken for taken in frames if taken[0] >= step.pts), (None, None))
             if step.seek_to is not None and pts != step.pts:
                 raise _SeekError
+            if fails and wanted is not None and pts != step.pts:
+                raise _DamageError  # threads may lose a frame without a word
             if pts is None or frame is None:
                 return
             check_pixels(path, *display.size(frame), limits)
@@ -224,99 +293,56 @@ def _decoded(
     container: InputContainer,
     stream: VideoStream,
     wanted: set[int] | None = None,
-    in_order: Ticks | None = None,
+    in_order: Sequence[int] | Ticks | None = None,
     *,
     fails: bool = False,
-) -> Iterator[tuple[int, VideoFrame]]:
+    since: int | None = None,
+    damage: Damage | None = None,
+) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decoded frames with their timestamps from where the container stands, damaged ones left out.
 
     With ``wanted``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
-    frames get these timestamps one after the other instead of their own.
+    frames get these timestamps one after the other instead of their own. ``damage`` is told of every packet and mark.
 
     Raises:
-        _DamageError: something is damaged, with ``fails``.
+        _DamageError: something is damaged, with ``fails``; not what is shown before ``since``, which a seek led to.
     """
     decoder = stream.codec_context
+    damage = damage or Damage()
     skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
     interlaced = False  # such a frame needs those beside it, too
-    n_seen = 0
+    n_seen = n_read = 0
     for packet in packets(container, stream):
+        if packet.size:
+            damage.packet(_ticks(packet, in_order, n_read) or 0, is_key=packet.is_keyframe)
+            n_read += 1
         if packet.is_corrupt:
+            damage.hit()
             continue  # cut off in its middle; feeding it loses the good frames that wait behind it
         if skipping:
             decoder.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted or interlaced else "NONREF"
         try:
             frames = packet.decode()
         except av.FFmpegError:
-            if fails:
+            if fails and (since is None or (packet.pts or 0) >= since):
                 raise _DamageError from None
+            damage.hit()
             continue  # the decoder picks up at a later packet
         for frame in frames:
             interlaced |= frame.interlaced_frame
-            pts = frame.pts if frame.pts is not None else frame.dts
-            if in_order is not None:
-                pts = int(in_order[n_seen]) if n_seen < len(in_order) else None
+            pts = _ticks(frame, in_order, n_seen)
             n_seen += 1
-            if pts is not None and not frame.is_corrupt:
+            if pts is None:
+                continue
+            if not frame.is_corrupt:
                 yield pts, frame
+            elif fails and (since is None or pts >= since):
+                raise _DamageError
+            else:
+                damage.marked(pts)
 
 
-def _timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> _Timeline:
-    """Read the packets of the video, decoding none; raises ``no_frames`` where there are none."""
-    with opened(path, limits) as (container, stream):
-        declared_s = declared_duration_s(container, stream)
-        check_duration(path, declared_s, limits)
-        # Containers know when their audio ends too; only a stream's own duration is exact.
-        slack_s = 0.5 if stream.duration is not None else max(1.0, (declared_s or 0.0) / 10)
-        timeline = _scan(path, container, stream, limits)
-    if not len(timeline.pts):
-        raise MediaError(
-            f"{path.name}: holds no frames",
-            "the video in it is empty",
-            "The recording or download may have stopped before it began; get the file again.",
-            reason="no_frames",
-        )
-    check_duration(path, timeline.duration_s, limits)
-    if warn and declared_s is not None and timeline.duration_s < declared_s - slack_s:
-        log.warning(
-            "%s: ends after %.1f of %.1f s; the file is cut off, only that part is examined",
-            path.name,
-            timeline.duration_s,
-            declared_s,
-        )
-    return timeline
-
-
-def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits) -> _Timeline:
-    times, keys = array("q"), array("q")
-    end: int | None = None
-    # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
-    in_order = is_avi(container) and bool(stream.codec_context.has_b_frames)
-    for packet in demuxed(path, container, stream, limits):
-        if packet.is_corrupt:
-            continue  # it is cut off
-        in_order |= packet.pts is None
-        candidates = (packet.dts, packet.pts) if in_order else (packet.pts,)
-        # No time at all becomes 0, and is told by the repetition below.
-        ticks = next((ticks for ticks in candidates if ticks is not None), 0)
-        if packet.is_keyframe:
-            keys.append(ticks)
-        # Edit lists hide frames which others still need: they are decoded, and keyframes, but never shown.
-        if not packet.is_discard:
-            times.append(ticks)
-            ends_at = ticks + (packet.duration or 0)
-            end = ends_at if end is None else max(end, ends_at)
-    time_base = stream.time_base
-    assert time_base is not None  # noqa: S101 - every demuxed stream has one
-    pts = np.sort(np.frombuffer(times, dtype=np.int64)) if times else np.empty(0, dtype=np.int64)
-    distinct = np.unique(pts)
-    # Without usable timestamps the frame rate is all there is to go by.
-    if len(distinct) < (len(pts) if in_order else len(pts) / 2):
-        rate = stream.average_rate or stream.guessed_rate or 25
-        tick = max(1, round(1 / (rate * time_base)))
-        in_order = True
-        distinct = np.arange(len(pts), dtype=np.int64) * tick
-        end = len(pts) * tick
-    if len(distinct) > 1:
-        end = max(end or 0, int(distinct[-1] + np.median(np.diff(distinct))))
-    return _Timeline(distinct, np.unique(np.array(keys, dtype=np.int64)), end or 0, time_base, in_order)
+def _ticks(one: Packet[VideoStream] | VideoFrame, in_order: Sequence[int] | Ticks | None, place: int) -> int | None:
+    if in_order is not None:
+        return int(in_order[place]) if place < len(in_order) else None
+    return one.pts if one.pts is not None else one.dts

@@ -111,7 +111,7 @@ def index_row(number: int, result: Result, href: str, thumbnail: str | None, ban
         segments=len(result.segments),
         duration_s=result.duration_s or 0.0,
         length="image" if result.kind == "image" else duration_text(result.duration_s) if result.duration_s else "",
-        why=result.message or "",
+        why=" ".join([result.message or "", *(note.text for note in result.notes)]).strip(),
         thumbnail=thumbnail,
     )
 
@@ -147,6 +147,7 @@ def _told(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
     yield result.message or _TOLD[result.verdict]
     if result.message and result.verdict in (VerdictLabel.UNCERTAIN, VerdictLabel.NOT_APPLICABLE):
         yield _TOLD[result.verdict]
+    yield from (note.text for note in result.notes)
     if len(order) > 1:
         yield f"{len(order)} people were judged; the most suspicious, person {order[0].id}, decides."
     for track in result.unjudged[:_MOST_UNJUDGED]:
@@ -176,6 +177,9 @@ def _missed(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
             f"{line.missed_s:.1f} s can lie between them unreported; more frames (--frames) find shorter ones. "
             f"Starts and ends of stretches are as exact as this step."
         )
+    if result.left_out and result.duration_s:
+        lost_s = result.left_out * result.duration_s
+        yield f"{lost_s:.1f} of {result.duration_s:.1f} s were not looked at: they are damaged or cut off."
     lost = n - result.frames_with_face
     if 0 < lost < n and result.kind == "video":
         yield f"In {lost:,} of the {n:,} frames no face was found; what happens there was not judged."

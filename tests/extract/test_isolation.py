@@ -49,7 +49,7 @@ def child(monkeypatch, code):
 
 def instead_of_frames(monkeypatch, body, where="sample_frames"):
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    child(monkeypatch, f"from deepscan.extract import video\ndef given(*_):\n{lines}\nvideo.{where} = given\n")
+    child(monkeypatch, f"from deepscan.extract import video\ndef given(*_, **__):\n{lines}\nvideo.{where} = given\n")
 
 
 def idle_pid():
@@ -135,7 +135,7 @@ def test_facts_may_be_long(tmp_path, face_clip):
         "link.send(facts=['[]', 1])",
         "link.send(facts=None)",
         "for i in range(200): link.send(facts=['x' * 10000, False])",
-        "link.send(probe=['video', 2, 2, 1.0, 1])",
+        "link.send(probe=['video', 2, 2, 1.0, 1, 0])",
     ],
     ids=["none", "no json", "no truth", "nothing", "endless", "something else"],
 )
@@ -342,7 +342,7 @@ def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
 def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
     """The parent dies by a signal while the child is deep in a file; the child tells so by a folder."""
     busy = json.dumps(str(tmp_path / "busy"))
-    boot = f"import os, time; video.sample_frames = lambda *_: (os.mkdir({busy}), time.sleep(600)); main(s)"
+    boot = f"import os, time; video.sample_frames = lambda *_, **__: (os.mkdir({busy}), time.sleep(600)); main(s)"
     code = (
         "import threading, time\n"
         "from deepscan.extract import decoderprocess\n"
@@ -520,7 +520,7 @@ _LIES = {
     "too few": f"{_GROW}; link.send(frame=[0, 2])",
     "too large": "link.send(need=2**40)",
     "no size": "link.send(need='much')",
-    "facts instead": "link.send(probe=['video', 2, 2, 1.0, 1])",
+    "facts instead": "link.send(probe=['video', 2, 2, 1.0, 1, 0])",
     "an error of other parts": "link.send(error=['a', 'b'], tired=False)",
     "an error of other types": "link.send(error=['a', 'b', 'c', 4], tired=False)",
     "a reason that is none": "link.send(error=['a', 'b', 'c', 'No Reason!'], tired=False)",
@@ -528,6 +528,7 @@ _LIES = {
     "a failure of another type": "link.send(failed=3, tired=False)",
     "an unknown word": "link.send(hello=1)",
     "a log of another type": "link.send(log=['x', 1])",
+    "lengths below nothing": "link.send(coverage=[1.0, -1.0, 0.0])",
 }
 
 
@@ -542,7 +543,14 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
 
 @pytest.mark.parametrize(
     "told",
-    ["['song', 2, 2, 1.0, 1]", "['video', 9**9, 9**9, 1.0, 1]", "['video', 2, 2, float('inf'), 1]", "None", "[]"],
+    [
+        "['song', 2, 2, 1.0, 1, 0]",
+        "['video', 9**9, 9**9, 1.0, 1, 0]",
+        "['video', 2, 2, float('inf'), 1, 0]",
+        "['video', 2, 2, 1.0, 1, -1]",
+        "None",
+        "[]",
+    ],
 )
 def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
     code = "from deepscan.extract import decoderchild\n"
