@@ -161,7 +161,9 @@ def limit(verdict: Verdict, coverage: Coverage | None, n_frames: int) -> Verdict
         coverage: how much that is; None where nothing is left out.
         n_frames: that were sampled from it.
     """
-    if coverage is None or verdict.label not in (VerdictLabel.FAKE, VerdictLabel.REAL) or not coverage.left_out:
+    if coverage is None or not coverage.left_out:
+        return verdict
+    if verdict.label is VerdictLabel.NOT_APPLICABLE or verdict.reason == "untrained_model":
         return verdict
     if 1 - coverage.left_out >= _EXAMINED_SHARE and n_frames >= _EXAMINED_FRAMES:
         return verdict

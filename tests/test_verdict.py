@@ -525,6 +525,13 @@ def test_no_answer_on_little_of_a_damaged_or_cut_off_file(probability, coverage,
     assert verdict.probability == before.probability
 
 
+def test_too_little_is_the_reason_where_there_was_no_clear_answer_either():
+    before = decide_one(0.5, Calibration(threshold=0.5, uncertain_low=0.4, uncertain_high=0.6))
+    assert limit(before, Coverage(10.0, damaged_s=9.0), 3).reason == "damaged"
+    untrained = decide_one(0.5, Calibration(), trained=False)
+    assert limit(untrained, Coverage(10.0, damaged_s=9.0), 3).reason == "untrained_model"
+
+
 def test_what_was_left_out_and_other_pictures_are_noted():
     media = MediaInfo(Path("x.mp4"), "video", 640, 480, 4.0, 100, other_pictures=2)
     codes = [note.code for note in notes_on(media, Coverage(10.0, damaged_s=1.0, cut_off_s=2.0))]
