@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from madedetectors import StripeDetector, card, stripe_logits
 from madestores import pairs_store
 
+from deepscan.config import PredictSettings
 from deepscan.models.cards import Calibration
 from deepscan.records import Score
 from deepscan.train import visibility
@@ -86,3 +91,24 @@ def test_few_people_give_no_limits(samples):
     limits, (note,) = fitted(StripeDetector(), samples.where(lambda sample: sample.group < "p020"))
     assert limits is None
     assert "20 people" in note
+
+
+def test_the_script_sets_the_answers_without_limits_beside_those_with_them(samples, face_clip, monkeypatch):
+    script = Path(__file__).parents[2] / "benchmarks" / "visibility.py"
+    loaded = importlib.util.spec_from_file_location("visibility_script", script)
+    module = importlib.util.module_from_spec(loaded)
+    monkeypatch.setitem(sys.modules, loaded.name, module)
+    loaded.loader.exec_module(module)
+    monkeypatch.setattr(module, "ON_CROPS", {"blur": (8,)})
+    monkeypatch.setattr(module, "ON_CLIPS", {"darken": (0.5,)})
+    limits, _ = fitted(Fooled(), samples)
+    detector = Fooled(visibility=limits, calibration=SHARP)
+    as_it_was, blurred = module.crop_rows(detector, samples)
+    assert (as_it_was.before >= 0).mean() > 0.9
+    real = blurred.labels == 0
+    assert (blurred.before[real] == 1).mean() > 0.9
+    assert (blurred.after[real] == 1).mean() <= 0.05
+    assert blurred.cells()[:3] == ("crops", "blur", "8")
+    clip, darker = module.clip_rows(Fooled(PredictSettings(frames=2, tta=False), calibration=SHARP), [face_clip])
+    assert (len(clip.before), len(darker.after)) == (1, 1)
+    assert clip.before.tolist() == clip.after.tolist()
