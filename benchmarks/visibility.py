@@ -106,7 +106,7 @@ def clip_rows(detector: Detector, clips: Sequence[Path], seed: int = 0) -> Itera
 
 
 def _answer(detector: Detector, people: Sequence[Person], scores: dict[int, Score]) -> int:
-    """0 real, 1 fake, -1 none; of people whose worst sightings are left out by their whole score."""
+    """0 real, 1 fake, -1 none. ``scores`` are of all sightings; who has lost some is scored anew."""
     if not people:
         return -1
     whole = [scores[person.track.id] for person in people]

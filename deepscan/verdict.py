@@ -90,7 +90,8 @@ def visible_people(
 ) -> tuple[tuple[Person, ...], tuple[Hidden, ...]]:
     """Who can be judged, and by what can be seen of them.
 
-    Sightings below a limit are left out; somebody of whom those are most is not judged at all.
+    Somebody most of whose sightings are below a limit is not judged. Of the others dark sightings are left out, soft
+    ones are not: a face that softens for a while may have been replaced for as long.
 
     Args:
         people: of one input.
@@ -106,9 +107,9 @@ def visible_people(
         below = below_limits(visibility(person), limits)
         hidden = below.any(axis=0)
         if (share := float(1 - hidden.mean())) >= 0.5:
-            kept = np.flatnonzero(~hidden)
+            kept = np.flatnonzero(~below[list(HIDDEN).index("luma")])
             track = replace(person.track, sightings=tuple(person.track.sightings[i] for i in kept))
-            visible.append(Person(track, person.crops[kept]) if hidden.any() else person)
+            visible.append(person if len(kept) == len(hidden) else Person(track, person.crops[kept]))
         else:
             firsts = below.argmax(axis=0)[hidden]
             hidden_ones.append((share, (person, list(HIDDEN.values())[int(np.bincount(firsts).argmax())])))
