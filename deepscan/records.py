@@ -300,7 +300,7 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What the container says of itself; ``duration_s`` is None for an image, ``n_frames`` where it is not declared.
-    ``other_pictures`` counts the moving pictures beside the one that is judged."""
+    ``other_pictures`` counts the moving pictures beside the one that is judged; of a photo also the still ones."""
 
     path: Path
     kind: Kind

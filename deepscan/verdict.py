@@ -193,7 +193,9 @@ def notes_on(media: MediaInfo, coverage: Coverage | None) -> tuple[Note, ...]:
         n = media.other_pictures
         others = "another picture" if n == 1 else f"{n} other pictures"
         notes.append(
-            Note("other_pictures", f"The file holds {others}, which a player does not show first: not judged.")
+            Note("other_pictures", f"The file also holds {others}, or a video, that is not shown first: not judged.")
+            if media.kind == "image"
+            else Note("other_pictures", f"The file holds {others}, which a player does not show first: not judged.")
         )
     return tuple(notes)
 

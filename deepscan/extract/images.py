@@ -167,6 +167,17 @@ def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
         return (height, width) if _orientation(image).swap else (width, height)
 
 
+def more_in_still(path: Path, max_pixels: int) -> int:
+    """How much a photo's file holds beside the picture that is judged: more pictures, a motion photo's video.
+
+    Raises:
+        MediaError: as :func:`image_size`.
+    """
+    with _opened(path, max_pixels) as image:
+        is_photo = image.format in ("JPEG", "MPO", "HEIF")
+        return getattr(image, "n_frames", 1) - 1 + (is_photo and _holds_video(path))
+
+
 def read_image(path: Path, max_pixels: int) -> RgbImage:
     """A still as RGB ``uint8 [H, W, 3]``, as it is displayed; transparency is dropped, 16 bits become 8.
 
@@ -178,7 +189,6 @@ def read_image(path: Path, max_pixels: int) -> RgbImage:
     """
     with _opened(path, max_pixels) as image:
         turn = _orientation(image)
-        _tell_what_else_is_there(path, image)
         bright = _high_dynamic_range(path, image)
         if bright is not None:
             return bright
@@ -263,15 +273,6 @@ def _high_dynamic_range(path: Path, image: Image.Image) -> RgbImage | None:
     if deep.dtype != np.uint16:
         deep = deep.astype(np.uint16) * 257
     return tone_mapped(deep, transfer, wide=profile.get("color_primaries") != 1)
-
-
-def _tell_what_else_is_there(path: Path, image: Image.Image) -> None:
-    """Say what of a file is not judged: a motion photo's video, a second picture."""
-    n_more = getattr(image, "n_frames", 1) - 1
-    if n_more > 0:
-        log.warning("%s: %d more in the file; only the main picture is judged", path.name, n_more)
-    if image.format in ("JPEG", "MPO", "HEIF") and _holds_video(path):
-        log.warning("%s: a video is in the file, too (a motion photo); only the picture is judged", path.name)
 
 
 def _holds_video(path: Path) -> bool:

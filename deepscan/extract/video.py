@@ -34,7 +34,7 @@ from deepscan.extract.container import (
 )
 from deepscan.extract.damage import Damage
 from deepscan.extract.frametimes import NEVER_SEEK, Timeline, read_timeline
-from deepscan.extract.images import IMAGE_SUFFIXES, image_size, is_animated_webp, read_image
+from deepscan.extract.images import IMAGE_SUFFIXES, image_size, is_animated_webp, more_in_still, read_image
 from deepscan.extract.picture import Adjacent, Display
 from deepscan.extract.sampling import Step
 from deepscan.records import Coverage, Frame, MediaInfo
@@ -85,7 +85,7 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     """
     if checked_kind(path, limits) == "image":
         width, height = image_size(path, limits.max_pixels)
-        return MediaInfo(path, "image", width, height, None, 1)
+        return MediaInfo(path, "image", width, height, None, 1, more_in_still(path, limits.max_pixels))
     if is_animated_webp(path):
         found = read_animation(path, limits)
         return MediaInfo(path, "video", found.width_px, found.height_px, found.end_ms / 1000, len(found.starts_ms))
