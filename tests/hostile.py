@@ -227,8 +227,10 @@ def oddities() -> Iterator[Case]:
         yield Case(f"negative-times{suffix}", negative_times, numbers=numbers if suffix == ".mkv" else None)
     for name, value in {"none": 0, "short": 1, "endless": 0xFFFFFFFE}.items():
         yield Case(f"duration-{name}.mp4", lambda p, v=value: wrong_duration(p, v), numbers=numbers)
-    for suffix in (".mp4", ".mkv", ".avi"):
+    for suffix in (".mkv", ".avi"):
         yield Case(f"two-videos{suffix}", two_videos, numbers=numbers, shapes=((96, 192),))
+    # Here the first is marked as the one that is shown.
+    yield Case("two-videos.mp4", two_videos, numbers=None, shapes=((48, 64),))
     yield Case("cover-only.mp4", cover_only, reasons=frozenset({"no_video_stream"}), numbers=None)
     yield Case(
         "8k.mp4",

@@ -196,7 +196,7 @@ def test_those_seen_longest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         image[0, 0] = number
         frames.append(Frame(image, float(number), number))
     path = clips.write_video(tmp_path / "crowd.mp4", [frame.image for frame in frames])
-    monkeypatch.setattr("deepscan.extract.people.sample_frames", lambda *_: iter(frames))
+    monkeypatch.setattr("deepscan.extract.people.sample_frames", lambda *_, **__: iter(frames))
     found = extract_people(path, 6, _Crowd(), CropSettings(size_px=32), TrackSettings(), MediaLimits(max_tracks=1))
     (person,) = found.people
     assert found.people_left_out == 3

@@ -92,9 +92,6 @@ def opened(path: Path, limits: MediaLimits, care: Care = "all") -> Iterator[tupl
         raise MediaError(f"{path.name}: cannot be read", why, hint, reason="unreadable") from error
     with container:
         stream = _main_stream(path, container)
-        for other in container.streams:
-            if other is not stream:
-                other.discard = av.stream.Discard.all  # reading must not end where only the sound is missing
         check_pixels(path, stream.width, stream.height, limits)
         stream.thread_type = "NONE" if care == "one" else "AUTO"
         fails = {"err_detect": "explode"} if care == "none" else {}
@@ -304,6 +301,9 @@ def packets(
 ) -> Iterator[Packet[VideoStream]]:
     """The stream's packets up to where the file is cut off, then the empty one that ends it; their times never step
     back, see :class:`Clock`."""
+    for other in container.streams:
+        if other is not stream:
+            other.discard = av.stream.Discard.all  # reading must not end where only the sound is missing
     step = on_packet.get()
     clock = clock or Clock(stream.time_base)
     demuxed_packets = container.demux(stream)
