@@ -19,12 +19,13 @@ from deepscan.records import Face, Sighting, Sureness
 # Half of the sightings of a person are at least so sure; patterns are sure once, not mostly.
 _MEDIAN_CONFIDENCE = 0.98
 # A person is seen in so many of a shot's sampled frames, and in this share of them.
-_SIGHTINGS, _SHARE = 4, 0.15
-# Eyes apart in widths of the box, eyes above the mouth and below the box's top in its heights: least and most.
-_EYES_APART, _EYES_TO_MOUTH, _EYES_DOWN = (0.08, 0.58), (0.28, 0.48), (0.26, 0.54)
+_SIGHTINGS, _SHARE = 4, 0.2
+# Eyes apart in widths of the box; from eyes to mouth, and how far the middle of these is below the box's, in its
+# heights: least and most.
+_EYES_APART, _EYES_TO_MOUTH, _BELOW_MIDDLE = (0.08, 0.58), (0.28, 0.48), (-0.03, 0.19)
 # The nose lies between eyes and mouth; as a head turns, both move to one side of the box, the eyes by
 # so many times what the nose moves against them, give or take this share of its width.
-_NOSE_DOWN, _TURN, _OFF_MIDDLE = (0.25, 0.8), 1.4, 0.16
+_NOSE_DOWN, _TURN, _OFF_MIDDLE = (0.1, 0.8), 1.4, 0.14
 # Cheeks are brighter than eyes by so many standard deviations of the face's brightness, both sides together.
 _EYES_DARKER = 0.25
 
@@ -50,23 +51,21 @@ def sureness(sightings: Sequence[Sighting], n_with_eyes: int, shot_frames: int) 
 
 def has_proportions(face: Face) -> bool:
     """Whether the five landmarks lie in the box as those of a face do; they do not where the picture cuts it off."""
-    x1, y1, _, _ = face.box
     width, height = max(face.width_px, 1e-6), max(face.height_px, 1e-6)
     left, right, nose, mouth_left, mouth_right = np.asarray(face.landmarks, np.float64)
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2
-    down = mouth - eyes
-    length = max(math.hypot(*down), 1e-6)
-    axis = down / length
-    nose_x, nose_y = nose - eyes
-    aside = (nose_x * axis[1] - nose_y * axis[0]) / width
+    length = max(math.dist(eyes, mouth), 1e-6)
+    down = (mouth - eyes) / length
+    aside = np.array([down[1], -down[0]])
+    middle = np.array([face.box[0] + face.box[2], face.box[1] + face.box[3]]) / 2
     return bool(
         right[0] > left[0]
         and mouth_right[0] > mouth_left[0]
         and _within(math.dist(left, right) / width, _EYES_APART)
         and _within(length / height, _EYES_TO_MOUTH)
-        and _within((eyes[1] - y1) / height, _EYES_DOWN)
-        and _within((nose_x * axis[0] + nose_y * axis[1]) / length, _NOSE_DOWN)
-        and abs((eyes[0] - x1) / width - 0.5 - _TURN * aside) <= _OFF_MIDDLE
+        and _within(((eyes + mouth) / 2 - middle) @ down / height, _BELOW_MIDDLE)
+        and _within((nose - eyes) @ down / length, _NOSE_DOWN)
+        and abs((eyes - middle) @ aside - _TURN * (nose - eyes) @ aside) <= _OFF_MIDDLE * width
     )
 
 
