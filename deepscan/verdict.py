@@ -109,7 +109,7 @@ def visible_people(
         if (share := float(1 - hidden.mean())) >= 0.5:
             kept = np.flatnonzero(~below[list(HIDDEN).index("luma")])
             track = replace(person.track, sightings=tuple(person.track.sightings[i] for i in kept))
-            visible.append(person if len(kept) == len(hidden) else Person(track, person.crops[kept]))
+            visible.append(person if len(kept) == len(person.crops) else Person(track, person.crops[kept]))
         else:
             firsts = below.argmax(axis=0)[hidden]
             hidden_ones.append((share, (person, list(HIDDEN.values())[int(np.bincount(firsts).argmax())])))
