@@ -185,7 +185,7 @@ class SightingResult:
 
 @dataclass(frozen=True, slots=True)
 class UnjudgedTrack:
-    """What was found and followed like a person but not judged; ``reason`` is ``doubtful_face`` or ``too_dark``."""
+    """What was found and followed like a person but not judged; ``reason`` is ``doubtful_face`` or what hides it."""
 
     id: int
     reason: str
