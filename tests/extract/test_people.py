@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import clips
+import damagedclips
 import numpy as np
 import pytest
 
@@ -106,3 +107,13 @@ def test_how_frames_were_reached(tmp_path, finder, portrait_image):
     assert sampling(path, 2) == "seek"
     assert sampling(path, 30) == "sequential"
     assert sampling(portrait_image, 1) is None
+
+
+def test_how_much_was_examined_comes_with_the_people(tmp_path, finder):
+    whole = clips.write_video(tmp_path / "whole.mkv", clips.texture_frames(60, (96, 64)), 20, gop=10)
+    path = damagedclips.repack(whole, tmp_path / "hit.mkv", damagedclips.halved(43))
+    for source, damaged_s in ((whole, 0.0), (path, 0.35)):
+        found = extract_people(source, 8, finder, CROP, TRACK, MediaLimits())
+        assert found.frames_sampled == 8
+        assert found.coverage.damaged_s == pytest.approx(damaged_s, abs=0.06)
+        assert found.coverage.duration_s == pytest.approx(3.0, abs=0.06)

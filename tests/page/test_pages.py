@@ -18,7 +18,7 @@ from deepscan.errors import MediaError, OutputError
 from deepscan.extract.metadata import Fact, FileFacts, Tag
 from deepscan.extract.provenance import Provenance
 from deepscan.page import check_target, write, write_pages
-from deepscan.records import SightingResult, UnjudgedTrack, VerdictLabel
+from deepscan.records import Note, SightingResult, UnjudgedTrack, VerdictLabel
 from deepscan.report import schema, to_json
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -81,6 +81,13 @@ def test_who_or_what_was_not_judged_is_told(tmp_path):
     assert shown.text.count("Not judged, at 0.5 s to 1.0 s: not surely a face.") == 3
     assert "2 more were not judged." in shown.text
     assert len(shown.all("article")) == 1
+
+
+def test_what_was_not_examined_is_told(tmp_path):
+    note = Note("damaged", "0.5 of 2.0 s were examined (75 % left out): 1.5 s are damaged.")
+    shown = pages(tmp_path, replace(made.one_face(), examined_s=0.5, left_out=0.75, notes=(note,)))
+    assert note.text in shown.text
+    assert "1.5 of 2.0 s were not looked at" in shown.text
 
 
 def test_people_are_ordered_by_suspicion_with_their_gaps(tmp_path):
