@@ -320,7 +320,8 @@ def test_exit_code_option(deepscan: Command) -> None:
     assert deepscan("predict", clip, "--frames", 2, "--threshold", 0.001).code == 0
 
 
-def test_odd_file_names_are_taken_literally(deepscan: Command, tmp_path: Path) -> None:
+def test_odd_file_names_are_taken_literally(deepscan: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # a line for the name, however long the folder's is
     path = tmp_path / "[red]ünïcode[bold] 100% 'x' :dog:.mp4"
     path.write_bytes((SAMPLES / "no_face.mp4").read_bytes())
     run = deepscan("predict", path, "--frames", 2)

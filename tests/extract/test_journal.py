@@ -77,7 +77,7 @@ def test_inputs_that_cannot_be_hashed(tmp_path, name, reason):
 @posix
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(MediaError, match="device or pipe"):
+    with pytest.raises(MediaError, match="it is a pipe"):
         content_sha256(replace(ITEM, path=tmp_path / "pipe"))
 
 
