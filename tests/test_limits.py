@@ -184,7 +184,9 @@ class _Crowd(FaceFinder):
     def _faces(self, image):  # type: ignore[no-untyped-def]
         number = int(image[0, 0, 0])
         places = [2] if number % 2 else [0, 1, 2, 3]
-        return [Face((100.0 * i, 50.0, 100.0 * i + 60, 110.0), 0.999, (*_POINTS, 100.0 * i, 50.0)) for i in places]
+        return [
+            Face((100.0 * i, 50.0, 100.0 * i + 60, 110.0), 0.999, np.add(_POINTS, (100.0 * i, 50.0))) for i in places
+        ]
 
     def follow(self, images, faces):  # type: ignore[no-untyped-def]
         del faces
