@@ -32,6 +32,7 @@ from deepscan.extract.isolation import probe
 from deepscan.extract.people import PeopleSearch, crop_keys
 from deepscan.extract.sureness import has_eyes, sureness
 from deepscan.extract.video import sample_frames
+from deepscan.models.cards import TAIL
 from deepscan.pipeline import load_detector
 from deepscan.records import Face, RgbImage, Sighting
 
@@ -191,7 +192,7 @@ def sheets(folder: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     rows = []
     with (out / "marks.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("track", "face"))
         for one in (track for _, tracks in read(folder) for track in tracks[1:]):
             some = np.unique(np.linspace(0, len(one.some) - 1, 4).round().astype(int))
@@ -218,12 +219,14 @@ def table(folder: Path, marks: Path) -> None:
     sums: dict[str, Counter[str]] = defaultdict(Counter)
     for about, tracks in read(folder):
         half = "half the groups" if zlib.crc32(about["group"].encode()) % 2 else "the other half"
-        sure = any(one.new == "sure" for one in tracks)
+        # Who decides, and the limit among so many: as in deepscan.verdict, where nobody else looks fake.
+        deciding = [one for one in tracks if one.new == "sure"] or [one for one in tracks if one.new == "unsure"]
+        raised = high + (calibration.tail or TAIL) * math.log(max(1, len(deciding)))
         count: Counter[str] = Counter(clips=1, real=about["label"] == "real")
         for one in tracks:
             face, judged = one.name not in no_face, one.new != "doubtful"
-            fake = one.logit is not None and one.logit * calibration.scale + calibration.bias >= high
-            by_side = fake and one.number > 0 and about["label"] == "real"
+            log_odds = -math.inf if one.logit is None else one.logit * calibration.scale + calibration.bias
+            side = one.number > 0 and about["label"] == "real"
             count += Counter(
                 {
                     "false before": one.old and not face,
@@ -231,10 +234,12 @@ def table(folder: Path, marks: Path) -> None:
                     "lost": one.old and face and not judged,
                     "faces": one.old * face * one.n * (one.px >= 40),
                     "faces after": judged * face * one.n * (one.px >= 40),
-                    "fake before": one.old and by_side,
-                    "fake after": by_side and (one.new == "sure" or (judged and not sure)),
+                    "fake before": one.old and side and log_odds >= high,
+                    "fake after": one in deciding and side and log_odds >= raised,
                 }
             )
+        for key in ("fake before", "fake after"):
+            count[key] = min(1, count[key])
         for name in (about["variant"], half, "all"):
             sums[name] += count
     heads = ["Clips", "number", "false people per 1,000, before", "after", "people lost per 1,000"]

@@ -1,8 +1,8 @@
 """Whether what was followed is a person: MTCNN now and then takes a wall or hair for a face, for several frames.
 
 Four signs are looked at over the whole track. A person shows all of them, somebody in passing, in profile or in poor
-light may lack one, and what lacks two is no person for sure. Their limits were set on half of the speakers and sources
-that ``benchmarks/false_people.py`` measures; see docs/formats.md.
+light may lack one, and what lacks two is no person for sure. How often that is right is measured by
+``benchmarks/false_people.py``; see docs/formats.md.
 """
 
 from __future__ import annotations
