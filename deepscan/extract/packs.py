@@ -39,7 +39,7 @@ from deepscan.extract.images import read_image
 from deepscan.extract.members import file_stamp, read_member
 from deepscan.extract.people import clear_people, find_people, nobody_reason
 from deepscan.extract.store import StoredTrack, StoreSettings, recipe
-from deepscan.records import Face, Frame, MediaInfo, RgbImage, Sighting, Track
+from deepscan.records import Face, Frame, MediaInfo, RgbImage, Sighting, Sureness, Track
 
 if TYPE_CHECKING:
     from deepscan.extract.faces import FaceFinder
@@ -60,6 +60,7 @@ class PackedFace:
         width_px, height_px: of the picture.
         box, confidence, landmarks: of the face, in pixels of the picture.
         brightness: mean luma of the crop.
+        sureness: that this is a person.
         aligned: whether a fake was cut at the boxes of its original.
         crc32: of the crop's file.
     """
@@ -73,6 +74,7 @@ class PackedFace:
     confidence: float
     landmarks: tuple[tuple[float, float], ...]
     brightness: float
+    sureness: Sureness
     aligned: bool
     crc32: int
 
@@ -170,7 +172,7 @@ def make_part(task: PartTask) -> None:
     rows: list[dict[str, Any]] = []
     without: dict[str, str] = {}
     files: list[tuple[str, bytes]] = []
-    reals: dict[str, tuple[tuple[int, int], list[Face]]] = {}
+    reals: dict[str, tuple[tuple[int, int], list[tuple[Face, Sureness]]]] = {}
     for item in sorted(task.items, key=lambda item: (item.original is not None, item.video_id)):
         try:
             image = _picture(item, task.limits)
@@ -184,7 +186,7 @@ def make_part(task: PartTask) -> None:
             without[item.video_id] = faces
             continue
         reals[item.video_id] = image.shape[:2], faces
-        for number, face in enumerate(faces, 1):
+        for number, (face, sure) in enumerate(faces, 1):
             crop = crop_face(image, face, task.settings.crop)
             data = encode_crop(crop, task.settings.image, task.settings.jpeg_quality)
             files.append((f"{len(files):06d}.{'jpg' if task.settings.image == 'jpeg' else 'png'}", data))
@@ -198,6 +200,7 @@ def make_part(task: PartTask) -> None:
                 face.confidence,
                 tuple((float(x), float(y)) for x, y in face.landmarks),
                 brightness(crop),
+                sure,
                 aligned,
                 zlib.crc32(data),
             )
@@ -235,7 +238,7 @@ def _track(path: Path, face: PackedFace, member: Member, size_px: int) -> Stored
     x1, y1, x2, y2 = face.box
     found = Face((x1, y1, x2, y2), face.confidence, np.array(face.landmarks, np.float32))
     sighting = Sighting(0, 0.0, found, face.brightness)
-    return StoredTrack(Track(face.number, (sighting,)), path, size_px, (member,), (face.crc32,))
+    return StoredTrack(Track(face.number, (sighting,), face.sureness), path, size_px, (member,), (face.crc32,))
 
 
 def _parts(items: Sequence[CorpusItem]) -> Iterator[tuple[CorpusItem, ...]]:
@@ -273,14 +276,15 @@ def _picture(item: CorpusItem, limits: MediaLimits) -> RgbImage:
         return read_image(Path(file.name), limits.max_pixels)
 
 
-def _faces(item: CorpusItem, image: RgbImage, settings: StoreSettings) -> list[Face] | str:
+def _faces(item: CorpusItem, image: RgbImage, settings: StoreSettings) -> list[tuple[Face, Sureness]] | str:
     """The faces of a picture that can be judged, or why there are none."""
     height, width = image.shape[:2]
     media = MediaInfo(item.path, "image", width, height, None, 1)
     frames = iter([Frame(image, time_s=0.0, index=0)])
     found = find_people(media, frames, _finder(settings.face), settings.crop, settings.track, close_up=True)
     clear = clear_people(found)
-    return [person.track.sightings[0].face for person in clear] or nobody_reason(found)
+    faces = [(person.track.sightings[0].face, person.track.sureness) for person in clear]
+    return faces or nobody_reason(found)
 
 
 @lru_cache(maxsize=1)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.people import Extraction, Person
 from deepscan.extract.store import StoredVideo, StoreSettings, VideoRecord
-from deepscan.records import Frame, MediaInfo, RgbImage, Sighting, Track
+from deepscan.records import Frame, MediaInfo, RgbImage, Sighting
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +124,10 @@ class _Cutter:
 
     def people(self) -> tuple[Person, ...]:
         return tuple(
-            Person(Track(stored.track.id, tuple(sighting for sighting, _ in cut)), np.stack([crop for _, crop in cut]))
+            Person(
+                replace(stored.track, sightings=tuple(sighting for sighting, _ in cut)),
+                np.stack([crop for _, crop in cut]),
+            )
             for stored, cut in zip(self._original.tracks, self._cut, strict=True)
         )
 

@@ -282,7 +282,13 @@ def _samples(key: str, video: VideoRecord, settings: StoreSettings, found: Extra
             yield _crop_name(stem, number, index, settings), data
             records.append(_sighting_record(sighting, zlib.crc32(data)))
         sample = SampleRecord(
-            key=key, video=video, settings=settings, number=number, track_id=person.track.id, sightings=tuple(records)
+            key=key,
+            video=video,
+            settings=settings,
+            number=number,
+            track_id=person.track.id,
+            sureness=person.track.sureness,
+            sightings=tuple(records),
         )
         yield _json_name(stem, number), sample.to_bytes()
 
@@ -381,4 +387,6 @@ def _track(path: Path, sample: SampleRecord, crops: list[Member]) -> StoredTrack
         for s in sample.sightings
     )
     crc32s = tuple(s.crc32 for s in sample.sightings)
-    return StoredTrack(Track(sample.track_id, sightings), path, sample.settings.crop.size_px, tuple(crops), crc32s)
+    return StoredTrack(
+        Track(sample.track_id, sightings, sample.sureness), path, sample.settings.crop.size_px, tuple(crops), crc32s
+    )

@@ -9,11 +9,11 @@ from pydantic import ConfigDict, Field
 
 from deepscan.config import CropSettings, FaceSettings, Settings, TrackSettings
 from deepscan.extract.archive import ImageFormat
-from deepscan.records import Kind
+from deepscan.records import Kind, Sureness
 
 SCHEMA: Literal["deepscan.store/1"] = "deepscan.store/1"
 # Raised whenever the extraction gives other crops or tracks for the same settings: old files are then made anew.
-REVISION = 3
+REVISION = 4
 BoxesOf = Literal["own", "original"]
 # Larger than most networks take: making a crop smaller costs nothing, larger ones would mean decoding the corpus again.
 _STORE_PX = 224
@@ -111,6 +111,7 @@ class SampleRecord(_Record):
     settings: StoreSettings
     number: int
     track_id: int
+    sureness: Sureness = "sure"
     sightings: tuple[SightingRecord, ...] = Field(min_length=1)
 
     def to_bytes(self) -> bytes:

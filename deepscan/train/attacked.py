@@ -10,7 +10,7 @@ for attacked input: how often it fires on clean people and on attacked ones.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import cv2
@@ -27,7 +27,7 @@ from deepscan.models.ensemble import Ensemble, create_scorer
 from deepscan.models.scorer import Scorer
 from deepscan.models.squeeze import disagreements
 from deepscan.pipeline import Detector
-from deepscan.records import Track, VerdictLabel
+from deepscan.records import VerdictLabel
 from deepscan.train.attacks import Attack, Attacker
 from deepscan.train.bootstrap import answers_of
 from deepscan.train.calibrate import calibrated
@@ -294,7 +294,7 @@ class AttackMeasure:
         found = []
         for sample, score in zip(batch, scores, strict=True):
             track = sample.track.track
-            seen = Track(track.id, tuple(track.sightings[place] for place in places))
+            seen = replace(track, sightings=tuple(track.sightings[place] for place in places))
             odds = score.video_logit * calibration.scale + calibration.bias
             found.append((odds, self._detector.decide([seen], [score]).label))
         return found

@@ -251,7 +251,7 @@ class CropBench:
             seen = sample.track.track.sightings
             places = [place for place, at in enumerate(seen) if wanted is None or at.frame_index in wanted]
             if places:
-                track = Track(sample.track.track.id, tuple(seen[place] for place in places))
+                track = replace(sample.track.track, sightings=tuple(seen[place] for place in places))
                 people.append(Person(track, sample.crops(places, size_px)))
         return people
 
@@ -275,7 +275,7 @@ class CropBench:
                 detector=self._detector,
             )
             seen = [replace(track.sightings[k], brightness=brightness(crop)) for k, crop in zip(kept, out, strict=True)]
-            found.append(Person(Track(track.id, tuple(seen)), out))
+            found.append(Person(replace(track, sightings=tuple(seen)), out))
         return found
 
     def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Outcome]]:

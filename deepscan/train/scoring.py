@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +147,7 @@ def _loaded(
             continue
         sightings = person.track.track.sightings
         places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
-        track = Track(person.track.track.id, tuple(sightings[place] for place in places))
+        track = replace(person.track.track, sightings=tuple(sightings[place] for place in places))
         if not places:
             continue
         try:

@@ -68,6 +68,14 @@ def test_round_trip(tmp_path, lengths, seed, name, group, label):
         assert np.array_equal(track.crops(), person.crops)
 
 
+def test_how_sure_it_is_that_somebody_is_a_person_is_kept(tmp_path):
+    found = extraction([2, 2])
+    second = found.people[1]
+    unsure = replace(second, track=replace(second.track, sureness="unsure"))
+    stored = read_store(write_store(tmp_path, ITEM, SHA, PNG, replace(found, people=(found.people[0], unsure))))
+    assert [person.track.sureness for person in stored.tracks] == ["sure", "unsure"]
+
+
 def test_jpeg_keeps_colours_apart(tmp_path):
     """Red and blue of equal brightness in single columns: what halved colours would mix to purple."""
     found = extraction((1,))
@@ -171,7 +179,7 @@ def test_the_originals_content_is_in_the_address_of_its_fakes():
 def test_ones_own_boxes_go_without_saying():
     """Switching the reuse of boxes on does not redo the reals."""
     settings = PNG.model_dump(mode="json", exclude={"boxes": True, "face": {"batch_frames"}})
-    facts = {"schema": "deepscan.store/1", "revision": 3, "settings": settings}
+    facts = {"schema": "deepscan.store/1", "revision": 4, "settings": settings}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"))
     assert recipe(PNG) == hashlib.sha256(text.encode()).hexdigest()
 

@@ -67,6 +67,14 @@ def test_everybody_of_a_video_is_scored_together(tmp_path, crops):
     assert (len(second.scores), len(second.scores[0].frame_logits), second.reason) == (1, 2, None)
 
 
+@pytest.mark.parametrize("frames", [None, 2])
+def test_who_is_unsure_in_a_prediction_is_so_in_an_evaluation(tmp_path, crops, frames):
+    one, other = person(1, crops[:4]), person(2, crops[4:])
+    unsure = replace(other, track=replace(other.track, sureness="unsure"))
+    (video,), _ = run(store(tmp_path, a=[one, unsure]), frames=frames)
+    assert [track.sureness for track in video.tracks] == ["sure", "unsure"]
+
+
 def test_batches_are_bounded_and_change_nothing(tmp_path, monkeypatch):
     samples = read_samples(pairs_store(tmp_path, n=6, length=3))
     whole, detector = run(samples)
