@@ -250,11 +250,16 @@ def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimit
                 damage.restart(seek_to)
             # What is read from the start is read to its end: then one round tells all.
             last = steps[end - 1].pts if len(starts) > 1 else timeline.end
+            way: list[int] = []
             with closing(_decoded(container, stream, in_order=in_order, damage=damage)) as frames:
                 for pts, _ in frames:
                     if seek_to is not None and pts > seek_to and seek_to not in damage.lost:
                         raise _SeekError
                     seek_to = None
+                    # Frames come in the order of time: one that is later than what follows has another one's time.
+                    while way and way[-1] > pts:
+                        damage.lost.add(way.pop())
+                    way.append(pts)
                     came.add(pts)
                     if pts >= last:
                         break
@@ -265,7 +270,8 @@ def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimit
 def _follow(
     path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
-    wanted = None if timeline.in_order else {step.pts for step in steps}
+    planned = {step.pts for step in steps}
+    wanted = None if timeline.in_order else planned
     fails = care != "one"
     with opened(path, limits, care) as (container, stream):
         display = Display(stream)
@@ -278,7 +284,9 @@ def _follow(
                 except av.FFmpegError:
                     raise _SeekError from None
                 frames = Adjacent(_decoded(container, stream, wanted, fails=fails, since=step.seek_to))
-            pts, frame = next((taken for taken in frames if taken[0] >= step.pts), (None, None))
+            pts, frame = next(
+                (taken for taken in frames if taken[0] >= step.pts and (fails or taken[0] in planned)), (None, None)
+            )
             if step.seek_to is not None and pts != step.pts:
                 raise _SeekError
             if fails and wanted is not None and pts != step.pts:
