@@ -18,7 +18,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from deepscan.records import ModelInfo, Report, Result, Segment, TrackResult, UnjudgedTrack, VerdictLabel
+from deepscan.records import Box, ModelInfo, Report, Result, Segment, TrackResult, UnjudgedTrack, VerdictLabel
 from deepscan.texts import answer_rule, encodable, percent, printable
 
 SCHEMA_ID = "deepscan.report/1"
@@ -210,15 +210,13 @@ def _track(track: TrackResult) -> dict[str, Any]:
         "start_s": round(track.start_s, 3),
         "end_s": round(track.end_s, 3),
         "frames": [
-            {
-                "time_s": round(f.time_s, 3),
-                "box": [round(v, 1) for v in f.box],
-                "confidence": round(f.confidence, 4),
-                "probability": round(f.probability, 4),
-            }
-            for f in track.frames
+            {**_sighting(f.time_s, f.box, f.confidence), "probability": round(f.probability, 4)} for f in track.frames
         ],
     }
+
+
+def _sighting(time_s: float, box: Box, confidence: float) -> dict[str, Any]:
+    return {"time_s": round(time_s, 3), "box": [round(v, 1) for v in box], "confidence": round(confidence, 4)}
 
 
 def _unjudged(track: UnjudgedTrack) -> dict[str, Any]:
@@ -229,15 +227,7 @@ def _unjudged(track: UnjudgedTrack) -> dict[str, Any]:
         "probability": None,
         "start_s": round(track.start_s, 3),
         "end_s": round(track.end_s, 3),
-        "frames": [
-            {
-                "time_s": round(f.time_s, 3),
-                "box": [round(v, 1) for v in f.box],
-                "confidence": round(f.confidence, 4),
-                "probability": None,
-            }
-            for f in track.frames
-        ],
+        "frames": [{**_sighting(f.time_s, f.box, f.confidence), "probability": None} for f in track.frames],
     }
 
 
