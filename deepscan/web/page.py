@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 TITLE = "deepscan"
 # Uploads that nobody came back for, and what was made of them, are removed after an hour.
 _SWEEP_EVERY_S, _KEPT_S = 300, 3600
+# A page that is left or loaded anew may still be fetching its pictures.
+_GRACE_S = 5.0
 _WORD_COLOURS = {"fake": "#c62828", "real": "#2e7d32", "uncertain": "#8a6d00"}
 _OTHER_COLOUR = "#5f6368"
 _STYLE = """
@@ -43,9 +46,15 @@ footer a[href*="gradio"] { display: none; }
 
 @dataclass(slots=True)
 class _Sessions:
-    """Folders by browser session: of its uploads, and of what was made of them. They go when the session ends."""
+    """Folders by browser session: of its uploads, and of what was made of them. They go soon after the session ends.
+
+    Attributes:
+        service: removes the folders.
+        grace_s: how long they stay after the end, for what is on its way to a page that is loaded anew.
+    """
 
     service: JudgeService
+    grace_s: float = _GRACE_S
     _folders: dict[str, set[Path]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -61,11 +70,18 @@ class _Sessions:
             self._folders.setdefault(session, set()).add(folder)
 
     def end(self, session: str) -> None:
-        """Remove what no other session has."""
+        """Have what no other session has removed after the grace."""
+        later = threading.Timer(self.grace_s, self._remove, [session, time.time()])
+        later.daemon = True
+        later.start()
+
+    def _remove(self, session: str, ended_at: float) -> None:
         with self._lock:
             folders = self._folders.pop(session, set()).difference(*self._folders.values())
-        for folder in folders:
-            self.service.forget(folder)
+            for folder in folders:
+                # The same file, uploaded anew, is of a session that has not adopted it yet.
+                if not any(file.stat().st_mtime > ended_at for file in folder.glob("*")):
+                    self.service.forget(folder)
 
 
 def make_page(service: JudgeService) -> gr.Blocks:

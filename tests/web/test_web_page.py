@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
 pytest.importorskip("gradio", reason="deepscan[web] is not installed")
 
 from starlette.testclient import TestClient
-from webapps import real_detector
+from webapps import real_detector, wait_until
 
 from deepscan.texts import answer_rule, percent
 from deepscan.web import server
@@ -89,22 +91,41 @@ def test_progress_goes_up_to_the_report(service, portrait_image):
 
 
 def test_a_session_leaves_nothing(service):
-    sessions = _Sessions(service)
+    sessions = _Sessions(service, grace_s=0.01)
     mine, more, other = sessions.folder("a"), sessions.folder("a"), sessions.folder("b")
     (mine / "report.html").write_text("x")
     sessions.end("a")
-    assert not mine.exists()
-    assert not more.exists()
+    wait_until(lambda: not (mine.exists() or more.exists()), 10)
     assert other.exists()
     sessions.end("a")
     shared = service.folder()
     sessions.adopt("b", shared)
     sessions.adopt("c", shared)
     sessions.end("b")
-    assert not other.exists()
+    wait_until(lambda: not other.exists(), 10)
     assert shared.exists()
     sessions.end("c")
-    assert not shared.exists()
+    wait_until(lambda: not shared.exists(), 10)
+
+
+def test_a_page_that_is_loaded_anew_keeps_its_pictures_for_a_moment(service):
+    sessions = _Sessions(service, grace_s=60)
+    folder = sessions.folder("a")
+    sessions.end("a")
+    assert folder.exists()
+
+
+def test_a_file_that_is_uploaded_anew_stays_when_its_first_session_ends(service):
+    sessions = _Sessions(service, grace_s=0.05)
+    again, other = sessions.folder("a"), sessions.folder("a")
+    (other / "upload.mp4").write_bytes(b"x")
+    os.utime(other / "upload.mp4", (1, 1))
+    sessions.end("a")
+    later = time.time() + 5
+    (again / "upload.mp4").write_bytes(b"x")
+    os.utime(again / "upload.mp4", (later, later))
+    wait_until(lambda: not other.exists(), 10)
+    assert again.exists()
 
 
 def test_only_folders_of_its_own_are_removed(service, tmp_path):
