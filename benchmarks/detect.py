@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 
 from deepscan.config import CropSettings, FaceSettings, TrackSettings
 from deepscan.errors import DeepscanError
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import find_people
 from deepscan.extract.tracks import iou
-from deepscan.extract.video import sample_frames
-from deepscan.records import Face, Frame, MediaInfo, RgbImage
+from deepscan.extract.video.frames import sample_frames
 from deepscan.runtimes.openvino_runtime import is_installed
+from deepscan.types import Face, Frame, MediaInfo, RgbImage
 
 # Named after what deepscan does there; facenet-pytorch samples levels and candidates with the same function.
 STAGES = ("pyramid", "P-Net", "NMS", "crops", "R-Net", "O-Net", "other", "total")

@@ -27,14 +27,14 @@ import cv2
 import numpy as np
 
 from deepscan.config import FaceSettings, TrackSettings
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.isolation import probe
+from deepscan.detector import load_detector
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import PeopleSearch, crop_keys
 from deepscan.extract.sureness import has_eyes, sureness
-from deepscan.extract.video import sample_frames
-from deepscan.models.cards import TAIL
-from deepscan.pipeline import load_detector
-from deepscan.records import Face, RgbImage, Sighting
+from deepscan.extract.video.frames import sample_frames
+from deepscan.extract.video.isolation import probe
+from deepscan.models.card import TAIL
+from deepscan.types import Face, RgbImage, Sighting
 
 FRAMES = 32
 LOOSE = TrackSettings(min_confidence=0, sure_confidence=0, min_share=0)

@@ -40,7 +40,7 @@ class Floor:
 def make_floor(n_frames: int) -> Callable[[Path], Floor]:
     """For :class:`measure.Worker`."""
     from deepscan.config import PredictSettings
-    from deepscan.pipeline import load_detector
+    from deepscan.detector import load_detector
 
     detector = load_detector(settings=PredictSettings.model_validate({"frames": n_frames, "runtime": "torch"}))
     peak = matrix_peak_per_s()
@@ -89,7 +89,7 @@ def _median_s(work: Callable[[Path, int], None], path: Path, n_frames: int) -> f
 
 def _sampled(path: Path, n_frames: int) -> None:
     """The product's own sampling."""
-    from deepscan.extract.video import sample_frames
+    from deepscan.extract.video.frames import sample_frames
 
     for _ in sample_frames(path, n_frames):
         pass

@@ -3,7 +3,7 @@
     python benchmarks/localise.py [CLIP...] [--pair REAL FAKE ...] [--model NAME_OR_FOLDER] [--seed 0] [--json FILE]
 
 Of every CLIP, a video of a real face, a stretch of a quarter to a half of its length is blended into itself, frame by
-frame as in training (``deepscan/train/selfblend.py``), and the clip is encoded again (H.264, CRF 18), stretch and rest
+frame as in training (``deepscan/train/self_blend.py``), and the clip is encoded again (H.264, CRF 18), stretch and rest
 alike; without clips those of ``footage.py`` are taken. Of every ``--pair``, an original and its forgery with the same
 frames, the stretch is taken from the forgery. Each clip also goes in as it is, encoded the same way: a segment found
 there is a false one. It prints
@@ -35,13 +35,13 @@ from footage import CLIPS, default_folder, make_clip
 from measure import markdown
 
 from deepscan.config import PredictSettings
+from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.explain.timeline import sampling_step_s
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.files import write_atomically
-from deepscan.pipeline import Detector, load_detector
-from deepscan.records import Face, RgbImage
-from deepscan.train.selfblend import BlendParameters, draw_blend, self_blend
+from deepscan.train.self_blend import BlendParameters, draw_blend, self_blend
+from deepscan.types import Face, RgbImage
 
 SCHEMA = "deepscan.benchmark.localise/1"
 _MOST_FRAMES = 400

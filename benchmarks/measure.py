@@ -179,7 +179,7 @@ def machine() -> dict[str, Any]:
     """What figures depend on: processor, cores, memory, versions, threads and how busy the machine is."""
     import torch
 
-    from deepscan.engines.guard import available_cores
+    from deepscan.processes.guard import available_cores
 
     return {
         "cpu": _cpu_name(),

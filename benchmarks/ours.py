@@ -53,10 +53,10 @@ def preprocess_clip(job: Job) -> Done:
         DeepscanError: the video cannot be read.
     """
     from deepscan.config import FaceSettings
-    from deepscan.extract.datasets.base import CorpusItem
-    from deepscan.extract.faces import FaceFinder
-    from deepscan.extract.preprocess import Task, process
-    from deepscan.extract.store import StoreSettings
+    from deepscan.datasets.preprocess import Task, process
+    from deepscan.datasets.readers.base import CorpusItem
+    from deepscan.datasets.store.store import StoreSettings
+    from deepscan.extract.faces.detect import FaceFinder
 
     if not _loaded:
         FaceFinder(FaceSettings())
@@ -105,7 +105,7 @@ class Predicted:
 def make_detector(n_frames: int, runtime: str = "auto") -> Callable[[Path], Predicted]:
     """The default detector with default settings, for :class:`measure.Worker`."""
     from deepscan.config import PredictSettings
-    from deepscan.pipeline import load_detector
+    from deepscan.detector import load_detector
 
     detector = load_detector(settings=PredictSettings.model_validate({"frames": n_frames, "runtime": runtime}))
 

@@ -3,7 +3,7 @@
     python benchmarks/pointing.py [FACES...] [--model NAME_OR_FOLDER] [--n 50] [--seed 0] [--json FILE]
 
 FACES are images, folders or tar files of real faces; without them the NASA portrait of scikit-image is taken, changed
-a little for every round. Each face is blended into itself (``deepscan/train/selfblend.py``), which gives the mask of
+a little for every round. Each face is blended into itself (``deepscan/train/self_blend.py``), which gives the mask of
 what was changed, cut by the model's crop rule, and explained (``deepscan/explain/gradcam.py``). It prints
 
 - the pointing game: the share of faces whose hottest pixel lies inside the mask, with its 95 % Wilson interval, and
@@ -35,17 +35,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import FaceSettings, PredictSettings
+from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.explain.gradcam import signed_maps
 from deepscan.extract.crops import crop_square, face_square
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.images import IMAGE_SUFFIXES
-from deepscan.extract.video import sample_frames
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.media.images import IMAGE_SUFFIXES
+from deepscan.extract.video.frames import sample_frames
 from deepscan.files import write_atomically
 from deepscan.models.ensemble import create_scorer
-from deepscan.pipeline import Detector, load_detector
-from deepscan.records import RgbImage
-from deepscan.train.selfblend import blend_mask, draw_blend, self_blend
+from deepscan.train.self_blend import blend_mask, draw_blend, self_blend
+from deepscan.types import RgbImage
 
 SCHEMA = "deepscan.benchmark.pointing/1"
 _MASK_LEVEL = 0.5  # of the soft mask's peak: what counts as inside

@@ -27,10 +27,10 @@ from footage import CLIPS, SHORT_CLIPS, Footage, default_folder, long_footage, m
 from measure import Run, Worker, can_pin, last_core, machine, markdown, timed, write_report
 from ours import Job, make_ours, make_reference, preprocess_clip
 
-from deepscan.engines import Lost, create_engine
-from deepscan.engines.guard import available_cores, threads_per_worker
 from deepscan.errors import DeepscanError
-from deepscan.extract.video import probe
+from deepscan.extract.video.frames import probe
+from deepscan.processes import Lost, create_engine
+from deepscan.processes.guard import available_cores, threads_per_worker
 
 SCHEMA = "deepscan.benchmark.preprocess/1"
 MEMORY_BAR_BYTES = 1_000_000_000

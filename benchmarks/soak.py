@@ -34,7 +34,7 @@ import psutil
 from PIL import Image
 
 from deepscan.errors import DeepscanError
-from deepscan.extract.video import sample_frames
+from deepscan.extract.video.frames import sample_frames
 from deepscan.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -18,22 +18,22 @@ from pathlib import Path
 import numpy as np
 
 from deepscan.config import PredictSettings
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.isolation import probe, sample_frames
+from deepscan.datasets.data import open_data
+from deepscan.datasets.dataset import SampleSet
+from deepscan.detector import Detector, load_detector
+from deepscan.evaluate.bootstrap import decisions
+from deepscan.evaluate.calibration.conformal import ALPHA
+from deepscan.evaluate.calibration.visibility_limits import chosen_people, fit_visibility, measured
+from deepscan.evaluate.robustness.codecs import STILL_RATE
+from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import Person, find_people
+from deepscan.extract.video.isolation import probe, sample_frames
 from deepscan.files import write_atomically
-from deepscan.modelcard import markdown_table
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, resolve_detector
-from deepscan.pipeline import Detector, load_detector
-from deepscan.records import Score, VerdictLabel
-from deepscan.train.bootstrap import decisions
-from deepscan.train.changes import CHANGES, Setting, run_steps
-from deepscan.train.coding import STILL_RATE
-from deepscan.train.conformal import ALPHA
-from deepscan.train.finish import halved
-from deepscan.train.prepared import open_data
-from deepscan.train.samples import SampleSet
-from deepscan.train.visibility import chosen_people, fit_visibility, measured
+from deepscan.report.model_card import markdown_table
+from deepscan.train.finalize import halved
+from deepscan.types import Score, VerdictLabel
 from deepscan.verdict import BLACK_ONLY, visible_people
 
 ON_CROPS = {

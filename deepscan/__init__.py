@@ -12,11 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepscan.version import __version__
+
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings
-    from deepscan.pipeline import Detector
+    from deepscan.detector import Detector
 
-__version__ = "0.1.0"
 __all__ = ["__version__", "load_detector"]
 
 
@@ -31,12 +32,12 @@ def load_detector(
         isolate: decode in a process of its own, whose crash costs a file and not the program. It changes no score.
 
     Returns:
-        A detector: ``.predict(path)`` gives a :class:`deepscan.records.Result`, ``.predict_many(paths)`` one for each.
+        A detector: ``.predict(path)`` gives a :class:`deepscan.types.Result`, ``.predict_many(paths)`` one for each.
 
     Raises:
         deepscan.errors.ModelError: no such model, or its files are damaged.
     """
-    from deepscan.extract.isolation import DEFAULT_ISOLATION
-    from deepscan.pipeline import load_detector as load
+    from deepscan.detector import load_detector as load
+    from deepscan.extract.video.isolation import DEFAULT_ISOLATION
 
     return load(model, settings, isolation=DEFAULT_ISOLATION if isolate else None)

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-from deepscan import __version__
 from deepscan.config import PredictSettings
-from deepscan.engines import Engine, Lost
+from deepscan.detector import Detector, load_detector, lost_result, refused_result
 from deepscan.errors import DeepscanError
-from deepscan.jsonl import ResultLines, Stamp
-from deepscan.pipeline import Detector, load_detector, lost_result, refused_result
-from deepscan.records import ModelInfo, Report, Result, VerdictLabel
+from deepscan.processes import Engine, Lost
+from deepscan.report.result_log import ResultLines, Stamp
+from deepscan.types import ModelInfo, Report, Result, VerdictLabel
+from deepscan.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Task:
         path: of the file, as it was given.
         file: its absolute path: a worker may run in another folder.
         stamp: of the file before it is read; None if results are not written as lines.
-        model: for :func:`deepscan.pipeline.load_detector`, the same in every folder.
+        model: for :func:`deepscan.detector.load_detector`, the same in every folder.
         settings: of the prediction.
     """
 
@@ -118,7 +118,7 @@ class Batch:
 
         Args:
             detector: the model.
-            inputs: files, or what is wrong with them already; see :func:`deepscan.extract.inputs.expand_inputs`.
+            inputs: files, or what is wrong with them already; see :func:`deepscan.extract.media.inputs.expand_inputs`.
 
         Raises:
             DeepscanError: the inputs cannot be read on, or the lines cannot be written.
@@ -145,7 +145,7 @@ class Batch:
 
         Args:
             engine: runs :func:`judge`.
-            name: of the model, from :func:`deepscan.pipeline.describe_detector`.
+            name: of the model, from :func:`deepscan.detector.describe_detector`.
             settings: of the prediction.
             inputs: as for :meth:`run`.
 
@@ -173,7 +173,7 @@ class Batch:
         """The results that were kept, in the order of the inputs.
 
         Args:
-            passed_over: for the report's, see :func:`deepscan.extract.inputs.expand_inputs`.
+            passed_over: for the report's, see :func:`deepscan.extract.media.inputs.expand_inputs`.
         """
         results = tuple(self._results[place] for place in sorted(self._results))
         return Report(__version__, self.model, results, dict(sorted((passed_over or {}).items())))

@@ -19,7 +19,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from deepscan import __version__
 from deepscan.commands.attack import attack
 from deepscan.commands.card import card
 from deepscan.commands.compare import compare
@@ -33,7 +32,8 @@ from deepscan.commands.robustness import robustness
 from deepscan.commands.serve import serve
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
 from deepscan.commands.train import train
-from deepscan.texts import PrintableFormatter
+from deepscan.text import PrintableFormatter
+from deepscan.version import __version__
 
 app = typer.Typer(
     name="deepscan",
@@ -84,7 +84,7 @@ app.command()(export)
 @app.command()
 def models() -> None:
     """List the detectors that can judge and the backbones that can be trained."""
-    from deepscan.overview import print_models
+    from deepscan.report.overview import print_models
 
     print_models()
 
@@ -92,7 +92,7 @@ def models() -> None:
 @app.command()
 def info() -> None:
     """Versions, devices, engines and threads: what to put into a bug report."""
-    from deepscan.overview import print_info
+    from deepscan.report.overview import print_info
 
     print_info()
 

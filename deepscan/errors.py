@@ -7,7 +7,7 @@ the report, never a traceback.
 
 from __future__ import annotations
 
-from deepscan.texts import printable
+from deepscan.text import printable
 
 
 class DeepscanError(Exception):

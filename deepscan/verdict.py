@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_reason
-from deepscan.extract.sampling import SEGMENT_FRAMES
+from deepscan.extract.video.sampling import SEGMENT_FRAMES
 from deepscan.extract.visibility import Visibility, visibility
-from deepscan.models.cards import TAIL, Calibration, VisibilityLimits
-from deepscan.records import (
+from deepscan.models.card import TAIL, Calibration, VisibilityLimits
+from deepscan.types import (
     Coverage,
     FrameResult,
     MediaInfo,
@@ -218,8 +218,8 @@ def decide(
         calibration: of the detector.
         threshold: the user's own; it replaces the detector's threshold and its uncertain band.
         trained: false for random weights: the verdict is then always "uncertain".
-        disagreements: of each track, see :func:`deepscan.models.squeeze.disagreements`: from 1 on there is no answer;
-            None where none was looked for.
+        disagreements: of each track, see :func:`deepscan.models.feature_squeezing.disagreements`: from 1 on there is no
+            answer; None where none was looked for.
         n_left_out: people who are not among the tracks, so that nobody knows whether all are real.
     """
     if threshold is not None:

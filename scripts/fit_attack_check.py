@@ -16,17 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from deepscan.config import PredictSettings
+from deepscan.datasets.data import open_data
+from deepscan.datasets.dataset import SampleSet
+from deepscan.detector import load_detector
+from deepscan.evaluate.robustness.attack_check import fit_attack_check, has_fired, squeeze_changes
+from deepscan.evaluate.robustness.attack_evaluation import AttackMeasure, fired_metric, share
+from deepscan.evaluate.robustness.attacks import Attack
 from deepscan.files import write_atomically
-from deepscan.models.cards import ATTACK_CHECK_FIRED
+from deepscan.models.card import ATTACK_CHECK_FIRED
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, load_card
 from deepscan.models.ensemble import create_scorer
-from deepscan.pipeline import load_detector
-from deepscan.train.attackcheck import fit_attack_check, has_fired, squeeze_changes
-from deepscan.train.attacked import AttackMeasure, fired_metric, share
-from deepscan.train.attacks import Attack
-from deepscan.train.finish import halved
-from deepscan.train.prepared import open_data
-from deepscan.train.samples import SampleSet
+from deepscan.train.finalize import halved
 
 
 def main() -> None:

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 from skimage.data import astronaut
 
-from deepscan.extract.faces import FaceFinder
-from deepscan.records import Landmarks, RgbImage
-from deepscan.train.selfblend import draw_blend, self_blend
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.train.self_blend import draw_blend, self_blend
+from deepscan.types import Landmarks, RgbImage
 
 FPS, SECONDS, SIDE_PX, CRF = 25, 4, 320, 21
 BLEND_SEED = 5

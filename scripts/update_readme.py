@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deepscan.models.cards import FIGURE_TITLES, Card
+from deepscan.models.card import FIGURE_TITLES, Card
 from deepscan.models.checkpoint import DEFAULT_DETECTOR, SHIPPED_ROOT, load_card
-from deepscan.texts import limit_percent
+from deepscan.text import limit_percent
 
 README = Path(__file__).parent.parent / "README.md"
 COMMAND = ["predict", "data/samples/"]

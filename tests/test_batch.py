@@ -12,11 +12,11 @@ import pytest
 from deepscan import batch as module
 from deepscan.batch import Batch, Task, judge
 from deepscan.config import PredictSettings
-from deepscan.engines import Lost
+from deepscan.detector import error_result
 from deepscan.errors import ConfigError, MediaError, OutputError
-from deepscan.jsonl import ResultLines
-from deepscan.pipeline import error_result
-from deepscan.records import ModelInfo, Result, VerdictLabel
+from deepscan.processes import Lost
+from deepscan.report.result_log import ResultLines
+from deepscan.types import ModelInfo, Result, VerdictLabel
 
 SHA = "ab" * 32
 MODEL = ModelInfo("default", "cd" * 32, 0.5, (0.4, 0.6), True, "resnet18", "lstm", "1", {})

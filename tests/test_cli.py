@@ -21,7 +21,7 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from deepscan import cli
-from deepscan.report import schema
+from deepscan.report.table import schema
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
@@ -331,7 +331,7 @@ def test_odd_file_names_are_taken_literally(deepscan: Command, tmp_path: Path, m
 
 
 def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscan.pipeline import Detector
+    from deepscan.detector import Detector
 
     original = Detector.predict_files
 
@@ -347,7 +347,7 @@ def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.Mo
 
 
 def test_a_defect_costs_one_row_only(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscan import pipeline
+    from deepscan import detector as pipeline
 
     original = pipeline.search_people
 

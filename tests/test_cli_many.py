@@ -22,11 +22,12 @@ from halting import halting, has_lines, wait_at_work
 from jsonschema import Draft202012Validator
 from rich.progress import Progress
 
-from deepscan import cli, jsonl
+from deepscan import cli
 from deepscan.commands import predict as command
-from deepscan.pipeline import Detector, error_result
-from deepscan.records import FrameResult, Result, TrackResult, VerdictLabel
-from deepscan.report import schema as report_schema
+from deepscan.detector import Detector, error_result
+from deepscan.report import result_log as jsonl
+from deepscan.report.table import schema as report_schema
+from deepscan.types import FrameResult, Result, TrackResult, VerdictLabel
 
 SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 SHA = "ab" * 32
@@ -297,7 +298,7 @@ def test_a_kill_loses_nothing_that_was_done(predict, tmp_path: Path) -> None:
     for number in range(24):
         clips.write_video(tmp_path / f"{number:02}.mp4", clips.texture_frames(2, size=(64, 48)))
     path = tmp_path / "r.jsonl"
-    command = halting("deepscan.lines:LineFile.append", path, 16, "predict", tmp_path, *QUICK, "--jsonl", path)
+    command = halting("deepscan.append_log:LineFile.append", path, 16, "predict", tmp_path, *QUICK, "--jsonl", path)
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SAMPLES.parent.parent)}) as killed:
         wait_at_work(killed, lambda: has_lines(path, 2))
         killed.send_signal(signal.SIGKILL)

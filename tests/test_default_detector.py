@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 import deepscan
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.isolation import sample_frames
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.video.isolation import sample_frames
 from deepscan.files import file_sha256
 from deepscan.models.checkpoint import SHIPPED_ROOT, WEIGHTS_FILE, load_card
-from deepscan.train.selfblend import draw_blend, self_blend
+from deepscan.train.self_blend import draw_blend, self_blend
 
 SHA256 = "1ccdce6ce860c4002605a14a255802e6af0705c4708064d3d46c48ecf7ec67fe"
 # Verdict and probability of each sample. Runtimes and processors round differently; other weights, another crop rule

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deepscan.config import PredictSettings
-from deepscan.pipeline import load_detector
+from deepscan.detector import load_detector
 
 N_PICTURES, N_FRAMES = 44, 8
 SIZE = (640, 480)

@@ -16,7 +16,7 @@ from halting import halting, has_lines, wait_at_work
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--frames", "2", "--no-tta")
-APPEND = "deepscan.lines:LineFile.append"
+APPEND = "deepscan.append_log:LineFile.append"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -99,9 +99,9 @@ def test_a_worker_that_was_killed_leaves_no_temporary_files(tmp_path: Path) -> N
     script.write_text(
         "import sys, time\n"
         "from pathlib import Path\n"
-        f"sys.path.insert(0, {str(ROOT / 'tests' / 'engines')!r})\n"
+        f"sys.path.insert(0, {str(ROOT / 'tests' / 'helpers')!r})\n"
         "from engine_tasks import leave_a_file\n"
-        "from deepscan.engines.local import LocalEngine\n"
+        "from deepscan.processes.local import LocalEngine\n"
         "if __name__ == '__main__':\n"
         "    with LocalEngine(1, time_limit_s=2) as engine:\n"
         "        for task, result in engine.map(leave_a_file, ['hang', 'write']):\n"
@@ -128,7 +128,7 @@ def test_preprocessing_leaves_nothing_half_done(tmp_path: Path, face_clip: Path)
         target.write_bytes(face_clip.read_bytes() + bytes([0] * 7 + [number]))
     arguments = ("preprocess", root, "--out", out, "--jobs", "2", "--frames", "4")
     journal = out / "journal.jsonl"
-    command = halting("deepscan.extract.journal:Journal.append", journal, 6, *arguments)
+    command = halting("deepscan.datasets.store.journal:Journal.append", journal, 6, *arguments)
     code, _, err = _ended(command, tmp_path / "tmp", _lines(journal, 2), signal.SIGTERM)
     assert code == 143, err
     assert _left(tmp_path / "tmp") == []

@@ -16,15 +16,15 @@ from pydantic import ValidationError
 
 from deepscan.commands.options import limits_of
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, PredictSettings, TrackSettings
+from deepscan.detector import Detector, load_detector
 from deepscan.errors import MediaError
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.filefacts import file_facts
-from deepscan.extract.images import webp_size
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.media.file_facts import file_facts
+from deepscan.extract.media.images import webp_size
 from deepscan.extract.people import extract_people
-from deepscan.extract.video import probe, sample_frames
-from deepscan.models.cards import Calibration
-from deepscan.pipeline import Detector, load_detector
-from deepscan.records import Face, Frame, Score, Sighting, Track, VerdictLabel
+from deepscan.extract.video.frames import probe, sample_frames
+from deepscan.models.card import Calibration
+from deepscan.types import Face, Frame, Score, Sighting, Track, VerdictLabel
 from deepscan.verdict import decide
 
 

@@ -13,8 +13,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, is_too_dark
-from deepscan.models.cards import Calibration, VisibilityLimits
-from deepscan.records import Coverage, Face, MediaInfo, Score, Sighting, Track, VerdictLabel
+from deepscan.models.card import Calibration, VisibilityLimits
+from deepscan.types import Coverage, Face, MediaInfo, Score, Sighting, Track, VerdictLabel
 from deepscan.verdict import HIDDEN, MESSAGES, abstain, decide, limit, notes_on, unjudged, visible_people
 
 FAKE, REAL, UNCERTAIN = VerdictLabel.FAKE, VerdictLabel.REAL, VerdictLabel.UNCERTAIN

@@ -14,8 +14,8 @@ from deepscan.commands.options import Cache, Device, PrepareJobs, Resamples, Spl
 from deepscan.commands.terminal import EXIT_INTERRUPTED, DeviceName, fail_with
 
 if TYPE_CHECKING:
-    from deepscan.train.attacks import Attack
-    from deepscan.train.samples import SampleSet
+    from deepscan.datasets.dataset import SampleSet
+    from deepscan.evaluate.robustness.attacks import Attack
 
 JSON_FILE, TABLE_FILE, CURVES_FILE = "attack.json", "attack.md", "attack.png"
 _ATTACKS, _KNOWS = ("fgsm", "pgd"), ("network", "tta", "check")
@@ -90,13 +90,13 @@ def attack(
 
     kinds, levels, known = _names(_ATTACKS, attacks), _budgets(budgets), _names(_KNOWS, knows)
     try:
+        from deepscan.datasets.data import open_data
+        from deepscan.detector import load_detector
+        from deepscan.evaluate.evaluation_plots import check_folder
+        from deepscan.evaluate.robustness.attack_evaluation import SCHEMA_ID, AttackMeasure
+        from deepscan.evaluate.robustness.attack_tables import draw_curves, to_markdown
         from deepscan.files import check_folder as check_files
         from deepscan.files import json_of, write_atomically
-        from deepscan.pipeline import load_detector
-        from deepscan.train.attacked import SCHEMA_ID, AttackMeasure
-        from deepscan.train.attacktables import draw_curves, to_markdown
-        from deepscan.train.pictures import check_folder
-        from deepscan.train.prepared import open_data
 
         check_files(out, JSON_FILE, json_of(SCHEMA_ID), (TABLE_FILE, CURVES_FILE))
         check_folder(out)
@@ -141,7 +141,7 @@ def attack(
 
 def _unseen(samples: SampleSet) -> SampleSet:
     from deepscan.errors import ConfigError
-    from deepscan.train.finish import halved
+    from deepscan.train.finalize import halved
 
     halves = halved(samples)
     if halves.same:
@@ -150,7 +150,7 @@ def _unseen(samples: SampleSet) -> SampleSet:
 
 
 def _attacks(kinds: list[str], levels: list[int], known: list[str], steps: int) -> list[Attack]:
-    from deepscan.train.attacks import Attack
+    from deepscan.evaluate.robustness.attacks import Attack
 
     return [
         Attack.model_validate({"name": name, "budget": budget, "steps": steps, "knows": knowledge})

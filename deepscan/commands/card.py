@@ -23,8 +23,8 @@ def card(
     from deepscan.errors import DeepscanError
 
     try:
-        from deepscan.modelcard import model_card_markdown
         from deepscan.models.checkpoint import load_card, resolve_detector
+        from deepscan.report.model_card import model_card_markdown
 
         check_outputs([Output("--out", out, CARD_MARKDOWN)])
         page = model_card_markdown(load_card(resolve_detector(model)))

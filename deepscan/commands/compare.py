@@ -15,10 +15,10 @@ from deepscan.commands.terminal import EXIT_FAILED, DeviceName, fail_with
 
 if TYPE_CHECKING:
     from deepscan.config import CropSettings, PredictSettings
+    from deepscan.datasets.data import Preparation
+    from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
-    from deepscan.pipeline import Detector
-    from deepscan.train.compare import Row
-    from deepscan.train.prepared import Preparation
+    from deepscan.evaluate.comparison import Row
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,8 @@ def compare(
 
 def _check(markdown: str | None, csv_file: str | None, json_file: str | None) -> bool:
     """Whether stdout is taken."""
+    from deepscan.evaluate.comparison import SCHEMA_ID
     from deepscan.files import json_of
-    from deepscan.train.compare import SCHEMA_ID
 
     return check_outputs(
         [
@@ -109,8 +109,8 @@ def _rows(
     report: Report,
 ) -> tuple[list[Row], list[DeepscanError]]:
     """A row for each detector; one that cannot be loaded or measured costs only itself."""
+    from deepscan.detector import load_detector
     from deepscan.errors import DeepscanError
-    from deepscan.pipeline import load_detector
 
     rows: list[Row] = []
     errors: list[DeepscanError] = []
@@ -146,9 +146,9 @@ def _row(
 ) -> Row:
     from dataclasses import replace
 
-    from deepscan.train.compare import describe, measure
-    from deepscan.train.cross import short_names
-    from deepscan.train.prepared import open_data, widest_like
+    from deepscan.datasets.data import open_data, widest_like
+    from deepscan.evaluate.comparison import describe, measure
+    from deepscan.evaluate.cross_dataset import short_names
 
     row = describe(name, folder, detector)
     if not data:
@@ -166,7 +166,7 @@ def _row(
 
 def _names(models: list[str]) -> dict[str, str]:
     """Short names for the table."""
-    from deepscan.train.cross import short_names
+    from deepscan.evaluate.cross_dataset import short_names
 
     unique = list(dict.fromkeys(models))
     return dict(zip(unique, short_names([Path(model) for model in unique]), strict=True))
@@ -189,8 +189,8 @@ def _write(rows: list[Row], markdown: str | None, csv_file: str | None, json_fil
     from rich.console import Console
     from rich.text import Text
 
-    from deepscan.train.compare import caption, to_json
-    from deepscan.train.tables import comparison_csv, comparison_markdown, comparison_table
+    from deepscan.evaluate.comparison import caption, to_json
+    from deepscan.evaluate.tables import comparison_csv, comparison_markdown, comparison_table
 
     records = [row.to_record() for row in rows]
     if not quiet:

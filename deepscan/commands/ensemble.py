@@ -14,8 +14,8 @@ from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings
-    from deepscan.train.combine import Combined
-    from deepscan.train.prepared import Preparation
+    from deepscan.datasets.data import Preparation
+    from deepscan.evaluate.calibration.fit_ensemble import Combined
 
 log = logging.getLogger(__name__)
 
@@ -109,13 +109,13 @@ def _combine(
     preparation: Preparation,
     report: Report,
 ) -> Combined:
+    from deepscan.config import CalibrationSettings
+    from deepscan.datasets.data import open_data
+    from deepscan.evaluate.calibration.fit_ensemble import combine_detectors
+    from deepscan.evaluate.cross_dataset import short_names
     from deepscan.models.checkpoint import load_card, resolve_detector
     from deepscan.models.ensemble import common_crop
     from deepscan.models.scorer import pick_device
-    from deepscan.train.combine import combine_detectors
-    from deepscan.train.cross import short_names
-    from deepscan.train.prepared import open_data
-    from deepscan.train.recipe import CalibrationSettings
 
     folders = [resolve_detector(model) for model in models]
     crop = common_crop([load_card(folder) for folder in folders], models)
@@ -150,7 +150,7 @@ def _print(made: Combined, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from deepscan.texts import answer_rule
+    from deepscan.text import answer_rule
 
     card = made.card
     table = Table(show_edge=False, pad_edge=False)

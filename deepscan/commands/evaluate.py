@@ -38,10 +38,10 @@ from deepscan.commands.terminal import (
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings
-    from deepscan.pipeline import Detector
-    from deepscan.train.cross import Cell, Contender
-    from deepscan.train.evaluate import Evaluation
-    from deepscan.train.prepared import Preparation
+    from deepscan.datasets.data import Preparation
+    from deepscan.detector import Detector
+    from deepscan.evaluate.cross_dataset import Cell, Contender
+    from deepscan.evaluate.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +139,9 @@ def evaluate(
 
 def _check(json_file: str | None, csv_file: str | None, cross: bool) -> bool:
     """Whether stdout is taken."""
+    from deepscan.evaluate.cross_dataset import SCHEMA_ID as CROSS
+    from deepscan.evaluate.evaluation import SCHEMA_ID as EVALUATION
     from deepscan.files import json_of
-    from deepscan.train.cross import SCHEMA_ID as CROSS
-    from deepscan.train.evaluate import SCHEMA_ID as EVALUATION
 
     figures = json_of(CROSS if cross else EVALUATION)
     return check_outputs([Output("--json", json_file, figures), Output("--csv", csv_file, EVALUATION_CSV)])
@@ -149,8 +149,8 @@ def _check(json_file: str | None, csv_file: str | None, cross: bool) -> bool:
 
 def _contenders(models: list[str], settings: PredictSettings) -> list[Contender]:
     """The detectors with names that differ."""
-    from deepscan.pipeline import load_detector
-    from deepscan.train.cross import Contender
+    from deepscan.detector import load_detector
+    from deepscan.evaluate.cross_dataset import Contender
 
     loaded: dict[str, Detector] = {name: load_detector(name, settings) for name in dict.fromkeys(models)}
     names = [detector.card.name for detector in loaded.values()]
@@ -163,8 +163,8 @@ def _contenders(models: list[str], settings: PredictSettings) -> list[Contender]
 def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:
     """Hashes of the groups that a detector was trained on; none where they are not told."""
     from deepscan.errors import ModelError
+    from deepscan.evaluate.training_groups import read_groups
     from deepscan.models.checkpoint import resolve_detector
-    from deepscan.train.groups import read_groups
 
     try:
         folder = resolve_detector(name)
@@ -177,7 +177,7 @@ def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:
 
 def preparation_of(cache: Path | None, jobs: int | None, report: Report) -> Preparation:
     """How what is no store is made one; where it is kept is told on stderr."""
-    from deepscan.train.prepared import DEFAULT_CACHE, Preparation
+    from deepscan.datasets.data import DEFAULT_CACHE, Preparation
 
     def start(corpus: Path, folder: Path) -> None:
         if log.isEnabledFor(logging.WARNING):
@@ -199,8 +199,8 @@ def _one(
     bootstrap: dict[str, Any],
     report: Report,
 ) -> Evaluation:
-    from deepscan.train.evaluate import evaluate as run
-    from deepscan.train.prepared import open_data
+    from deepscan.datasets.data import open_data
+    from deepscan.evaluate.evaluation import evaluate as run
 
     detector = contender.detector
     samples = open_data(data, detector.card.crop, detector.settings, split=split, preparation=preparation)
@@ -224,7 +224,7 @@ def _cross(
     report: Report,
 ) -> tuple[list[Cell], bool]:
     """The cells, and whether Ctrl-C ended it early: those that are done are complete."""
-    from deepscan.train.cross import cross_evaluate
+    from deepscan.evaluate.cross_dataset import cross_evaluate
 
     cells: list[Cell] = []
 
@@ -247,13 +247,13 @@ def _write_one(
 ) -> None:
     from rich.console import Console
 
-    from deepscan.train.show import print_evaluation
+    from deepscan.evaluate.evaluation_tables import print_evaluation
 
     if not quiet:
         print_evaluation(evaluation, Console(highlight=False))
     write_outputs([(json_file, lambda: _json(evaluation.to_dict())), (csv_file, evaluation.to_csv)])
     if plots is not None:
-        from deepscan.train.pictures import draw_evaluation
+        from deepscan.evaluate.evaluation_plots import draw_evaluation
 
         _tell_files(draw_evaluation(evaluation, plots))
 
@@ -269,14 +269,14 @@ def _write_cross(
 ) -> None:
     from rich.console import Console
 
-    from deepscan.train.cross import to_dict
-    from deepscan.train.show import print_cross
+    from deepscan.evaluate.cross_dataset import to_dict
+    from deepscan.evaluate.evaluation_tables import print_cross
 
     if not quiet:
         print_cross(cells, Console(highlight=False))
     write_outputs([(json_file, lambda: _json(to_dict(cells, contenders, data, split)))])
     if plots is not None:
-        from deepscan.train.pictures import draw_cross
+        from deepscan.evaluate.evaluation_plots import draw_cross
 
         _tell_files(draw_cross(cells, plots))
 
@@ -287,7 +287,7 @@ def _json(content: Any) -> str:
 
 def _check_plots(folder: Path) -> None:
     """Fail before the work where pictures cannot be drawn."""
-    from deepscan.train.pictures import check_folder
+    from deepscan.evaluate.evaluation_plots import check_folder
 
     check_folder(folder)
 

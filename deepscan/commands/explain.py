@@ -19,14 +19,14 @@ from deepscan.commands.options import (
     settings_of,
 )
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
-from deepscan.texts import printable
+from deepscan.text import printable
 
 if TYPE_CHECKING:
     from deepscan.config import PredictSettings
+    from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
-    from deepscan.page import Material
-    from deepscan.pipeline import Detector
-    from deepscan.records import Report, Result
+    from deepscan.report.html import Material
+    from deepscan.types import Report, Result
 
 PAGE = "report.html"
 
@@ -79,7 +79,7 @@ def explain(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     from rich.console import Console
 
-    from deepscan.report import print_table
+    from deepscan.report.table import print_table
 
     print_table(report, Console())
     for failure in failures:
@@ -95,10 +95,10 @@ def _explain(
     """Judge, then write the pages; what fails for one input does not cost the others."""
     from datetime import datetime
 
+    from deepscan.detector import load_detector
     from deepscan.errors import OutputError
     from deepscan.explain.gradcam import require_gradcam
-    from deepscan.page import check_target, write_pages
-    from deepscan.pipeline import load_detector
+    from deepscan.report.html import check_target, write_pages
 
     require_gradcam()
     try:
@@ -141,9 +141,9 @@ class _Writer:
         from deepscan.explain.annotate import annotate, default_suffix
         from deepscan.explain.evidence import explain as explained
         from deepscan.explain.folder import folder_name, write_evidence
-        from deepscan.extract.isolation import file_facts
-        from deepscan.page import from_explanation
-        from deepscan.records import VerdictLabel
+        from deepscan.extract.video.isolation import file_facts
+        from deepscan.report.html import from_explanation
+        from deepscan.types import VerdictLabel
 
         self._number += 1
         path, limits = Path(result.path), self._detector.settings.limits

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
-    from deepscan.records import Score
+    from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
+    from deepscan.types import Score
 
 _EXIT_DIFFERS = 1
 
@@ -80,7 +80,7 @@ def export(
 def _people(path: Path, card: DetectorCard | EnsembleCard) -> list[NDArray[np.uint8]]:
     """The crops of everybody in a file, as a prediction sees them."""
     from deepscan.config import DEFAULT_LIMITS, PredictSettings
-    from deepscan.extract.faces import FaceFinder
+    from deepscan.extract.faces.detect import FaceFinder
     from deepscan.extract.people import clear_people, extract_people
 
     settings = PredictSettings()
@@ -93,7 +93,7 @@ def _verdict_by(calibration: Calibration) -> Callable[[Score], str]:
     """What the detector says of a score, as the only person of a file."""
     import numpy as np
 
-    from deepscan.records import Face, Sighting, Track
+    from deepscan.types import Face, Sighting, Track
     from deepscan.verdict import decide
 
     face = Face((0.0, 0.0, 100.0, 100.0), 1.0, np.zeros((5, 2), np.float32))

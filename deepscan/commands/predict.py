@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan import __version__
 from deepscan.commands.options import (
     Address,
     AllowUntrained,
@@ -53,18 +52,19 @@ from deepscan.commands.terminal import (
     shows_progress,
     stderr,
 )
-from deepscan.texts import printable
+from deepscan.text import printable
+from deepscan.version import __version__
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from deepscan.batch import Batch
     from deepscan.config import PredictSettings
-    from deepscan.engines import Engine, EngineName
+    from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
-    from deepscan.page import Material
-    from deepscan.pipeline import Detector
-    from deepscan.records import Report
+    from deepscan.processes import Engine, EngineName
+    from deepscan.report.html import Material
+    from deepscan.types import Report
 
 # Heat maps take a file's judgement once more, in torch.
 _MOST_WITH_HEAT = 10
@@ -227,9 +227,9 @@ def _check(
     Raises:
         DeepscanError: a list cannot be read, or there can be no page of that name.
     """
-    from deepscan.extract.inputs import check_list
+    from deepscan.extract.media.inputs import check_list
     from deepscan.files import json_of
-    from deepscan.report import SCHEMA_ID
+    from deepscan.report.table import SCHEMA_ID
 
     for name in lists:
         check_list(name)
@@ -240,7 +240,7 @@ def _check(
         Output("--jsonl", jsonl_file),  # it is added to, and ResultLines looks at all of it
     ]
     if html_file is not None:
-        from deepscan.page import OURS, check_name
+        from deepscan.report.html import OURS, check_name
 
         check_name(html_file)
         outputs += [
@@ -264,10 +264,10 @@ def _run(
     from contextlib import ExitStack, nullcontext
 
     from deepscan.batch import Batch
+    from deepscan.detector import describe_detector, load_detector
     from deepscan.errors import DeepscanError
-    from deepscan.extract.inputs import expand_inputs, read_list
-    from deepscan.jsonl import ResultLines
-    from deepscan.pipeline import describe_detector, load_detector
+    from deepscan.extract.media.inputs import expand_inputs, read_list
+    from deepscan.report.result_log import ResultLines
 
     inputs = expand_inputs(chain(paths, *map(read_list, lists)), passed_over)
     detector = load_detector(model, settings) if workers is None else None
@@ -306,7 +306,7 @@ class _Workers:
     address: str | None
 
     def start(self) -> Engine:
-        from deepscan.engines import create_engine
+        from deepscan.processes import create_engine
 
         return create_engine(self.engine, jobs=self.jobs, time_limit_s=self.time_limit_s, address=self.address)
 
@@ -327,7 +327,7 @@ class _Shown:
 
     def _find_total(self, paths: list[str], lists: list[str]) -> None:
         from deepscan.errors import DeepscanError
-        from deepscan.extract.inputs import expand_inputs, read_list
+        from deepscan.extract.media.inputs import expand_inputs, read_list
 
         try:
             total = sum(1 for _ in expand_inputs(chain(paths, *map(read_list, lists))))
@@ -338,7 +338,7 @@ class _Shown:
 
 
 def _write(report: Report, json_file: str | None, csv_file: str | None, table: bool) -> None:
-    from deepscan.report import print_table, to_csv, to_json
+    from deepscan.report.table import print_table, to_csv, to_json
 
     # First to stdout: a file that cannot be written must not cost the answer.
     if table:
@@ -354,8 +354,8 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
     from importlib.util import find_spec
 
     from deepscan.models.checkpoint import load_card, resolve_detector
-    from deepscan.page import from_file, write_pages
-    from deepscan.records import Result, VerdictLabel
+    from deepscan.report.html import from_file, write_pages
+    from deepscan.types import Result, VerdictLabel
 
     few = len(report.results) <= _MOST_WITH_HEAT
     with_heat = report.model.trained and (heat if heat is not None else few and find_spec("pytorch_grad_cam"))
@@ -371,14 +371,14 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
 
     def explained(file: Path) -> Material:
         from deepscan.explain.evidence import explain
-        from deepscan.extract.isolation import file_facts
-        from deepscan.page import from_explanation
+        from deepscan.extract.video.isolation import file_facts
+        from deepscan.report.html import from_explanation
 
         return from_explanation(explain(detector(), file), file_facts(file, settings.limits))
 
     @cache
     def detector() -> Detector:
-        from deepscan.pipeline import load_detector
+        from deepscan.detector import load_detector
 
         return load_detector(model, settings)
 
@@ -412,7 +412,7 @@ def _print_summary(batch: Batch) -> None:
 def _print_passed_over(passed_over: Counter[str]) -> None:
     """One line to stderr: a folder may hold other files that somebody took for videos."""
     if passed_over and log.isEnabledFor(logging.WARNING):
-        from deepscan.extract.formats import passed_over_text
+        from deepscan.extract.media.formats import passed_over_text
 
         told = printable(f"{passed_over_text(passed_over)} in folders passed over; a file given by name is read.")
         typer.echo(f"deepscan: {told}", err=True)

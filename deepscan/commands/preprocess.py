@@ -23,15 +23,15 @@ from deepscan.commands.terminal import (
     progress_bar,
     stderr,
 )
-from deepscan.texts import printable
+from deepscan.text import printable
 
 if TYPE_CHECKING:
     from deepscan.config import MediaLimits
-    from deepscan.engines import Engine
-    from deepscan.extract.datasets import CorpusItem, Problem
-    from deepscan.extract.preprocess import Progress, Summary
-    from deepscan.extract.shards import Share
-    from deepscan.extract.store import StoreSettings
+    from deepscan.datasets.preprocess import Progress, Summary
+    from deepscan.datasets.readers import CorpusItem, Problem
+    from deepscan.datasets.store.shards import Share
+    from deepscan.datasets.store.store import StoreSettings
+    from deepscan.processes import Engine
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +108,9 @@ def preprocess(
 
     try:
         from deepscan.config import CropSettings
-        from deepscan.engines import create_engine
-        from deepscan.extract.shards import Share
-        from deepscan.extract.store import StoreSettings
+        from deepscan.datasets.store.shards import Share
+        from deepscan.datasets.store.store import StoreSettings
+        from deepscan.processes import create_engine
 
         share = Share.parse(shard) if shard is not None else Share()
         if merge and share.count > 1:
@@ -146,7 +146,7 @@ def preprocess(
 
 
 def _default_folder(root: Path | None, dataset: str | None) -> Path:
-    from deepscan.extract.datasets import corpus_name
+    from deepscan.datasets.readers import corpus_name
 
     if root is None:
         raise ValueError("There is no corpus to name the folder after.")
@@ -157,9 +157,9 @@ def _read(
     root: Path, dataset: str | None, val: float, test: float, seed: int, follow_links: bool
 ) -> tuple[Sequence[CorpusItem], Sequence[Problem]]:
     """The corpus with its splits; what was found is told, problems too."""
-    from deepscan.extract.datasets import read_corpus
-    from deepscan.extract.formats import passed_over_text
-    from deepscan.extract.splits import assign_splits
+    from deepscan.datasets.readers import read_corpus
+    from deepscan.datasets.splits import assign_splits
+    from deepscan.extract.media.formats import passed_over_text
 
     console = stderr()
     with console.status(f"Reading {root}"):
@@ -185,8 +185,8 @@ def _run(
     limits: MediaLimits,
 ) -> Summary:
     """Preprocess with a bar for whoever watches; the summary goes to stdout."""
-    from deepscan.extract.preprocess import preprocess as run
-    from deepscan.extract.summary import print_summary
+    from deepscan.datasets.preprocess import preprocess as run
+    from deepscan.datasets.summary import print_summary
 
     start = time.monotonic()
     with progress_bar() as bar:
@@ -205,7 +205,7 @@ def _run(
 
 
 def _merge(folder: Path) -> None:
-    from deepscan.extract.shards import merge_manifests
+    from deepscan.datasets.store.shards import merge_manifests
 
     rows = merge_manifests(folder)
     typer.echo(f"{folder / 'manifest.csv'}: {len(rows)} videos")
@@ -215,21 +215,21 @@ def _after(folder: Path, shards: int | None, layout: LayoutName | None, report: 
     """What is made from the finished store."""
     if not (shards or layout or report):
         return
-    from deepscan.extract.manifest import read_failures, read_manifest
+    from deepscan.datasets.store.manifest import read_failures, read_manifest
 
     rows = read_manifest(folder / "manifest.csv")
     if shards:
-        from deepscan.extract.shards import write_shards
+        from deepscan.datasets.store.shards import write_shards
 
         written = write_shards(folder, rows, shards)
         typer.echo(f"{folder / 'shards'}: {len(written)} archives, {sum(s.crops for s in written)} crops")
     if layout is LayoutName.DEEPFAKEBENCH:
-        from deepscan.extract.layouts import write_deepfakebench
+        from deepscan.datasets.interchange import write_deepfakebench
 
         for path in write_deepfakebench(folder, rows):
             typer.echo(f"{path}: index for DeepfakeBench")
     if report:
-        from deepscan.extract.contactsheet import write_contact_sheet
+        from deepscan.datasets.contact_sheet import write_contact_sheet
 
         failures = folder / "failures.csv"
         path = write_contact_sheet(folder, rows, read_failures(failures) if failures.exists() else [])

@@ -28,11 +28,11 @@ from deepscan.commands.options import (
 from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
-    from deepscan.pipeline import Detector
-    from deepscan.train.changes import Place
-    from deepscan.train.prepared import Preparation
-    from deepscan.train.robustness import Bench
-    from deepscan.train.robustreport import Robustness
+    from deepscan.datasets.data import Preparation
+    from deepscan.detector import Detector
+    from deepscan.evaluate.robustness.corruptions import Place
+    from deepscan.evaluate.robustness.report import Robustness
+    from deepscan.evaluate.robustness.sweep import Bench
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ class PlaceName(StrEnum):
 def _print_changes(wanted: bool) -> None:
     if not wanted:
         return
-    from deepscan.train.attackchanges import ATTACKS
-    from deepscan.train.changes import CHANGES
+    from deepscan.evaluate.robustness.attack_corruptions import ATTACKS
+    from deepscan.evaluate.robustness.corruptions import CHANGES
 
     for change in (*CHANGES.values(), *ATTACKS.values()):
         usual = ", ".join(f"{value:g}" for value in change.strengths)
@@ -152,10 +152,10 @@ def robustness(
     names = None if changes is None else [name.strip() for name in changes.split(",") if name.strip()]
     try:
         if out is not None:
+            from deepscan.evaluate.evaluation_plots import check_folder
+            from deepscan.evaluate.robustness.report import SCHEMA_ID
             from deepscan.files import check_folder as check_files
             from deepscan.files import json_of
-            from deepscan.train.pictures import check_folder
-            from deepscan.train.robustreport import SCHEMA_ID
 
             check_files(out, "report.json", json_of(SCHEMA_ID), ("table.md", "table.csv", "curves.png"))
             check_folder(out, "--out")
@@ -192,12 +192,12 @@ def _measured(
     seed: int,
     bar: Any,
 ) -> Robustness:
-    from deepscan.pipeline import load_detector
-    from deepscan.train.attackchanges import ATTACKS
-    from deepscan.train.changes import CHANGES, REVISION, pick_changes
-    from deepscan.train.evaluate import model_to_dict
-    from deepscan.train.robustness import Journal, choose_subjects, conditions_of, judge_all
-    from deepscan.train.robustreport import summarise
+    from deepscan.detector import load_detector
+    from deepscan.evaluate.evaluation import model_to_dict
+    from deepscan.evaluate.robustness.attack_corruptions import ATTACKS
+    from deepscan.evaluate.robustness.corruptions import CHANGES, REVISION, pick_changes
+    from deepscan.evaluate.robustness.report import summarise
+    from deepscan.evaluate.robustness.sweep import Journal, choose_subjects, conditions_of, judge_all
 
     known = CHANGES if names is None else CHANGES | ATTACKS
     conditions = conditions_of(pick_changes(names, strengths, place, known))
@@ -236,9 +236,9 @@ def _bench(
     detector: Detector, data: list[Path], place: Place, wanted: dict[str, Any], preparation: Preparation, seed: int
 ) -> tuple[Bench, int]:
     """What is judged, and how many videos of the stores hold nobody."""
-    from deepscan.extract.datasets import read_corpus
-    from deepscan.train.benches import CropBench, FrameBench
-    from deepscan.train.prepared import items_of, open_data
+    from deepscan.datasets.data import items_of, open_data
+    from deepscan.datasets.readers import read_corpus
+    from deepscan.evaluate.robustness.subjects import CropBench, FrameBench
 
     if place == "crops":
         samples = open_data(data, detector.card.crop, detector.settings, split=wanted["split"], preparation=preparation)
@@ -253,8 +253,8 @@ def _bench(
 
 
 def _place(on: PlaceName, data: list[Path]) -> Place:
+    from deepscan.datasets.dataset import is_store
     from deepscan.errors import ConfigError
-    from deepscan.train.samples import is_store
 
     stores = [is_store(path) for path in data]
     if on is PlaceName.CROPS or (on is PlaceName.AUTO and all(stores)):
@@ -279,9 +279,9 @@ def _strengths(given: list[str]) -> dict[str, list[float]]:
 def _write(report: Robustness, out: Path | None) -> None:
     from rich.console import Console
 
+    from deepscan.evaluate.robustness.plots import draw_robustness
+    from deepscan.evaluate.robustness.tables import print_report, to_csv, to_markdown
     from deepscan.files import write_atomically
-    from deepscan.train.robusttables import print_report, to_csv, to_markdown
-    from deepscan.train.strengthplots import draw_robustness
 
     print_report(report, Console(highlight=False))
     if out is None:

@@ -79,7 +79,7 @@ def serve(
         from deepscan.web.server import serve as listen
 
         check_host(host, known)
-        from deepscan.pipeline import load_detector
+        from deepscan.detector import load_detector
         from deepscan.web.service import JudgeService, WebLimits
 
         settings = settings_of(

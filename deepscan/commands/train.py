@@ -13,8 +13,8 @@ from deepscan.commands.options import Cache, PrepareJobs
 from deepscan.commands.terminal import EXIT_INTERRUPTED, fail, fail_with, shows_progress
 
 if TYPE_CHECKING:
+    from deepscan.datasets.dataset import SampleSet
     from deepscan.train.recipe import Recipe
-    from deepscan.train.samples import SampleSet
 
 
 class AcceleratorName(StrEnum):
@@ -64,8 +64,8 @@ def train(
 
         recipe = load_recipe(config, tuple(changes or ()))
         try:
+            from deepscan.datasets.data import has_sources
             from deepscan.train.fit import Machine, is_leading_process
-            from deepscan.train.prepared import has_sources
             from deepscan.train.run import settle
             from deepscan.train.run import train as train_run
         except ModuleNotFoundError as error:
@@ -95,7 +95,7 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
 
     from deepscan.commands.evaluate import preparation_of, progress_of
     from deepscan.config import PredictSettings
-    from deepscan.train.prepared import open_data, open_sources
+    from deepscan.datasets.data import open_data, open_sources
 
     with progress_of() as report:
         how = replace(preparation_of(cache, jobs, report), divide=True)

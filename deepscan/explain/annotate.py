@@ -29,10 +29,10 @@ from deepscan.errors import OutputError
 from deepscan.explain.draw import COLOURS, WORDS, Style, draw_box, draw_label, draw_lines, style_for, wrapped
 from deepscan.explain.timeline import is_gap, sampling_step_s
 from deepscan.explain.writer import CONTAINERS, Sound, video_writer
-from deepscan.extract.isolation import probe, sample_frames
+from deepscan.extract.video.isolation import probe, sample_frames
 from deepscan.files import write_atomically
-from deepscan.records import Box, FrameResult, MediaInfo, Result, RgbImage, TrackResult, VerdictLabel
-from deepscan.texts import percent
+from deepscan.text import percent
+from deepscan.types import Box, FrameResult, MediaInfo, Result, RgbImage, TrackResult, VerdictLabel
 
 _IMAGE_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 Band = tuple[float, float] | None
@@ -80,7 +80,7 @@ def annotate(
         result: of that input.
         out: file to write, replaced whole or not at all: .mp4, .mov or .mkv for a video; .png, .jpg or .webp for an
             image.
-        band: of the detector, see :func:`deepscan.texts.percent`.
+        band: of the detector, see :func:`deepscan.text.percent`.
         limits: on the input, as for the prediction.
         on_progress: called after every frame with the number written so far and, where the container tells, of all.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import cv2
 
-from deepscan.records import Box, RgbImage, VerdictLabel
+from deepscan.types import Box, RgbImage, VerdictLabel
 
 Rgb = tuple[int, int, int]
 

@@ -16,7 +16,7 @@ from deepscan.files import write_atomically
 
 if TYPE_CHECKING:
     from deepscan.explain.evidence import Explanation, PersonEvidence
-    from deepscan.records import RgbImage
+    from deepscan.types import RgbImage
 
 TIMELINE_FILE = "timeline.csv"
 _COLUMNS = ("person", "time_s", "probability", "importance")

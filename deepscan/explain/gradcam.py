@@ -37,11 +37,11 @@ from torch import Tensor, nn
 
 from deepscan.errors import ConfigError, ModelError
 from deepscan.extract.crops import resized
-from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.models.backbones.registry import Backbone
+from deepscan.models.backbones.timm_backbone import TimmBackbone
+from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.ensemble import Ensemble
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import Backbone
-from deepscan.models.timm_backbone import TimmBackbone
 from deepscan.models.transform import normalise, to_unit
 
 Towards = Literal["fake", "real"]

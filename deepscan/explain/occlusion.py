@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepscan.extract.crops import resized
-from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.ensemble import Ensemble
 from deepscan.models.graphs import CropFeatures
 from deepscan.models.network import DetectorNetwork

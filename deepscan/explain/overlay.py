@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.extract.crops import Square
-from deepscan.records import RgbImage
+from deepscan.types import RgbImage
 
 COLOUR_MAP = cv2.COLORMAP_VIRIDIS
 _OPACITY = 0.75

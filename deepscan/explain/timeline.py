@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from deepscan.extract.sampling import SEGMENT_FRAMES
-from deepscan.records import Result, Segment, TrackResult, VerdictLabel
+from deepscan.extract.video.sampling import SEGMENT_FRAMES
+from deepscan.types import Result, Segment, TrackResult, VerdictLabel
 
 # A person who was not seen for longer is not joined by a line, nor followed by a box. Sampling takes the nearest frame,
 # so a gap of two steps may be somewhat longer.
@@ -63,7 +63,7 @@ def timeline(result: Result, uncertain_band: tuple[float, float]) -> Timeline:
 
     Args:
         result: of one input.
-        uncertain_band: of the detector, see :class:`deepscan.records.ModelInfo`.
+        uncertain_band: of the detector, see :class:`deepscan.types.ModelInfo`.
     """
     step = sampling_step_s(result)
     last = max((track.end_s for track in result.tracks), default=0.0)

@@ -17,10 +17,10 @@ import numpy as np
 
 from deepscan.config import MediaLimits
 from deepscan.errors import OutputError
-from deepscan.extract.container import opened, quiet_ffmpeg
-from deepscan.extract.images import is_animated_webp
+from deepscan.extract.media.images import is_animated_webp
+from deepscan.extract.video.container import opened, quiet_ffmpeg
 from deepscan.files import temporary_beside
-from deepscan.records import RgbImage
+from deepscan.types import RgbImage
 
 if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer

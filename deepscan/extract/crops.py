@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import CropSettings
-from deepscan.records import Face, RgbImage
+from deepscan.types import Face, RgbImage
 
 # Above this reduction a bilinear warp skips source pixels and aliases; the region is averaged down first.
 _MAX_WARP_REDUCTION = 1.5

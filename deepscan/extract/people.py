@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.ahead import ahead
 from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
-from deepscan.extract.sampling import frames_for
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.tracks import Tracker
-from deepscan.extract.turned import SpareFrames, TurnedFrames
-from deepscan.records import Box, Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
+from deepscan.extract.video.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
+from deepscan.extract.video.rotation import SpareFrames, TurnedFrames
+from deepscan.extract.video.sampling import frames_for
+from deepscan.processes.prefetch import ahead
+from deepscan.types import Box, Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
@@ -315,7 +315,7 @@ def search_people(
         n_frames: sampled evenly over the whole duration.
         finder, crop, track: as for :class:`PeopleSearch`.
         limits: on the file.
-        min_segment_s: see :func:`deepscan.extract.sampling.frames_for`.
+        min_segment_s: see :func:`deepscan.extract.video.sampling.frames_for`.
         isolation: of the process that decodes; None decodes in this one.
 
     Raises:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.records import Face, Sighting, Sureness
+from deepscan.types import Face, Sighting, Sureness
 
 # Half of the sightings of a person are at least so sure; patterns are sure once, not mostly.
 _MEDIAN_CONFIDENCE = 0.98

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from deepscan.config import TrackSettings
 from deepscan.extract.sureness import has_eyes, sureness
-from deepscan.records import Box, Face, Frame, RgbImage, Sighting, Track
+from deepscan.types import Box, Face, Frame, RgbImage, Sighting, Track
 
 _LOOK_SIDE_PX = 16
 # Beyond this gap between sampled frames where a face was says little about where it will be.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from deepscan.extract.crops import resized
 from deepscan.extract.people import Person
-from deepscan.records import RgbImage
+from deepscan.types import RgbImage
 
 REFERENCE_PX = 128
 # Sigmas of the Gaussians: fine detail is what the first takes away, the middle scale what the second does of the rest.

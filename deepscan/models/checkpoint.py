@@ -22,16 +22,18 @@ from safetensors import SafetensorError, safe_open
 from deepscan.config import CropSettings, ModelSettings
 from deepscan.errors import ModelError, OutputError
 from deepscan.files import file_sha256, temporary_beside, write_atomically
-from deepscan.models.cards import Card, DetectorCard, EnsembleCard
+from deepscan.models.card import Card, DetectorCard, EnsembleCard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from deepscan.models.backbones.registry import Backbone
     from deepscan.models.network import DetectorNetwork
-    from deepscan.models.registry import Backbone
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
-GROUPS_FILE = "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.train.groups
+GROUPS_FILE = (
+    "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.evaluate.training_groups
+)
 NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.export
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
@@ -62,7 +64,7 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     known = ", ".join(list_detectors())
     why = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
     hint = f"Known detectors: {known}; or give the folder of a trained one."
-    from deepscan.models.registry import list_backbones
+    from deepscan.models.backbones.registry import list_backbones
 
     if text in list_backbones() or text.startswith("timm:"):
         why = "that is a backbone, and it has no trained weights"
@@ -159,8 +161,8 @@ class DetectorFiles:
         """A card from a stranger may ask for a head of any size; the weights for it would have to be there."""
         import torch
 
+        from deepscan.models.backbones.registry import backbone_spec
         from deepscan.models.heads import create_head
-        from deepscan.models.registry import backbone_spec
 
         backbone_spec(self.card.network.backbone)
         head = self.card.network.head
@@ -244,8 +246,8 @@ def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, D
     """A detector with random weights, for trying things out; its card says ``trained: false``."""
     import torch
 
+    from deepscan.models.backbones.registry import backbone_spec
     from deepscan.models.network import DetectorNetwork
-    from deepscan.models.registry import backbone_spec
 
     spec = backbone_spec(backbone)
     settings = ModelSettings(backbone=backbone)

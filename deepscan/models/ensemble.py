@@ -32,7 +32,7 @@ from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, DeepscanError, ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.files import write_atomically
-from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard, EnsembleMember
+from deepscan.models.card import Calibration, DetectorCard, EnsembleCard, EnsembleMember
 from deepscan.models.checkpoint import (
     CARD_FILE,
     GROUPS_FILE,
@@ -44,8 +44,8 @@ from deepscan.models.checkpoint import (
     refuse_exported,
 )
 from deepscan.models.scorer import Features, Scorer, TorchScorer, score_sequences
-from deepscan.records import Score
 from deepscan.runtimes import Precision
+from deepscan.types import Score
 
 if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork

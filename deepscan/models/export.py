@@ -30,15 +30,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan import __version__
 from deepscan.errors import ModelError, OutputError
 from deepscan.extract.crops import resized
-from deepscan.models.cards import Calibration
+from deepscan.models.card import Calibration
 from deepscan.models.checkpoint import CARD_FILE, NETWORKS_FILE, DetectorFiles, card_bytes
 from deepscan.models.ensemble import EnsembleFiles, create_scorer
-from deepscan.models.exportreadme import readme_text
-from deepscan.records import Score
+from deepscan.models.export_readme import readme_text
 from deepscan.runtimes import NetworkSpec, openvino_runtime
+from deepscan.types import Score
+from deepscan.version import __version__
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from deepscan.config import ModelSettings
+from deepscan.models.backbones.registry import create_backbone
 from deepscan.models.heads import create_head, masked_mean
-from deepscan.models.registry import create_backbone
 
 
 class NetworkOutput(NamedTuple):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deepscan.config import PredictSettings
 from deepscan.errors import ModelError
-from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import DetectorFiles
 from deepscan.models.ensemble import Ensemble, EnsembleFiles, EnsembleScorer, create_scorer
 from deepscan.models.scorer import NetworkScorer, Scorer, n_views, pick_device

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
-from deepscan.models.cards import DetectorCard
-from deepscan.records import Score
+from deepscan.models.card import DetectorCard
 from deepscan.runtimes import Network, Precision
 from deepscan.runtimes.processor import may_have_gpu
+from deepscan.types import Score
 
 if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.records import RgbImage
 from deepscan.train.recipe import AugmentSettings
+from deepscan.types import RgbImage
 
 # Where an upright crop of the crop rule has eyes, nose and mouth, and the cheeks between them, as shares of the side.
 _FACE_PARTS = ((0.3, 0.36), (0.7, 0.36), (0.5, 0.36), (0.5, 0.58), (0.5, 0.8), (0.25, 0.62), (0.75, 0.62))

@@ -18,13 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deepscan.ahead import ahead
+from deepscan.datasets.dataset import Sample, SampleSet
+from deepscan.datasets.readers.base import FAKE, REAL
 from deepscan.errors import ConfigError
-from deepscan.extract.datasets.base import FAKE, REAL
+from deepscan.processes.prefetch import ahead
 from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
 from deepscan.train.recipe import Recipe, StageSettings
-from deepscan.train.samples import Sample, SampleSet
-from deepscan.train.selfblend import blend_mask, draw_blend, self_blend
+from deepscan.train.self_blend import blend_mask, draw_blend, self_blend
 
 REGION_CELL_PX = 8
 UNKNOWN = -1.0

@@ -35,19 +35,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from deepscan.config import HeadSettings, ModelSettings
+from deepscan.datasets.dataset import SampleSet
 from deepscan.errors import ConfigError, ModelError
+from deepscan.evaluate.training_groups import write_groups
 from deepscan.files import temporary_beside
 from deepscan.models.checkpoint import WEIGHTS_FILE, load_detector_network, load_weights, resolve_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train.batches import BatchMaker
-from deepscan.train.claim import FINAL_FILE, claimed
-from deepscan.train.curves import EPOCHS_FILE, EpochTable
-from deepscan.train.groups import write_groups
+from deepscan.train.epoch_log import EPOCHS_FILE, EpochTable
+from deepscan.train.lightning_module import DetectorModule
 from deepscan.train.loader import TrainLoader, ValidationLoader
-from deepscan.train.module import DetectorModule
 from deepscan.train.recipe import DistillSettings, Recipe, StageSettings
-from deepscan.train.samples import SampleSet
+from deepscan.train.run_lock import FINAL_FILE, claimed
 from deepscan.train.throughput import Throughput
 
 log = logging.getLogger(__name__)

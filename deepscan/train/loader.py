@@ -9,9 +9,9 @@ import lightning as L
 import numpy as np
 import torch
 
-from deepscan.extract.sampling import evenly
+from deepscan.datasets.dataset import SampleSet
+from deepscan.extract.video.sampling import evenly
 from deepscan.train.batches import REGION_CELL_PX, UNKNOWN, Batch, BatchMaker
-from deepscan.train.samples import SampleSet
 
 _VALIDATION_FRAMES = 16
 

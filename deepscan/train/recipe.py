@@ -7,15 +7,14 @@ the next goes on with its weights. Unknown keys are refused with the nearest kno
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from deepscan.config import CropSettings, ModelSettings, Settings
+from deepscan.config import CalibrationSettings, CropSettings, ModelSettings, Settings, SourceSettings
 from deepscan.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
@@ -24,51 +23,6 @@ Schedule = Literal["cosine", "constant", "step", "plateau"]
 Precision = Annotated[
     Literal["auto", "32", "bf16", "16"], BeforeValidator(lambda told: str(told) if type(told) is int else told)
 ]
-
-
-class SourceSettings(Settings):
-    """One corpus of several that a recipe is trained on.
-
-    Attributes:
-        name: that its samples are counted and drawn under.
-        path: of the corpus, below the folder that ``--data`` gives; of several the first that is there.
-        share: how often its samples are drawn; those without one share the rest by size.
-        group: regular expression; what it finds first in a video's id is its group (``speaker\\d+``), and a video that
-            it does not fit keeps its own. None leaves the corpus' groups.
-        val, test: shares of the groups for these splits where the corpus has none of its own.
-        reuse_boxes: cut fakes at the boxes of their originals.
-        use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
-        hold_out: origins, methods and families of a collection that are kept for the last measurement whole.
-        leave_out: origins of a collection that are not used: those that another source has in full, say.
-        about, terms: what it is, and the terms it may be used under; for the card.
-    """
-
-    name: str = Field(pattern=r"[A-Za-z0-9_-]+")
-    path: str | tuple[str, ...]
-    share: float | None = Field(None, ge=0, le=1)
-    group: str | None = None
-    val: float = Field(0.1, ge=0, lt=1)
-    test: float = Field(0.1, ge=0, lt=1)
-    reuse_boxes: bool = False
-    use: Literal["train", "test"] = "train"
-    hold_out: tuple[str, ...] = ()
-    leave_out: tuple[str, ...] = ()
-    about: str = ""
-    terms: str = ""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """One or several."""
-        return (self.path,) if isinstance(self.path, str) else self.path
-
-    @field_validator("group")
-    @classmethod
-    def _is_pattern(cls, group: str | None) -> str | None:
-        try:
-            re.compile(group or "")
-        except re.error as error:
-            raise ValueError(f"{group!r} is no regular expression: {error}") from error
-        return group
 
 
 class DataSettings(Settings):
@@ -139,7 +93,7 @@ class AugmentSettings(Settings):
 
 
 class AdversarialSettings(Settings):
-    """Training on attacked crops; ``deepscan.train.attacks`` says what the attacks are.
+    """Training on attacked crops; ``deepscan.evaluate.robustness.attacks`` says what the attacks are.
 
     Attributes:
         attack: ``fgsm`` takes one step from a random start, ``pgd`` several.
@@ -239,18 +193,6 @@ class StageSettings(Settings):
     patience: int = Field(0, ge=0)
     monitor: Literal["auc", "log_loss", "accuracy"] = "auc"
     loss: LossSettings = LossSettings()
-
-
-class CalibrationSettings(Settings):
-    """How scores become answers, fitted on the validation split.
-
-    Attributes:
-        error_rate: most of the reals that may be called fake, and of the fakes that may be called real.
-        threshold_fpr: the threshold is put where this share of validation reals lies above it; None puts it at 0.5.
-    """
-
-    error_rate: float = Field(0.05, gt=0, lt=0.5)
-    threshold_fpr: float | None = Field(None, gt=0, lt=1)
 
 
 class Recipe(Settings):

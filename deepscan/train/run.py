@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from deepscan.datasets.data import check_rule
+from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.errors import ConfigError
-from deepscan.models.cards import DetectorCard, EnsembleCard
+from deepscan.evaluate.cross_dataset import short_names
+from deepscan.evaluate.plots import plot_training
+from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble import save_ensemble
-from deepscan.train.cross import short_names
-from deepscan.train.curves import EPOCHS_FILE, read_epochs
-from deepscan.train.finish import finish_detector
+from deepscan.train.epoch_log import EPOCHS_FILE, read_epochs
+from deepscan.train.finalize import finish_detector
 from deepscan.train.fit import Machine, is_leading_process, train_network
-from deepscan.train.plots import plot_training
-from deepscan.train.prepared import check_rule
 from deepscan.train.recipe import Recipe
-from deepscan.train.samples import Sample, SampleSet
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import FastAPI, File, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 
-from deepscan import __version__
-from deepscan.records import VerdictLabel
-from deepscan.report import schema as report_schema
-from deepscan.report import to_json
+from deepscan.report.table import schema as report_schema
+from deepscan.report.table import to_json
+from deepscan.types import VerdictLabel
+from deepscan.version import __version__
 from deepscan.web.guard import error_response
 from deepscan.web.service import BusyError, JudgeService, shown_name, stored_name
 

@@ -17,13 +17,13 @@ import pandas as pd
 from gradio.themes import Base
 from PIL import Image
 
-from deepscan import __version__
 from deepscan.errors import DeepscanError
-from deepscan.page.build import input_view
-from deepscan.page.figures import WORDS
-from deepscan.page.pictures import plan_for
-from deepscan.records import Result
-from deepscan.texts import answer_rule, percent
+from deepscan.report.html.figures import WORDS
+from deepscan.report.html.pictures import plan_for
+from deepscan.report.html.view_models import input_view
+from deepscan.text import answer_rule, percent
+from deepscan.types import Result
+from deepscan.version import __version__
 from deepscan.web.service import SUFFIXES, Judged, JudgeService, shown_name
 
 log = logging.getLogger(__name__)

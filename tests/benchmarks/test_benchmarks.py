@@ -15,12 +15,11 @@ import pytest
 
 import deepscan
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.faces import FaceFinder
-from deepscan.extract.video import probe, sample_frames
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.video.frames import probe, sample_frames
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 # Scripts, no package: they find each other where they lie.
-sys.path.append(str(BENCHMARKS))
 
 import footage  # noqa: E402
 import measure  # noqa: E402

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 
+# Scripts, no package: they find each other where they lie.
+import detect
 import numpy as np
 import pytest
 
 from deepscan.config import FaceSettings
-from deepscan.records import Face
-
-# Scripts, no package: they find each other where they lie.
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-import detect
+from deepscan.types import Face
 
 
 def face(x=0.0, side=60.0, confidence=0.99, shift=0.0):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 import fuzz
+import pytest
 
-from deepscan.records import Result, VerdictLabel
+from deepscan.types import Result, VerdictLabel
 
 
 class Detector:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import clips
-import pytest
 
 # Scripts, no package: they find each other where they lie.
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
 import localise
+import pytest
 from localise import Judged, average_precision, figures
 
 

@@ -19,8 +19,8 @@ from deepscan.explain import annotate as module
 from deepscan.explain import writer
 from deepscan.explain.annotate import annotate, default_suffix, draw, sight_at, verdict_lines
 from deepscan.explain.draw import COLOURS, WORDS, style_for
-from deepscan.extract.video import sample_frames
-from deepscan.records import VerdictLabel
+from deepscan.extract.video.frames import sample_frames
+from deepscan.types import VerdictLabel
 
 BOX = (100.0, 60.0, 160.0, 130.0)
 NOBODY = result([])

@@ -7,13 +7,13 @@ import pytest
 from tinynets import CALIBRATED, detector, spread
 
 from deepscan.config import PredictSettings
+from deepscan.detector import Detector
 from deepscan.errors import MediaError
 from deepscan.explain import evidence
 from deepscan.explain.evidence import N_SHOWN, explain
 from deepscan.explain.occlusion import explain_track
 from deepscan.explain.overlay import overlay_crop
-from deepscan.pipeline import Detector
-from deepscan.records import VerdictLabel
+from deepscan.types import VerdictLabel
 
 pytest.importorskip("pytorch_grad_cam")
 

@@ -9,7 +9,7 @@ from tinynets import CALIBRATED, Brightness, detector, noise, spread
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.explain.occlusion import MAX_STRETCHES, explain_track, top_frames
-from deepscan.models.cards import Calibration, EnsembleCard, EnsembleMember
+from deepscan.models.card import Calibration, EnsembleCard, EnsembleMember
 from deepscan.models.ensemble import Ensemble, LoadedMember, create_scorer
 from deepscan.models.heads import Head, masked_mean
 from deepscan.models.network import DetectorNetwork

@@ -9,7 +9,7 @@ import pytest
 from deepscan.config import CropSettings
 from deepscan.explain.overlay import colour, heat_in_frame, overlay_crop, overlay_frame
 from deepscan.extract.crops import Square, crop_face, crop_square, face_square
-from deepscan.records import Face
+from deepscan.types import Face
 
 LEVEL = np.array([[90, 100], [130, 100], [110, 120], [95, 140], [125, 140]], np.float32)
 TILTED = np.array([[92, 90], [130, 112], [104, 120], [84, 132], [112, 148]], np.float32)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import tarfile
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
+import pointing
 import pytest
 from PIL import Image
 from scipy.stats import binomtest
 from tinynets import Brightness, detector
 
 from deepscan.config import PredictSettings
+from deepscan.detector import Detector
 from deepscan.errors import MediaError
 from deepscan.models.checkpoint import save_detector
-from deepscan.pipeline import Detector
-
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-
-import pointing
 
 pytest.importorskip("pytorch_grad_cam")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from maderesults import person, result
 
 from deepscan.explain.timeline import is_gap, missed_segment_s, sampled_times_s, sampling_step_s, timeline
-from deepscan.records import Segment, VerdictLabel
+from deepscan.types import Segment, VerdictLabel
 
 BAND = (0.3, 0.7)
 

@@ -12,9 +12,9 @@ from PIL import Image
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
 from deepscan.explain.annotate import annotate
-from deepscan.extract.filefacts import file_facts
-from deepscan.extract.video import probe, sample_frames
-from deepscan.records import Result, VerdictLabel
+from deepscan.extract.media.file_facts import file_facts
+from deepscan.extract.video.frames import probe, sample_frames
+from deepscan.types import Result, VerdictLabel
 
 LOSSLESS = {".webp": {"lossless": True}, ".png": {}, ".avif": {"quality": 100}}
 

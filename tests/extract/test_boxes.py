@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms
 
-from deepscan.extract.boxes import Octaves, corrected, has_pixels, squared, suppress
+from deepscan.extract.faces.boxes import Octaves, corrected, has_pixels, squared, suppress
 
 
 def random_boxes(seed, n, size=200):

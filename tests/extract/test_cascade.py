@@ -9,9 +9,9 @@ import pytest
 import torch
 from facenet_pytorch import MTCNN
 
-from deepscan.extract import boxes, pyramid
-from deepscan.extract.cascade import Cascade
-from deepscan.extract.mtcnn import load_networks
+from deepscan.extract.faces import boxes, pyramid
+from deepscan.extract.faces.cascade import Cascade
+from deepscan.extract.faces.mtcnn import load_networks
 from deepscan.extract.tracks import iou
 
 THRESHOLDS = (0.6, 0.7, 0.7)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepscan.config import CropSettings
 from deepscan.extract.crops import Square, brightness, crop_face, crop_square, face_square
-from deepscan.records import Face
+from deepscan.types import Face
 
 PLAIN = {"margin": 0.0, "shift_y": 0.0}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from deepscan.errors import MediaError
-from deepscan.extract import isolation, sampling
-from deepscan.extract.video import sample_frames
+from deepscan.extract.video import isolation, sampling
+from deepscan.extract.video.frames import sample_frames
 
 GOP, FPS, N = 10, 20, 60
 

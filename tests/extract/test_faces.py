@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deepscan.config import FaceSettings
-from deepscan.extract.cascade import Found
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.cascade import Found
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.tracks import iou
 
 CENTRE = (224, 117)  # of the portrait's face

@@ -11,10 +11,10 @@ import clips
 import numpy as np
 import pytest
 
-from deepscan.extract.formats import VIDEO_ENDINGS, is_media, passed_over_text
-from deepscan.extract.images import IMAGE_SUFFIXES
-from deepscan.extract.inputs import expand_inputs
-from deepscan.extract.video import VIDEO_SUFFIXES, probe, sample_frames
+from deepscan.extract.media.formats import VIDEO_ENDINGS, is_media, passed_over_text
+from deepscan.extract.media.images import IMAGE_SUFFIXES
+from deepscan.extract.media.inputs import expand_inputs
+from deepscan.extract.video.frames import VIDEO_SUFFIXES, probe, sample_frames
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"
 # What a file of each ending is made with, and with which muxer where FFmpeg does not know the ending.

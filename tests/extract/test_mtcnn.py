@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from deepscan.errors import ModelError
-from deepscan.extract import mtcnn
-from deepscan.extract.mtcnn import build, load_networks, weights_file, weights_sha256
+from deepscan.extract.faces import mtcnn
+from deepscan.extract.faces.mtcnn import build, load_networks, weights_file, weights_sha256
 
 NAMES = ("pnet", "rnet", "onet")
 SHAPES = {"pnet": (1, 61, 84, 3), "rnet": (5, 24, 24, 3), "onet": (3, 48, 48, 3)}
@@ -80,7 +80,7 @@ def test_the_weights_are_those_of_the_wheel(name):
 
 def test_nothing_heavy_is_imported_to_find_them():
     code = (
-        "import sys; from deepscan.extract.mtcnn import weights_sha256; weights_sha256('pnet');"
+        "import sys; from deepscan.extract.faces.mtcnn import weights_sha256; weights_sha256('pnet');"
         "assert not {'torch', 'facenet_pytorch', 'openvino'} & set(sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

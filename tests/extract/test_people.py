@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import PeopleSearch, extract_people, find_people
 from deepscan.extract.tracks import iou
-from deepscan.records import Frame, MediaInfo
+from deepscan.types import Frame, MediaInfo
 
 CROP, TRACK = CropSettings(size_px=48), TrackSettings()
 

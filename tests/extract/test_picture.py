@@ -12,8 +12,8 @@ from clips import corner_colours, quadrants
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract import hdr
-from deepscan.extract.video import probe, sample_frames
+from deepscan.extract.video import hdr
+from deepscan.extract.video.frames import probe, sample_frames
 
 
 def images(path, n=3):

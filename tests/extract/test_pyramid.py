@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.extract import pyramid
-from deepscan.extract.boxes import Octaves
-from deepscan.extract.mtcnn import load_networks
-from deepscan.extract.pyramid import canvas_of, run_pyramids
+from deepscan.extract.faces import pyramid
+from deepscan.extract.faces.boxes import Octaves
+from deepscan.extract.faces.mtcnn import load_networks
+from deepscan.extract.faces.pyramid import canvas_of, run_pyramids
 
 
 def level_alone(octaves, level):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.extract import sampling
+from deepscan.extract.video import sampling
 
 gaps = st.lists(st.integers(1, 50), min_size=0, max_size=300)
 

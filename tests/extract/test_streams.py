@@ -9,9 +9,9 @@ import pytest
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract import isolation
-from deepscan.extract.filefacts import file_facts
-from deepscan.extract.video import probe, sample_frames
+from deepscan.extract.media.file_facts import file_facts
+from deepscan.extract.video import isolation
+from deepscan.extract.video.frames import probe, sample_frames
 
 FPS = 20
 

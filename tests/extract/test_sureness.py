@@ -9,11 +9,11 @@ import pytest
 
 import deepscan
 from deepscan.config import TrackSettings
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import Person
 from deepscan.extract.sureness import has_proportions, sureness
 from deepscan.extract.tracks import Tracker
-from deepscan.records import Face, Frame, Sighting, Track
+from deepscan.types import Face, Frame, Sighting, Track
 from deepscan.verdict import visible_people
 
 # Of the box: eyes, nose and corners of the mouth of a face that looks ahead.

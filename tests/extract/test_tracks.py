@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
-from deepscan.extract.faces import FaceFinder
+from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.people import extract_people
 from deepscan.extract.tracks import Tracker, iou
-from deepscan.records import Face, Frame
+from deepscan.types import Face, Frame
 
 WIDTH, HEIGHT = 240, 120
 STEP_S = 0.2

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from deepscan.evaluate.robustness.corruptions import CHANGES, change_crops
 from deepscan.extract.people import Person
 from deepscan.extract.visibility import edges_kept, visibility
-from deepscan.records import Face, Sighting, Track
-from deepscan.train.changes import CHANGES, change_crops
+from deepscan.types import Face, Sighting, Track
 
 
 @pytest.fixture(scope="module")

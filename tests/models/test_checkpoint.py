@@ -15,7 +15,9 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.files import file_sha256
 from deepscan.models import checkpoint
-from deepscan.models.cards import Calibration, DetectorCard, Metric
+from deepscan.models.backbones.inception_resnet import VGGFACE2_FILE, find_vggface2_file
+from deepscan.models.backbones.registry import create_backbone, list_backbones
+from deepscan.models.card import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
@@ -27,9 +29,7 @@ from deepscan.models.checkpoint import (
     save_detector,
     untrained_detector,
 )
-from deepscan.models.inception_resnet import VGGFACE2_FILE, find_vggface2_file
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import create_backbone, list_backbones
 
 SETTINGS = ModelSettings(backbone="meso4", head=HeadSettings(hidden=4, dense=3))
 CARD = DetectorCard(

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
+from deepscan.detector import describe_detector, load_detector
 from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.models import ensemble
-from deepscan.models.cards import Calibration, DetectorCard, EnsembleCard
+from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card, load_detector_network, save_detector
 from deepscan.models.ensemble import (
     combine,
@@ -27,8 +28,7 @@ from deepscan.models.ensemble import (
 )
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import TorchScorer
-from deepscan.pipeline import describe_detector, load_detector
-from deepscan.records import Score
+from deepscan.types import Score
 
 KINDS = {
     "cnn": ("custom_cnn", 48, Calibration(scale=2.0, bias=0.3, frame_scale=0.5, frame_bias=-0.1)),

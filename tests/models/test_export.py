@@ -19,16 +19,16 @@ from typer.testing import CliRunner
 from deepscan.cli import app
 from deepscan.commands.export import _verdict_by
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
+from deepscan.detector import load_detector
 from deepscan.errors import ModelError, OutputError
 from deepscan.models import export
-from deepscan.models.cards import Calibration, DetectorCard
+from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.checkpoint import load_card, save_detector
 from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
 from deepscan.models.export import Parity, export_detector, made_sequences
 from deepscan.models.network import DetectorNetwork
-from deepscan.pipeline import load_detector
-from deepscan.records import Score
 from deepscan.runtimes.openvino_runtime import load_openvino
+from deepscan.types import Score
 
 ROOT = Path(__file__).parent.parent.parent
 CALIBRATION = Calibration(scale=1.5, bias=-0.3, frame_scale=0.7, frame_bias=0.2, uncertain_low=0.3, uncertain_high=0.7)

@@ -8,15 +8,15 @@ from torch import nn
 
 from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import ModelError
-from deepscan.models import registry
-from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import (
+from deepscan.models.backbones import registry
+from deepscan.models.backbones.registry import (
     Backbone,
     backbone_spec,
     create_backbone,
     list_backbones,
     register_backbone,
 )
+from deepscan.models.network import DetectorNetwork
 
 SIDE = 80  # the smallest that every network takes
 TIMM = ["timm:xception", "timm:densenet121", "timm:vit_tiny_patch16_224"]

@@ -12,16 +12,16 @@ import torch
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
+from deepscan.detector import Detector, describe_detector, load_detector
 from deepscan.errors import ModelError
 from deepscan.models import runtime_scorer
-from deepscan.models.cards import Calibration, DetectorCard
+from deepscan.models.backbones.registry import list_backbones
+from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.registry import list_backbones
 from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
 from deepscan.models.scorer import NetworkScorer
-from deepscan.pipeline import Detector, describe_detector, load_detector
 from deepscan.runtimes import openvino_runtime, processor
 
 QUICK = ("custom_cnn", "meso4", "mesoinception4", "resnet18")

@@ -12,7 +12,7 @@ from torch import nn
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import ModelError
 from deepscan.models import scorer
-from deepscan.models.cards import DetectorCard
+from deepscan.models.card import DetectorCard
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import TorchScorer, pick_device
 from deepscan.models.transform import normalise, to_unit, tta_views

@@ -41,7 +41,7 @@ def test_a_prediction_with_converted_networks_does_without_torch(face_clip, tmp_
 
 
 def test_help_and_the_package_itself_import_no_runtime():
-    for code in ("import deepscan", "import deepscan.cli", "import deepscan.runtimes", "import deepscan.pipeline"):
+    for code in ("import deepscan", "import deepscan.cli", "import deepscan.runtimes", "import deepscan.detector"):
         log = subprocess.run(
             [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
         ).stderr

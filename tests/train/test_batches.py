@@ -11,11 +11,11 @@ import pytest
 import torch
 from madestores import SIDE, order_store, pairs_store, stripes
 
+from deepscan.datasets.dataset import Sample, read_samples
+from deepscan.datasets.store.archive import StoreError
 from deepscan.errors import ConfigError
-from deepscan.extract.archive import StoreError
 from deepscan.train.batches import UNKNOWN, BatchMaker
 from deepscan.train.recipe import parse_recipe
-from deepscan.train.samples import Sample, read_samples
 
 PLAIN = {"strength": 0.0, **dict.fromkeys(("flip", "blur", "reduction", "noise", "jpeg", "grey", "cutout"), 0.0)}
 

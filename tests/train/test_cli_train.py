@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from deepscan.cli import app
+from deepscan.detector import load_detector
 from deepscan.models.checkpoint import load_card
-from deepscan.page.modelview import model_view
-from deepscan.pipeline import load_detector
+from deepscan.report.html.model_view import model_view
 from deepscan.train.recipe import load_recipe
 from deepscan.train.run import settle
 

@@ -16,11 +16,12 @@ from madestores import order_store, pairs_store
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
+from deepscan.datasets.dataset import read_samples
 from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train import batches
-from deepscan.train.curves import read_epochs
+from deepscan.train.epoch_log import read_epochs
 from deepscan.train.fit import (
     _load_network,
     _moved_towards,
@@ -29,11 +30,10 @@ from deepscan.train.fit import (
     teacher_network,
     train_network,
 )
+from deepscan.train.lightning_module import DetectorModule
 from deepscan.train.loader import evenly
 from deepscan.train.losses import total_loss
-from deepscan.train.module import DetectorModule
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
-from deepscan.train.samples import read_samples
 
 STAGE = {"batch_size": 8, "warmup_steps": 4, "learning_rate": 1e-3, "loss": {"ranking": 1.0}}
 # In the same precision on every machine: bf16 is imitated where the processor has none.
@@ -226,7 +226,7 @@ def test_a_run_that_died_before_its_first_checkpoint_is_none(tmp_path, made, mon
 _HOLDS = """
 import sys
 from pathlib import Path
-from deepscan.lines import LineFile
+from deepscan.append_log import LineFile
 with LineFile(Path(sys.argv[1])):
     print(flush=True)
     input()

@@ -10,12 +10,12 @@ from madestores import pairs_store
 
 from deepscan import load_detector
 from deepscan.config import PredictSettings
+from deepscan.datasets.dataset import read_samples
 from deepscan.errors import ConfigError
 from deepscan.models.checkpoint import load_card
 from deepscan.train import batches
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 from deepscan.train.run import train
-from deepscan.train.samples import read_samples
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 QUICK = {"custom_cnn"}

@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="deepscan[web] is not installed")
 from starlette.testclient import TestClient
 from webapps import SlowDetector, real_detector, wait_until
 
-from deepscan.report import schema
+from deepscan.report.table import schema
 from deepscan.web.api import PREDICT, make_api
 from deepscan.web.service import JudgeService, WebLimits, shown_name, stored_name
 
@@ -64,7 +64,7 @@ def test_the_report_is_that_of_the_command_line(client, service, detector, reque
 
 
 def service_report(detector, path):
-    from deepscan.report import to_json
+    from deepscan.report.table import to_json
 
     return to_json(detector.report([detector.predict(path)]))
 

@@ -15,7 +15,7 @@ pytest.importorskip("gradio", reason="deepscan[web] is not installed")
 from starlette.testclient import TestClient
 from webapps import real_detector, wait_until
 
-from deepscan.texts import answer_rule, percent
+from deepscan.text import answer_rule, percent
 from deepscan.web import server
 from deepscan.web.page import _Sessions, _shown, make_page
 from deepscan.web.service import JudgeService, WebLimits

@@ -1,0 +1,246 @@
+"""Face crops with a table: the DFDC crops with their CSV, and tars of crops.
+
+Three forms, told apart by the columns of the table:
+
+1. ``videoname,...,label,original``: one row a DFDC video, whose crop is the image of the same name anywhere below the
+   table (``metadata.csv`` beside ``faces_224/``). **group**: the original video, as for DFDC itself. **original**: the
+   crop of that video.
+2. ``file,shard,label[,group,split,method,source,family]``: one row an image in the tar ``shard``. **group**,
+   **split**, **method**, **origin** (``source``) and **family**: those columns; an image without a group stands alone.
+   **original**: the real of the fake's group, where it is the only one.
+3. No table: a tar, or a folder of tars, whose own name, or else whose folder's name, has the word ``real`` or ``fake``
+   in it (``real_faces/*.tar``). **group**: the image itself.
+
+The other forms do not tell **method**. An item of a tar has the tar as ``path`` and the name inside as ``member``;
+nothing is unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
+"""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from deepscan.datasets.readers.base import (
+    FAKE,
+    REAL,
+    UNTOLD_METHOD,
+    Corpus,
+    CorpusItem,
+    Place,
+    Problem,
+    Root,
+    columns_of,
+    files_in,
+    finish,
+    image_suffixes,
+    is_safe,
+    method_of,
+    parse_label,
+    parse_split,
+    place_of,
+    read_rows,
+    without_suffix,
+)
+from deepscan.datasets.readers.dfdc import original_groups
+
+_CROPS_COLUMNS = {"videoname", "label"}
+_TAR_COLUMNS = {"file", "shard", "label"}
+
+
+class FaceCrops:
+    """Reads face crops in folders or tars."""
+
+    name = "facecrops"
+    layout = (
+        "a CSV videoname,...,label,original beside the crops; a CSV file,shard,label,group,split beside its tars; "
+        "or tars in a folder with real or fake in its name"
+    )
+
+    def matches(self, root: Path) -> bool:
+        if _tables(root, _CROPS_COLUMNS) or _tables(root, _TAR_COLUMNS):
+            return True
+        return any(_label_in_names(tar) is not None for tar in _tars(root))
+
+    def read(self, root: Path) -> Corpus:
+        border = Root(root if root.is_dir() else root.parent)
+        problems: list[Problem] = []
+        items: list[CorpusItem] = []
+        originals: dict[Place, Place] = {}
+        crops, tars = _tables(root, _CROPS_COLUMNS), _tables(root, _TAR_COLUMNS)
+        for table in (*crops, *tars):
+            if not border.holds(table):
+                problems.append(
+                    Problem(table, "outside_root", f"{table.name!r} is a link that leads outside the corpus")
+                )
+            elif table in crops:
+                items += _crops(border, table, problems, originals)
+            else:
+                items += _listed_tars(border, table, problems)
+        originals |= _only_reals(item for item in items if item.member is not None)
+        if not crops and not tars:
+            for tar in _tars(root):
+                items += _plain_tar(border, tar, problems)
+        return finish(self, root, items, problems, originals)
+
+
+def _tars(root: Path) -> list[Path]:
+    """The tars of a folder, or the one that is given."""
+    return [root] if root.is_file() and root.suffix.lower() == ".tar" else files_in(root, ".tar")
+
+
+def _tables(root: Path, columns: set[str]) -> list[Path]:
+    candidates = [root] if root.is_file() and root.suffix.lower() == ".csv" else files_in(root, ".csv")
+    return [path for path in candidates if columns <= set(columns_of(path)[0])]
+
+
+def _crops(border: Root, table: Path, problems: list[Problem], originals: dict[Place, Place]) -> list[CorpusItem]:
+    """Form 1. Crops are found by name: every image below the table's folder has one row."""
+    images: dict[str, Path] = {}
+    for path in border.media(border.folder, image_suffixes(), problems):
+        first = images.setdefault(path.stem, path)
+        if first is not path:
+            problems.append(
+                Problem(path, "duplicate", f"{path.stem!r} is there twice; {border.relative(first)} is used")
+            )
+    rows: dict[str, tuple[int, str]] = {}
+    for number, row in read_rows(table, problems):
+        where, name = f"line {number} of {table.name}", row["videoname"]
+        label, stem = parse_label(row["label"]), Path(name).stem
+        if label is None or not stem:
+            reason = "bad_label" if label is None else "bad_row"
+            problems.append(Problem(table, reason, f"{where}: {name!r} has label {row['label']!r}, not REAL or FAKE"))
+        elif Path(name).name != name:
+            problems.append(Problem(table, "outside_root", f"{where}: {name!r} is not a plain file name"))
+        elif stem in rows:
+            problems.append(Problem(table, "duplicate", f"{where}: {name!r} is listed again; the first row counts"))
+        else:
+            original = Path(row.get("original", "")).stem if label == FAKE else ""
+            rows[stem] = label, original
+            if stem not in images:
+                problems.append(Problem(table, "missing_file", f"{where}: there is no image of {name!r}"))
+    group_of = original_groups((stem, original) for stem, (_, original) in rows.items() if original)
+    for stem, path in images.items():
+        if stem not in rows:
+            problems.append(Problem(path, "no_entry", f"{path.name!r} has no row in {table.name}"))
+        elif rows[stem][1] in images:
+            originals[path, None] = images[rows[stem][1]], None
+    return [
+        CorpusItem(
+            without_suffix(border.relative(images[stem])),
+            images[stem],
+            label,
+            FaceCrops.name,
+            method_of(label),
+            group_of.get(stem, stem),
+            None,
+        )
+        for stem, (label, _) in rows.items()
+        if stem in images
+    ]
+
+
+def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[CorpusItem]:
+    """Form 2."""
+    tars: dict[str, Path | Problem] = {}
+    members: dict[str, set[str]] = {}
+    met: dict[str, set[str]] = {}
+    items = []
+    for number, row in read_rows(table, problems):
+        where, file, shard = f"line {number} of {table.name}", row["file"], row["shard"]
+        if shard not in tars:
+            tars[shard] = tar = border.find(shard)
+            if isinstance(tar, Problem):
+                problems.append(Problem(tar.path, tar.reason, f"{where}: {tar.message}; its rows are left out"))
+            else:
+                members[shard], met[shard] = _members(tar, problems), set()
+        tar = tars[shard]
+        if isinstance(tar, Problem):
+            continue
+        label, group, split = parse_label(row["label"]), row.get("group") or "", row.get("split") or ""
+        if label is None:
+            problems.append(
+                Problem(tar, "bad_label", f"{where}: label {row['label']!r} of {file!r} is not real or fake")
+            )
+        elif split and parse_split(split) is None:
+            problems.append(Problem(tar, "bad_split", f"{where}: {file!r} is in an unknown split {split!r}"))
+        elif file not in members[shard]:
+            problems.append(Problem(tar, "missing_file", f"{where}: {file!r} is not in {shard}"))
+        elif file in met[shard]:
+            problems.append(Problem(tar, "duplicate", f"{where}: {file!r} is listed again; the first row counts"))
+        else:
+            item = _member(border, tar, file, label, group, split)
+            method = method_of(label, row.get("method") or UNTOLD_METHOD)
+            items.append(replace(item, method=method, origin=row.get("source") or "", family=row.get("family") or ""))
+        met[shard].add(file)
+    for shard, names in members.items():
+        for name in sorted(names - met[shard]):
+            problems.append(
+                Problem(border.folder / shard, "no_entry", f"{name!r} in {shard} has no row in {table.name}")
+            )
+    return items
+
+
+def _only_reals(items: Iterable[CorpusItem]) -> dict[Place, Place]:
+    """From every image to the real one of its group, in groups with one real."""
+    by_group: dict[str, list[CorpusItem]] = {}
+    for item in items:
+        by_group.setdefault(item.group, []).append(item)
+    originals = {}
+    for group in by_group.values():
+        reals = [place_of(item) for item in group if item.label == REAL]
+        if len(reals) == 1:
+            originals.update({place_of(item): reals[0] for item in group})
+    return originals
+
+
+def _plain_tar(border: Root, tar: Path, problems: list[Problem]) -> list[CorpusItem]:
+    """Form 3."""
+    label = _label_in_names(tar)
+    if not border.holds(tar):
+        problems.append(Problem(tar, "outside_root", f"{tar.name!r} is a link that leads outside the corpus"))
+    elif label is None:
+        problems.append(Problem(tar, "bad_label", f"neither {tar.name!r} nor its folder is called real or fake"))
+    else:
+        return [_member(border, tar, name, label, "", "") for name in sorted(_members(tar, problems))]
+    return []
+
+
+def _member(border: Root, tar: Path, name: str, label: int, group: str, split: str) -> CorpusItem:
+    video_id = f"{without_suffix(border.relative(tar))}/{without_suffix(name)}"
+    own_split = parse_split(split) if split else None
+    return CorpusItem(video_id, tar, label, FaceCrops.name, method_of(label), group or video_id, own_split, member=name)
+
+
+def _members(tar: Path, problems: list[Problem]) -> set[str]:
+    """Names of the images in a tar: plain files whose name stays inside. Of a tar that was cut short the whole ones."""
+    names: set[str] = set()
+    try:
+        with tarfile.open(tar, "r:") as archive:
+            for entry in archive:
+                if Path(entry.name).suffix.lower() not in image_suffixes():
+                    continue
+                if not entry.isfile() or not is_safe(entry.name):
+                    problems.append(
+                        Problem(tar, "outside_root", f"{entry.name!r} in {tar.name} is no plain file in it")
+                    )
+                elif entry.name in names:
+                    problems.append(
+                        Problem(tar, "duplicate", f"{entry.name!r} is in {tar.name} twice; the last counts")
+                    )
+                else:
+                    names.add(entry.name)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        problems.append(Problem(tar, "unreadable", f"{tar.name} cannot be read to its end: {error}"))
+    return names
+
+
+def _label_in_names(tar: Path) -> int | None:
+    """The label that a tar's name tells, or else its folder's; None when neither or both words are in it."""
+    for name in (tar.stem, tar.parent.resolve().name):
+        words = set(re.split(r"[^a-z]+", name.lower()))
+        if ("real" in words) != ("fake" in words):
+            return REAL if "real" in words else FAKE
+    return None

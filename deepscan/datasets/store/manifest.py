@@ -1,0 +1,280 @@
+"""What became of every video: ``manifest.csv`` and ``failures.csv``.
+
+UTF-8, LF, one line a row, sorted: equal rows make equal files. Cells are written as they are, apart from what
+:func:`~deepscan.datasets.store.archive.escape_text` escapes: backslashes, control characters and bytes of file names that are
+no UTF-8. Nothing is altered for the sake of spreadsheets. Both files are written whole at the end of a run, from the
+journal (:mod:`deepscan.datasets.store.journal`), which is what a killed run leaves behind.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Literal, Self, cast
+
+from deepscan.datasets.readers.base import FAKE, REAL, SPLITS, CorpusItem, Split, is_safe
+from deepscan.datasets.store.archive import escape_text, replacing, unescape_text
+from deepscan.datasets.store.store import STORE_FOLDER
+from deepscan.errors import DeepscanError
+from deepscan.files import check_target
+
+Status = Literal["ok", "skipped", "failed"]
+_STATUSES = ("ok", "skipped", "failed")
+
+
+class ManifestError(DeepscanError):
+    """A manifest cannot be read, or contradicts another one."""
+
+    reason = "manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRow:
+    """One video in ``manifest.csv``; the columns are these fields.
+
+    Attributes:
+        video_id: with ``dataset``, unique in a manifest.
+        path: the input as it was given, with forward slashes; the tar or folder for a file in one.
+        label: 0 real, 1 fake.
+        dataset: which corpus it is of.
+        method: ``real``, or the name of the manipulation.
+        group: what must not be divided between splits.
+        split: ``train``, ``val`` or ``test``; empty where none was assigned.
+        store: its file, relative to the output folder, with forward slashes; empty unless ``ok``.
+        n_frames: frames that were looked at.
+        n_tracks: people in the file.
+        status: ``ok``; ``skipped``: readable, but nobody in it can be used; ``failed``: it could not be read.
+        reason: why not ``ok``: one of the reasons in ``docs/report.md``.
+    """
+
+    video_id: str
+    path: str
+    label: int
+    dataset: str
+    method: str
+    group: str
+    split: Split | None
+    store: str | None
+    n_frames: int
+    n_tracks: int
+    status: Status
+    reason: str | None
+
+    def __post_init__(self) -> None:
+        if self.label not in (REAL, FAKE) or self.status not in _STATUSES or self.split not in (None, *SPLITS):
+            raise ValueError(f"Invalid label, status or split ({self.label!r}, {self.status!r}, {self.split!r}).")
+        if self.n_frames < 0 or self.n_tracks < 0:
+            raise ValueError(f"Invalid counts ({self.n_frames}, {self.n_tracks}).")
+        if self.status == "ok" and (self.store is None or self.reason is not None or not self.n_tracks):
+            raise ValueError("A row that is ok has a store, tracks, and no reason.")
+        if self.status != "ok" and (self.store is not None or not self.reason or self.n_tracks):
+            raise ValueError("A row that is not ok has a reason, and neither store nor tracks.")
+        if self.store is not None and not is_safe(self.store):
+            raise ValueError(f"The store {self.store!r} leads outside the folder.")
+
+    @property
+    def identity(self) -> tuple[str, str]:
+        """What a video is known by: dataset and name."""
+        return self.dataset, self.video_id
+
+    @classmethod
+    def of(
+        cls,
+        item: CorpusItem,
+        status: Status,
+        reason: str | None = None,
+        *,
+        store: str | None = None,
+        n_frames: int = 0,
+        n_tracks: int = 0,
+    ) -> Self:
+        """The row of a corpus' item."""
+        return cls(
+            item.video_id,
+            item.path.as_posix(),
+            item.label,
+            item.dataset,
+            item.method,
+            item.group,
+            item.split,
+            store,
+            n_frames,
+            n_tracks,
+            status,
+            reason,
+        )
+
+    def cells(self) -> dict[str, str]:
+        """As in the file: texts escaped, None empty."""
+        return {f.name: _cell(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_cells(cls, cells: dict[str, str]) -> Self:
+        """The row of such cells.
+
+        Raises:
+            ValueError: they are none.
+        """
+        if set(cells) != set(COLUMNS):
+            raise ValueError(f"Invalid columns ({', '.join(cells)}).")
+        text = {name: unescape_text(cell) for name, cell in cells.items()}
+        return cls(
+            video_id=text["video_id"],
+            path=text["path"],
+            label=_number(text["label"]),
+            dataset=text["dataset"],
+            method=text["method"],
+            group=text["group"],
+            split=cast("Split | None", text["split"] or None),
+            store=text["store"] or None,
+            n_frames=_number(text["n_frames"]),
+            n_tracks=_number(text["n_tracks"]),
+            status=cast("Status", text["status"]),
+            reason=text["reason"] or None,
+        )
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Failure:
+    """One line of ``failures.csv``: a video that failed, or a problem of the corpus; ``message`` is for a person."""
+
+    dataset: str
+    video_id: str
+    path: str
+    reason: str
+    message: str
+
+
+COLUMNS = tuple(f.name for f in fields(ManifestRow))
+FAILURE_COLUMNS = tuple(f.name for f in fields(Failure))
+
+
+def check_tables(manifest: Path, failures: Path) -> None:
+    """Look whether tables of ours, or none, lie where they are to be written.
+
+    Raises:
+        OutputError: they are somebody else's; a corpus may have a ``manifest.csv``, too.
+    """
+    for path, columns in ((manifest, COLUMNS), (failures, FAILURE_COLUMNS)):
+        if path.exists():
+            check_target(path, re.compile(",".join(columns).encode()))
+
+
+def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
+    """Write rows, sorted by dataset and name, so that equal rows make equal files.
+
+    Raises:
+        ManifestError: a video is in two different rows.
+        OutputError: it cannot be written; an older manifest is then as it was.
+    """
+    _write_csv(path, COLUMNS, (row.cells().values() for row in unique_rows(rows)))
+
+
+def write_failures(path: Path, failures: Iterable[Failure]) -> None:
+    """Write failures, sorted, each once.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    _write_csv(path, FAILURE_COLUMNS, (map(_cell, astuple(failure)) for failure in sorted(set(failures))))
+
+
+def read_manifest(path: Path) -> list[ManifestRow]:
+    """The rows of a manifest.
+
+    Raises:
+        ManifestError: it cannot be read, or a line is no row.
+    """
+    rows = []
+    for number, cells in _read_csv(path, COLUMNS):
+        try:
+            rows.append(ManifestRow.from_cells(cells))
+        except ValueError as error:
+            raise _broken(path, f"line {number}: {error}") from error
+    return rows
+
+
+def read_failures(path: Path) -> list[Failure]:
+    """The lines of a ``failures.csv``.
+
+    Raises:
+        ManifestError: it cannot be read.
+    """
+    return [
+        Failure(**{name: unescape_text(cell) for name, cell in cells.items()})
+        for _, cells in _read_csv(path, FAILURE_COLUMNS)
+    ]
+
+
+def unique_rows(rows: Iterable[ManifestRow]) -> list[ManifestRow]:
+    """Rows sorted by dataset and name; the same row twice is one.
+
+    Raises:
+        ManifestError: two rows disagree about a video; names the first.
+    """
+    found: dict[tuple[str, str], ManifestRow] = {}
+    for row in rows:
+        other = found.setdefault(row.identity, row)
+        if other != row:
+            differing = [name for name in COLUMNS if getattr(other, name) != getattr(row, name)]
+            told = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(row, name)!r}" for name in differing)
+            raise ManifestError(
+                f"{row.dataset} {row.video_id!r} is in two rows that disagree",
+                told,
+                "Delete the manifest that is out of date, or run its part again.",
+                reason="manifest_conflict",
+            )
+    return [found[identity] for identity in sorted(found)]
+
+
+def unused_files(folder: Path, rows: Iterable[ManifestRow]) -> list[Path]:
+    """Files below the store that no row names: of other settings, of inputs that have changed, of killed runs."""
+    used = {folder / row.store for row in rows if row.store is not None}
+    return sorted(path for path in (folder / STORE_FOLDER).rglob("*") if path.is_file() and path not in used)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else escape_text(str(value))
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise ValueError(f"Invalid number ({text!r}).")
+    return int(text)
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    with replacing(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with their line numbers."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(f"{path} cannot be read", error.strerror or str(error), "Check the folder.") from error
+    except UnicodeDecodeError as error:
+        raise _broken(path, "it is not UTF-8") from error
+    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        if next(lines, None) != list(columns):
+            raise _broken(path, f"its first line is not {','.join(columns)}")
+        for cells in lines:
+            if len(cells) != len(columns):
+                raise _broken(path, f"line {lines.line_num} has {len(cells)} cells, not {len(columns)}")
+            yield lines.line_num, dict(zip(columns, cells, strict=True))
+    except csv.Error as error:
+        raise _broken(path, f"line {lines.line_num}: {error}") from error
+
+
+def _broken(path: Path, why: str) -> ManifestError:
+    return ManifestError(f"{path} is damaged or no file of deepscan preprocess", why, "Run the preprocessing again.")

@@ -1,0 +1,431 @@
+"""The pipeline: a path goes in, a result comes out. The command line, Python and the web page all use this one."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.config import PredictSettings
+from deepscan.errors import DeepscanError, MediaError, ModelError
+from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.media.inputs import expand_inputs
+from deepscan.extract.media.not_a_file import NoFileError
+from deepscan.extract.people import (
+    Extraction,
+    PeopleSearch,
+    Person,
+    crop_keys,
+    extract_people,
+    search_people,
+)
+from deepscan.extract.video.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
+from deepscan.files import file_sha256
+from deepscan.models.card import DetectorCard, EnsembleCard
+from deepscan.models.checkpoint import (
+    DEFAULT_DETECTOR,
+    DetectorFiles,
+    list_detectors,
+    resolve_detector,
+    untrained_detector,
+)
+from deepscan.models.ensemble import Ensemble, EnsembleFiles, open_detector
+from deepscan.models.feature_squeezing import disagreements
+from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
+from deepscan.models.scorer import Features
+from deepscan.processes import LostReason
+from deepscan.runtimes import RuntimeName
+from deepscan.streaming import Searched, search_and_score
+from deepscan.types import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
+from deepscan.verdict import TURNED, Hidden, abstain, decide, limit, notes_on, unjudged, visible_people
+from deepscan.version import __version__
+
+if TYPE_CHECKING:
+    from deepscan.models.network import DetectorNetwork
+
+log = logging.getLogger(__name__)
+
+
+class Detector:
+    """A loaded detector. Make one with :func:`load_detector` and use it for many files.
+
+    Args:
+        source: networks, or the files that they are loaded from where the runtime needs that.
+        card: of the detector.
+        settings: of every prediction.
+        isolation: of the process that decodes; None decodes in this one. It changes no score.
+
+    Attributes:
+        card: what the detector is and what was measured of it.
+        settings: of every prediction.
+        device: the torch device it runs on.
+        runtime: what runs it.
+        isolation: of the process that decodes.
+    """
+
+    def __init__(
+        self,
+        source: DetectorNetwork | Ensemble | DetectorFiles | EnsembleFiles,
+        card: DetectorCard | EnsembleCard,
+        settings: PredictSettings | None = None,
+        *,
+        isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+    ) -> None:
+        prepare(isolation)  # it gets ready while the networks do
+        self.card, self._source, self.isolation = card, source, isolation
+        self.settings = settings or PredictSettings()
+        self.device = place_of(self.settings)
+        self._scorer, self.runtime = make_scorer(source, card, self.settings)
+        # The detector's networks are small and called often: nobody has seen them gain from Apple's GPUs.
+        self._finder = FaceFinder(self.settings.face, "cpu" if self.device == "mps" else self.device, self.runtime)
+
+    @property
+    def network(self) -> DetectorNetwork | Ensemble:
+        """The detector's network in torch, or those of an ensemble; loaded now if nothing has needed it so far."""
+        if isinstance(self._source, DetectorFiles | EnsembleFiles):
+            self._source = self._source.load()
+        return self._source
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the report says of the model."""
+        return _model_info(self.card, self.settings, self.runtime)
+
+    def predict(self, path: str | Path) -> Result:
+        """Judge one video or image.
+
+        Args:
+            path: of a video (mp4, mov, mkv, avi, webm, gif...) or an image (jpg, png, heic, avif...).
+
+        Returns:
+            The result: ``verdict`` is fake, real, uncertain, or not_applicable when there is no face to judge.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        file = next(self._search([(Path(path), None)]))
+        if file.error is not None:
+            raise file.error
+        return self._result(file)
+
+    def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
+        """Judge files, folders and patterns; yields a result for each file, in their order.
+
+        A file that fails is a result with the verdict ``error`` and its reason; the others still come. The next file
+        is searched while one is scored, and pictures are scored in batches. Many files at a time, in processes that
+        may die, are the matter of :class:`deepscan.batch.Batch`.
+        """
+        for file in self._search(expand_inputs(paths)):
+            yield self._result_or_error(file)
+
+    def predict_files(self, paths: Iterable[Path]) -> Iterator[Result]:
+        """:meth:`predict_many` of files alone.
+
+        Args:
+            paths: of files; they are taken, in another thread, somewhat before their results come.
+
+        Raises:
+            DeepscanError: ``paths`` raised it; the results of the files before have come.
+        """
+        for file in self._search((path, None) for path in paths):
+            yield self._result_or_error(file)
+
+    def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
+        """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
+        return self._result_or_error(next(self._search([(path, error)])))
+
+    def extract(self, path: Path) -> Extraction:
+        """The people of a video or image, found and cut as :meth:`predict` does.
+
+        Raises:
+            MediaError: the file cannot be read.
+        """
+        settings = self.settings
+        return extract_people(
+            path,
+            settings.frames,
+            self._finder,
+            self.card.crop,
+            settings.track,
+            settings.limits,
+            settings.min_segment_s,
+            self.isolation,
+        )
+
+    def visible(self, people: Sequence[Person]) -> tuple[tuple[Person, ...], tuple[Hidden, ...]]:
+        """Who of an input can be judged by this detector, and who cannot; see :func:`visible_people`."""
+        return visible_people(people, self.card.visibility)
+
+    def abstain(self, found: Extraction, hidden: Sequence[Hidden]) -> Verdict:
+        """The answer for an input of which nobody is visible."""
+        return abstain(found, self.settings.face.min_face_px, hidden, self.card.visibility)
+
+    def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
+        """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
+        return self._scorer.score(sequences)
+
+    def disagreements(
+        self, crops: Sequence[NDArray[np.uint8]], features: Sequence[Sequence[Features]] | None = None
+    ) -> list[float] | None:
+        """How far the scores of people move when their crops are squeezed: a sign of an attack.
+
+        Args:
+            crops: of each person, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size.
+            features: of all these crops, where they are known.
+
+        Returns:
+            For :meth:`decide`; None where the settings leave the check out or the card has none.
+        """
+        check = self.card.attack_check
+        if check is None or not self.settings.attack_check or not self.card.trained:
+            return None
+        return disagreements(self._scorer, crops, self.card.calibration, check, features)
+
+    def decide(
+        self,
+        tracks: Sequence[Track],
+        scores: Sequence[Score],
+        disagreements: Sequence[float] | None = None,
+        *,
+        n_left_out: int = 0,
+    ) -> Verdict:
+        """The answer for an input with at least one person, by this detector's calibration and settings.
+
+        Args:
+            tracks: the people.
+            scores: one for each.
+            disagreements: of each, from :meth:`disagreements`; None leaves the check for attacks out.
+            n_left_out: people over the limit, who are not judged.
+        """
+        return decide(
+            tracks,
+            scores,
+            self.card.calibration,
+            threshold=self.settings.threshold,
+            trained=self.card.trained,
+            n_left_out=n_left_out,
+            disagreements=disagreements,
+        )
+
+    def answer(
+        self,
+        people: Sequence[Person],
+        scores: Sequence[Score],
+        features: Sequence[Sequence[Features]] | None = None,
+        *,
+        n_left_out: int = 0,
+    ) -> Verdict:
+        """:meth:`decide`, with the check for attacks of those who would get an answer: others have none to lose.
+
+        Args:
+            people: at least one.
+            scores: of each.
+            features: of all their crops, where they are known.
+            n_left_out: people over the limit, who are not judged.
+        """
+        tracks = [person.track for person in people]
+        verdict = self.decide(tracks, scores, n_left_out=n_left_out)
+        asked = [i for i, own in enumerate(verdict.tracks) if own.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
+        known = None if features is None else [features[i] for i in asked]
+        found = self.disagreements([people[i].crops for i in asked], known) if asked else None
+        if found is None:
+            return verdict
+        moved = [0.0] * len(people)
+        for i, own in zip(asked, found, strict=True):
+            moved[i] = own
+        return self.decide(tracks, scores, moved, n_left_out=n_left_out)
+
+    def report(self, results: Iterable[Result]) -> Report:
+        """A report of this detector over results."""
+        return Report(__version__, self.info, tuple(results))
+
+    def _search(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[Searched]:
+        settings = self.settings
+
+        def search(path: Path) -> PeopleSearch:
+            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
+            return search_people(path, settings.frames, self._finder, *rules)
+
+        return search_and_score(inputs, search, _content_sha256, self._scorer)
+
+    def _result_or_error(self, file: Searched) -> Result:
+        error = file.error
+        if error is None:
+            try:
+                return self._result(file)
+            except Exception as failure:  # noqa: BLE001 - it is the file's result
+                error = failure
+        if isinstance(error, MediaError) and not isinstance(error, NoFileError):
+            return error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
+        if isinstance(error, DeepscanError):
+            return refused_result(file.path, error)
+        # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
+        log.debug("%s: unexpected failure", file.path, exc_info=error)
+        return lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
+
+    def _result(self, file: Searched) -> Result:
+        """The answer for a file that was looked through."""
+        found, start = file.found, time.perf_counter()
+        assert found is not None  # noqa: S101 - where there is nothing, there is an error
+        people, hidden = self.visible(found.people)
+        if people:
+            features = [[file.features[key] for key in crop_keys(p.track)] for p in people]
+            scores = [self._scorer.judge(own) for own in features]
+            verdict = self.answer(people, scores, features, n_left_out=found.people_left_out)
+        else:
+            verdict = self.abstain(found, hidden)
+        coverage = found.coverage
+        verdict = limit(verdict, coverage, found.frames_sampled)
+        duration_s = found.media.duration_s if coverage is None else coverage.duration_s
+        told = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
+        end = time.perf_counter()
+        return Result(
+            path=str(file.path),
+            sha256=file.sha256,
+            kind=found.media.kind,
+            verdict=verdict.label,
+            reason=verdict.reason,
+            message=" ".join(told) or None,
+            probability=verdict.probability,
+            duration_s=duration_s,
+            examined_s=duration_s if coverage is None else coverage.examined_s,
+            left_out=None if duration_s is None else coverage.left_out if coverage else 0.0,
+            notes=notes_on(found.media, coverage),
+            frames_sampled=found.frames_sampled,
+            frames_with_face=found.frames_with_face,
+            tracks=verdict.tracks,
+            segments=verdict.segments,
+            timing_s={**found.timing_s, "score": file.score_s + end - start, "total": end - file.start},
+            sampling=found.sampling,
+            unjudged=unjudged(found, hidden),
+            turned=found.turned,
+        )
+
+
+def load_detector(
+    model: str | Path = DEFAULT_DETECTOR,
+    settings: PredictSettings | None = None,
+    *,
+    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+) -> Detector:
+    """Load a detector by name or folder; see :func:`deepscan.load_detector`, and :class:`Detector` for ``isolation``.
+
+    With ``settings.allow_untrained`` the name of a backbone gives that network with random weights; every verdict is
+    then "uncertain" and the report says so.
+    """
+    settings = settings or PredictSettings()
+    if _is_untrained(str(model), settings):
+        return Detector(*untrained_detector(str(model)), settings, isolation=isolation)
+    files = open_detector(resolve_detector(model))
+    _refuse_untrained(str(model), files.card, settings)
+    return Detector(files, files.card, settings, isolation=isolation)
+
+
+def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:
+    """What :func:`load_detector` would load, without its networks: for a process that only leads others.
+
+    Networks that have to be converted for this machine are converted here, once, and not in every process that is led.
+
+    Returns:
+        The model's name as it is understood in any folder and process, and what the report says of it.
+
+    Raises:
+        ModelError: no such model, or it is damaged.
+    """
+    name = str(model)
+    if _is_untrained(name, settings):
+        detector = load_detector(model, settings)
+        return name, detector.info
+    folder = resolve_detector(model)
+    files = open_detector(folder)
+    _refuse_untrained(name, files.card, settings)
+    runtime = foresee_runtime(files, settings)
+    if runtime == "openvino":
+        FaceFinder(settings.face, "cpu", runtime)  # for its conversion
+    known = name in list_detectors()
+    return name if known else str(folder.absolute()), _model_info(files.card, settings, runtime)
+
+
+def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
+    """The result of an input that could not be judged.
+
+    Args:
+        path: of the input.
+        reason: short and stable.
+        message: one sentence for a person.
+        sha256: of the file, if it could be read to its end; the failure is then the content's.
+    """
+    return Result(str(path), sha256, None, VerdictLabel.ERROR, reason, message)
+
+
+def refused_result(path: Path, error: DeepscanError) -> Result:
+    """The result of an input that is refused before it is read; its path is what was given, also if that is none."""
+    result = error_result(path, error.reason, str(error))
+    return replace(result, path=error.given) if isinstance(error, NoFileError) else result
+
+
+def lost_result(path: Path, reason: LostReason, why: str) -> Result:
+    """The result of an input that deepscan failed on, or that no worker process finished."""
+    text = " ".join(f"{path.name} could not be judged: {why}".split())[:300].rstrip(".")
+    hint = {
+        "timeout": "Give it more with --time-limit, or cut the file.",
+        "worker_died": "The other files were judged; run again for this one, with fewer jobs.",
+        "internal": "Run again with --verbose for details.",
+    }[reason]
+    return error_result(path, reason, f"{text}. {hint}")
+
+
+def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
+    calibration, threshold = card.calibration, settings.threshold
+    band = (calibration.uncertain_low, calibration.uncertain_high)
+    return ModelInfo(
+        name=card.name,
+        sha256=card.weights_sha256 or None,
+        threshold=calibration.threshold if threshold is None else threshold,
+        uncertain_band=band if threshold is None else (threshold, threshold),
+        trained=card.trained,
+        backbone=card.backbone,
+        head=card.head,
+        version=card.version,
+        settings={**settings.model_dump(mode="json", exclude={"threshold", "allow_untrained"}), "runtime": runtime},
+    )
+
+
+def _is_untrained(name: str, settings: PredictSettings) -> bool:
+    if not settings.allow_untrained:
+        return False
+    from deepscan.models.backbones.registry import list_backbones
+
+    return name in list_backbones() or name.startswith("timm:")
+
+
+def _refuse_untrained(name: str, card: DetectorCard | EnsembleCard, settings: PredictSettings) -> None:
+    if not card.trained and not settings.allow_untrained:
+        raise ModelError(
+            f"Model '{name}' has random weights",
+            "its card says it was never trained",
+            "Its scores would say nothing; add --allow-untrained to see them all the same.",
+            reason="untrained_model",
+        )
+
+
+def _content_sha256(path: Path) -> str:
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        why = error.strerror or "the disk reports an error"
+        raise MediaError(f"{path.name}: cannot be read", why, "Copy it to another disk.") from error
+
+
+def _sha256_if_read(path: Path) -> str | None:
+    """Of a file that is no use; None if it cannot be read to its end, or is no plain file (a pipe has none)."""
+    try:
+        return file_sha256(path) if path.is_file() else None
+    except (OSError, ValueError):
+        return None

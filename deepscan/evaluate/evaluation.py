@@ -1,0 +1,416 @@
+"""Evaluation: any detector on any samples, with the figures, tables and warnings that make it worth something.
+
+Videos are judged by ``Detector.answer``, as ``deepscan predict`` does; nothing is calibrated or decided here.
+**Video level**: a video's probability is that of its most suspicious person. **Frame level**: the calibrated
+probability of every face of every person. A video without a usable face has no score: it counts against coverage and
+is in no other figure.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.datasets.data import check_rule
+from deepscan.datasets.dataset import SampleSet
+from deepscan.datasets.readers.base import writable
+from deepscan.detector import Detector
+from deepscan.evaluate.bootstrap import answers_of
+from deepscan.evaluate.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
+from deepscan.evaluate.score_dataset import ScoredPeople, score_samples
+from deepscan.evaluate.tables import ScoredInputs, SliceRow, slice_rows
+from deepscan.evaluate.training_groups import group_hash
+from deepscan.types import ModelInfo, VerdictLabel
+from deepscan.version import __version__
+
+log = logging.getLogger(__name__)
+
+SCHEMA_ID = "deepscan.evaluation/1"
+CSV_COLUMNS = (
+    "dataset", "video_id", "label", "method", "group", "split", "verdict", "reason", "probability", "people", "frames",
+    "frame_mean", "frame_max", "face_px", "luma", "height_px", "compression",
+)  # fmt: skip
+
+# Figures of the answers that a person gets; single frames get none.
+_ANSWERS = (
+    "scored", "coverage", "real_called_fake", "fake_called_real", "error_answered_real", "error_answered_fake",
+)  # fmt: skip
+_HEIGHTS_PX = (360, 480, 720, 1080)
+_LABELS = {0: "real", 1: "fake"}
+_FEW_SCORED = 0.9
+# Why a readable video has no sample; every other reason is a failure.
+_NOBODY = ("no_face", "no_stable_face", "face_too_small", "too_dark", "too_blurred", "too_compressed")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredVideo:
+    """One video and what the detector says of it.
+
+    Attributes:
+        video_id, dataset, label, method, group, split: from the manifest.
+        verdict, reason, probability: as ``deepscan predict`` gives them; no probability where nobody could be judged.
+        people: who were judged.
+        frames: calibrated P(fake) of every face of everybody, ``float64 [F]``.
+        face_px, luma: median size and brightness of the face of the person who decided; of the first where nobody
+            could be judged.
+        height_px: of the video.
+        compression: where the corpus tells it.
+        source: what the tables count it under: the dataset, unless a recipe named its sources.
+    """
+
+    video_id: str
+    dataset: str
+    label: int
+    method: str
+    group: str
+    split: str | None
+    verdict: VerdictLabel
+    reason: str | None
+    probability: float | None
+    people: int
+    frames: NDArray[np.float64]
+    face_px: float
+    luma: float
+    height_px: int
+    compression: str | None
+    source: str
+
+    @property
+    def group_name(self) -> str:
+        """Group with its dataset: what is resampled together."""
+        return f"{self.dataset}/{self.group}"
+
+    @property
+    def quality(self) -> str:
+        """The compression where the corpus tells it, else the height."""
+        if self.compression is not None:
+            return self.compression
+        low = max((edge for edge in _HEIGHTS_PX if edge <= self.height_px), default=None)
+        return f"under {_HEIGHTS_PX[0]} lines" if low is None else f"from {low} lines"
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The arrays that figures are made of.
+
+    Attributes:
+        labels, probabilities, not_applicable: ``[n]``; NaN and true where there was no usable face.
+        answers: ``int8 [n]``, 0 real, 1 fake, -1 none; None for frames, which get none.
+        groups: ``int64 [n]``.
+        videos: index of the video in ``Evaluation.videos``, ``int64 [n]``; -1 for those that are in no store.
+    """
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+    not_applicable: NDArray[np.bool_]
+    answers: NDArray[np.int8] | None
+    groups: NDArray[np.int64]
+    videos: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A detector measured on data.
+
+    Attributes:
+        model: which detector, with which settings.
+        data: names of the data as they were given.
+        split: which was asked for; None took everything.
+        frames_limit: at most so many frames of each video; None took all that were kept.
+        videos: every video of a store, judged or not, sorted by dataset and name.
+        without: videos that gave no face at all, by split, label and reason.
+        frame, video: figures by name.
+        slices: figures at video level for parts of the data; of videos in a store alone, as nothing is known of others.
+        warnings: sentences that belong to the figures.
+    """
+
+    model: ModelInfo
+    data: tuple[str, ...]
+    split: str | None
+    frames_limit: int | None
+    videos: tuple[ScoredVideo, ...]
+    without: Counter[tuple[str, int, str]]
+    frame: dict[str, MetricValue]
+    video: dict[str, MetricValue]
+    slices: tuple[SliceRow, ...]
+    warnings: tuple[str, ...]
+
+    def video_level(self) -> Levels:
+        """One row a video, those without a face included."""
+        groups = _numbers(video.group_name for video in self.videos)
+        unknown = [label for (_, label, _), count in sorted(self.without.items()) for _ in range(count)]
+        first = int(groups.max(initial=-1)) + 1
+        missing = [video.probability is None for video in self.videos] + [True] * len(unknown)
+        probabilities = [np.nan if video.probability is None else video.probability for video in self.videos]
+        return Levels(
+            labels=np.array([video.label for video in self.videos] + unknown, np.int64),
+            probabilities=np.array(probabilities + [np.nan] * len(unknown), np.float64),
+            not_applicable=np.array(missing, bool),
+            answers=answers_of([*(video.verdict for video in self.videos), *[None] * len(unknown)]),
+            groups=np.concatenate([groups, np.arange(first, first + len(unknown))]),
+            videos=np.array([*range(len(self.videos)), *[-1] * len(unknown)], np.int64),
+        )
+
+    def frame_level(self) -> Levels:
+        """One row a face of a judged video."""
+        sizes = [len(video.frames) for video in self.videos]
+        groups = _numbers(video.group_name for video in self.videos)
+        n = sum(sizes)
+        return Levels(
+            labels=np.repeat(np.array([video.label for video in self.videos], np.int64), sizes),
+            probabilities=np.concatenate([np.empty(0), *(video.frames for video in self.videos)]),
+            not_applicable=np.zeros(n, bool),
+            answers=None,
+            groups=np.repeat(groups, sizes),
+            videos=np.repeat(np.arange(len(self.videos)), sizes),
+        )
+
+    def coverage(self) -> dict[str, Any]:
+        """How many videos there are, how many have a score, and why the others have none."""
+        reasons = Counter({(label, reason): 0 for _, label, reason in self.without})
+        for (_, label, reason), count in self.without.items():
+            reasons[label, reason] += count
+        for video in self.videos:
+            if video.probability is None:
+                reasons[video.label, str(video.reason)] += 1
+        total = len(self.videos) + sum(self.without.values())
+        rows = [{"label": _LABELS[label], "reason": why, "n": n} for (label, why), n in sorted(reasons.items())]
+        return {"videos": total, "scored": total - sum(reasons.values()), "not_scored": rows}
+
+    def verdicts(self) -> dict[str, dict[str, int]]:
+        """The answers by class, as ``deepscan predict`` gives them."""
+        counts = {name: dict.fromkeys(map(str, VerdictLabel), 0) for name in _LABELS.values()}
+        for video in self.videos:
+            counts[_LABELS[video.label]][str(video.verdict)] += 1
+        for (_, label, reason), count in self.without.items():
+            word = VerdictLabel.NOT_APPLICABLE if reason in _NOBODY else VerdictLabel.ERROR
+            counts[_LABELS[label]][str(word)] += count
+        return counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, the JSON of ``deepscan evaluate``."""
+        levels = {"frame": self.frame_level(), "video": self.video_level()}
+        return {
+            "schema": SCHEMA_ID,
+            "version": __version__,
+            "model": model_to_dict(self.model),
+            "data": list(self.data),
+            "split": self.split,
+            "frames_limit": self.frames_limit,
+            "frame": to_json(self.frame),
+            "video": to_json(self.video),
+            "counts": {
+                name: count_inputs(
+                    level.labels,
+                    level.probabilities,
+                    level.groups,
+                    threshold=self.model.threshold,
+                    answers=level.answers,
+                    not_applicable=level.not_applicable,
+                )
+                for name, level in levels.items()
+            },
+            "verdicts": self.verdicts(),
+            "coverage": self.coverage(),
+            "tables": [row.to_dict() for row in self.slices],
+            "warnings": list(self.warnings),
+        }
+
+    def to_csv(self) -> str:
+        """One line a video of a store, with a header."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(CSV_COLUMNS)
+        for video in self.videos:
+            seen = len(video.frames) > 0
+            writer.writerow(
+                [
+                    video.dataset, video.video_id, video.label, video.method, video.group, video.split or "",
+                    video.verdict, video.reason or "", _cell(video.probability), video.people, len(video.frames),
+                    _cell(video.frames.mean() if seen else None), _cell(video.frames.max() if seen else None),
+                    f"{video.face_px:.0f}", f"{video.luma:.0f}", video.height_px, video.compression or "",
+                ]
+            )  # fmt: skip
+        return writable(out.getvalue())
+
+
+def evaluate(
+    detector: Detector,
+    samples: SampleSet,
+    *,
+    data: Sequence[str] = (),
+    split: str | None = None,
+    frames: int | None = None,
+    train_groups: frozenset[str] = frozenset(),
+    resamples: int = 1000,
+    seed: int = 0,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Measure a detector.
+
+    Args:
+        detector: with its settings: test-time augmentation, threshold.
+        samples: of the split that is to be measured.
+        data, split: what the samples are of, for the report.
+        frames: at most so many of each video; None takes all that are kept.
+        train_groups: hashes of :func:`deepscan.evaluate.training_groups.read_groups`; empty where they are not known.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        on_progress: called with the videos done and their number.
+
+    Raises:
+        ConfigError: the samples were cut by another rule than the detector needs.
+        ModelError: the detector gives no numbers.
+    """
+    for crop in {sample.crop for sample in samples.samples}:
+        check_rule(crop, detector.card.crop, ", ".join(data) or "The data")
+    size_px = detector.card.crop.size_px
+    most = detector.settings.limits.max_tracks
+    scored = score_samples(
+        detector.score,
+        size_px,
+        samples,
+        limits=detector.card.visibility,
+        frames=frames,
+        max_tracks=most,
+        on_progress=on_progress,
+    )
+    videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
+    blank = Evaluation(
+        detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()
+    )
+    return _measured(blank, train_groups, resamples, seed)
+
+
+def model_to_dict(model: ModelInfo) -> dict[str, Any]:
+    """Which detector it was."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "sha256": model.sha256,
+        "trained": model.trained,
+        "backbone": model.backbone,
+        "head": model.head,
+        "threshold": model.threshold,
+        "uncertain_band": list(model.uncertain_band),
+        "settings": model.settings,
+    }
+
+
+def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
+    first = people.samples[0]
+    names = ("video_id", "dataset", "source", "label", "method", "group", "split")
+    facts = {name: getattr(first, name) for name in names}
+    facts |= {"height_px": first.facts.height_px, "compression": first.facts.compression, "people": len(people.judged)}
+    if not people.judged:
+        return ScoredVideo(
+            **facts,
+            verdict=VerdictLabel.NOT_APPLICABLE if people.reason in _NOBODY else VerdictLabel.ERROR,
+            reason=people.reason,
+            probability=None,
+            frames=np.empty(0),
+            face_px=first.facts.face_px,
+            luma=first.facts.brightness,
+        )
+    verdict = detector.answer(people.people, people.scores, n_left_out=people.left_out)
+    tracks = verdict.tracks
+    # With people left out the verdict may be that of nobody, its probability is always somebody's.
+    decider = max(
+        range(len(tracks)),
+        key=lambda i: (tracks[i].probability == verdict.probability, tracks[i].verdict == verdict.label),
+    )
+    return ScoredVideo(
+        **facts,
+        verdict=verdict.label,
+        reason=verdict.reason,
+        probability=verdict.probability,
+        frames=np.array([frame.probability for track in verdict.tracks for frame in track.frames]),
+        face_px=people.judged[decider].facts.face_px,
+        luma=people.judged[decider].facts.brightness,
+    )
+
+
+def _measured(blank: Evaluation, train_groups: frozenset[str], resamples: int, seed: int) -> Evaluation:
+    threshold = blank.model.threshold
+    video, frame = blank.video_level(), blank.frame_level()
+    of_videos = evaluate_scores(
+        video.labels,
+        video.probabilities,
+        video.groups,
+        threshold=threshold,
+        answers=video.answers,
+        not_applicable=video.not_applicable,
+        resamples=resamples,
+        seed=seed,
+    )
+    of_frames = evaluate_scores(
+        frame.labels, frame.probabilities, frame.groups, threshold=threshold, resamples=resamples, seed=seed
+    )
+    of_frames = {name: value for name, value in of_frames.items() if name not in _ANSWERS}
+    slices = slice_rows(_columns(blank), threshold=threshold, resamples=resamples, seed=seed)
+    warnings = _warnings(blank, video, train_groups)
+    return replace(blank, frame=of_frames, video=of_videos, slices=tuple(slices), warnings=tuple(warnings))
+
+
+def _columns(blank: Evaluation) -> ScoredInputs:
+    """What the tables divide by, of videos that are in a store."""
+    videos = blank.videos
+    probabilities = np.array([np.nan if video.probability is None else video.probability for video in videos])
+    return ScoredInputs(
+        labels=np.array([video.label for video in videos], np.int64),
+        probabilities=probabilities,
+        groups=_numbers(video.group_name for video in videos),
+        not_applicable=np.isnan(probabilities),
+        answers=answers_of(video.verdict for video in videos),
+        dataset=[writable(video.source) for video in videos],
+        method=[writable(video.method) for video in videos],
+        face_px=[video.face_px for video in videos],
+        quality=[video.quality for video in videos],
+        luma=[video.luma for video in videos],
+    )
+
+
+def _warnings(blank: Evaluation, level: Levels, train_groups: frozenset[str]) -> list[str]:
+    found = []
+    if not blank.model.trained:
+        found.append("Random weights were used: these figures say nothing.")
+    names = [blank.videos[index].group_name if index >= 0 else f"\0{row}" for row, index in enumerate(level.videos)]
+    trained_on = {v.group_name for v in blank.videos if group_hash(v.dataset, v.group) in train_groups}
+    found += find_warnings(
+        level.labels,
+        level.probabilities,
+        names,
+        threshold=blank.model.threshold,
+        not_applicable=level.not_applicable,
+        train_groups=trained_on,
+    )
+    if not train_groups and blank.model.trained:
+        found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
+    training = sum(video.split == "train" for video in blank.videos)
+    if blank.split is None and 0 < training < len(blank.videos):
+        found.append(
+            f"{training} of {len(blank.videos)} videos are of the split 'train': give --split val or test for others."
+        )
+    coverage = blank.coverage()
+    if coverage["scored"] < _FEW_SCORED * coverage["videos"]:
+        found.append(
+            f"Only {coverage['scored']} of {coverage['videos']} videos have a score: the figures are of these alone."
+        )
+    return [writable(warning) for warning in found]
+
+
+def _numbers(names: Iterable[str]) -> NDArray[np.int64]:
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

@@ -1,0 +1,349 @@
+"""The figures of a detector under changes: by strength, against the unchanged subjects, and where it breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.datasets.readers.base import writable
+from deepscan.evaluate.bootstrap import answers_of, checked_inputs, resampled_figures
+from deepscan.evaluate.evaluation import model_to_dict
+from deepscan.evaluate.metrics import MetricValue, evaluate_scores, find_warnings, to_json
+from deepscan.evaluate.robustness.corruptions import Change, Place
+from deepscan.evaluate.robustness.sweep import Condition, Judged, Outcome, Subject
+from deepscan.evaluate.training_groups import group_hash
+from deepscan.types import ModelInfo, VerdictLabel
+from deepscan.version import __version__
+
+SCHEMA_ID = "deepscan.robustness/1"
+# Figures that are set against the unchanged subjects, and whether more of them is worse.
+COMPARED = {
+    "auc": False, "fpr": True, "fnr": True, "scored": False, "coverage": False, "real_called_fake": True,
+    "fake_called_real": True,
+}  # fmt: skip
+_WEAKEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The figures under one condition.
+
+    Attributes:
+        condition: the change; the first row of a report is without.
+        n_real, n_fake: subjects.
+        not_scored: of these, by reason.
+        figures: of :func:`deepscan.evaluate.metrics.evaluate_scores`.
+        differences: of :data:`COMPARED`, the figure minus that of the same subjects unchanged, groups drawn in pairs.
+    """
+
+    condition: Condition
+    n_real: int
+    n_fake: int
+    not_scored: dict[str, int]
+    figures: dict[str, MetricValue]
+    differences: dict[str, MetricValue]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        change = self.condition.change
+        return {
+            "change": None if change is None else change.name,
+            "strength": None if change is None else self.condition.strength,
+            "n_real": self.n_real,
+            "n_fake": self.n_fake,
+            "not_scored": self.not_scored,
+            "figures": to_json(self.figures),
+            "differences": to_json(self.differences),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Where a change makes the detector no better than the floor.
+
+    Attributes:
+        change: which.
+        strength: the mildest at which AUC's lower bound is not above the floor; None: it is above at all of them.
+        unchanged: whether it is not above the floor even unchanged, so that the change is not to blame.
+        known: whether there is an AUC at all.
+    """
+
+    change: Change
+    strength: float | None
+    unchanged: bool = False
+    known: bool = True
+
+    def text(self) -> str:
+        """In a few words."""
+        if not self.known:
+            return "not known: one class only"
+        if self.unchanged:
+            return "already unchanged"
+        return "never, of those measured" if self.strength is None else f"{self.strength:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """A detector measured under changes.
+
+    Attributes:
+        model: which detector.
+        data: names of the data as given.
+        split, place, seed, floor, resamples, limit, seconds: of the measurement.
+        judged: how many subjects were, of how many; ``interrupted`` where Ctrl-C ended it.
+        without: videos of the stores in which nobody was found; no change can be done to them.
+        rows: the first is unchanged.
+        breaks: one a change.
+        warnings: sentences that belong to the figures.
+    """
+
+    model: ModelInfo
+    data: tuple[str, ...]
+    split: str | None
+    place: Place
+    seed: int
+    floor: float
+    resamples: int
+    limit: int | None
+    seconds: float | None
+    frames: int | None
+    groups: int
+    n_judged: int
+    n_wanted: int
+    interrupted: bool
+    without: int
+    rows: tuple[Row, ...]
+    breaks: tuple[Break, ...]
+    warnings: tuple[str, ...]
+
+    def rows_of(self, change: Change) -> list[Row]:
+        """From mild to severe."""
+        return [row for row in self.rows if row.condition.change is change]
+
+    @property
+    def changes(self) -> list[Change]:
+        """Those that have figures."""
+        return list(dict.fromkeys(row.condition.change for row in self.rows if row.condition.change is not None))
+
+    def weakest(self, name: str, most: int = _WEAKEST) -> list[Row]:
+        """Of each change the strength at which a figure differs most for the worse, the worst change first.
+
+        Only where the interval of the difference leaves out 0, or all resamples agree that it is worse.
+        """
+        sign = 1 if COMPARED[name] else -1
+        found = []
+        for change in self.changes:
+            worse = [row for row in self.rows_of(change) if _is_worse(row.differences[name], sign)]
+            if worse:
+                found.append(max(worse, key=lambda row: sign * (row.differences[name].value or 0.0)))
+        return sorted(found, key=lambda row: -sign * (row.differences[name].value or 0.0))[:most]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values: ``report.json``, by ``deepscan/schema/robustness-1.json``."""
+        return {
+            "schema": SCHEMA_ID,
+            "version": __version__,
+            "model": model_to_dict(self.model),
+            "data": list(self.data),
+            "split": self.split,
+            "on": self.place,
+            "seed": self.seed,
+            "floor": self.floor,
+            "resamples": self.resamples,
+            "limit": self.limit,
+            "seconds": self.seconds,
+            "frames": self.frames,
+            "groups": self.groups,
+            "judged": self.n_judged,
+            "wanted": self.n_wanted,
+            "interrupted": self.interrupted,
+            "without_face_in_store": self.without,
+            "changes": [
+                {
+                    "name": at.change.name,
+                    "title": at.change.title,
+                    "unit": at.change.unit,
+                    "breaks_at": at.strength,
+                    "breaks_unchanged": at.unchanged,
+                    "breaks_known": at.known,
+                }
+                for at in self.breaks
+            ],
+            "rows": [row.to_dict() for row in self.rows],
+            "warnings": list(self.warnings),
+        }
+
+
+def summarise(
+    judged: Judged,
+    model: ModelInfo,
+    *,
+    data: Sequence[str],
+    place: Place,
+    split: str | None = None,
+    seed: int = 0,
+    floor: float = 0.6,
+    resamples: int = 1000,
+    limit: int | None = None,
+    seconds: float | None = None,
+    frames: int | None = None,
+    without: int = 0,
+    train_groups: frozenset[str] = frozenset(),
+) -> Robustness:
+    """The figures of answers.
+
+    Args:
+        judged: the answers.
+        model: that gave them.
+        data, place, split, limit, seconds, frames, without: what they are of, for the report.
+        seed: of the measurement, and of the bootstrap.
+        floor: AUC that the detector must be better than.
+        resamples: of the bootstrap.
+        train_groups: as for :func:`deepscan.evaluate.evaluation.evaluate`.
+    """
+    rows = []
+    for number, condition in enumerate(judged.conditions):
+        row = _row(judged, number, condition, model, resamples, seed)
+        if row is not None:
+            rows.append(row)
+    baseline = rows[0] if rows else None
+    changes = dict.fromkeys(row.condition.change for row in rows if row.condition.change is not None)
+    breaks = []
+    for change in changes:
+        own = [row for row in rows if row.condition.change is change]
+        known = any(row.figures["auc"].value is not None for row in own)
+        lost = next((row.condition.strength for row in own if not _is_above(row.figures["auc"], floor)), None)
+        already = baseline is not None and not _is_above(baseline.figures["auc"], floor)
+        breaks.append(Break(change, None if already or not known else lost, already and known, known))
+    return Robustness(
+        model,
+        tuple(map(writable, data)),
+        split,
+        place,
+        seed,
+        floor,
+        resamples,
+        limit,
+        seconds,
+        frames,
+        len({subject.group_name for subject in judged.subjects}),
+        len(judged.subjects),
+        judged.wanted,
+        judged.interrupted,
+        without,
+        tuple(rows),
+        tuple(breaks),
+        tuple(_warnings(judged, model, train_groups, without, changes)),
+    )
+
+
+def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, resamples: int, seed: int) -> Row | None:
+    """None where the change cannot be done to any subject."""
+    pairs = [
+        (subject, outcomes[number], outcomes[0])
+        for subject, outcomes in zip(judged.subjects, judged.outcomes, strict=True)
+        if outcomes[number].verdict is not None
+    ]
+    if not pairs:
+        return None
+    subjects = [subject for subject, _, _ in pairs]
+    now = _arrays(subjects, [outcome for _, outcome, _ in pairs])
+    before = _arrays(subjects, [outcome for _, _, outcome in pairs])
+    threshold = model.threshold
+    figures = evaluate_scores(**now, threshold=threshold, resamples=resamples, seed=seed)
+    differences = {}
+    if condition.change is not None:
+        inputs = [checked_inputs(**arrays, threshold=threshold) for arrays in (before, now)]
+        # The same seed draws the same groups for both.
+        drawn = [resampled_figures(each, resamples, seed) for each in inputs]
+        old = evaluate_scores(**before, threshold=threshold, resamples=0)
+        none = np.empty(0)
+        differences = {
+            name: _difference(figures[name], old[name], drawn[1].get(name, none) - drawn[0].get(name, none))
+            for name in COMPARED
+        }
+    reasons: dict[str, int] = {}
+    for _, outcome, _ in pairs:
+        if outcome.probability is None:
+            reasons[str(outcome.reason)] = reasons.get(str(outcome.reason), 0) + 1
+    n_fake = sum(subject.label for subject in subjects)
+    return Row(condition, len(subjects) - n_fake, n_fake, dict(sorted(reasons.items())), figures, differences)
+
+
+def _arrays(subjects: Sequence[Subject], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What :func:`deepscan.evaluate.metrics.evaluate_scores` takes of them."""
+    p = np.array([np.nan if outcome.probability is None else outcome.probability for outcome in outcomes], np.float64)
+    return {
+        "labels": np.array([subject.label for subject in subjects], np.int64),
+        "probabilities": p,
+        "groups": np.array([subject.group_name for subject in subjects]),
+        "not_applicable": np.isnan(p),
+        "answers": answers_of(outcome.verdict for outcome in outcomes),
+    }
+
+
+def _difference(now: MetricValue, before: MetricValue, drawn: NDArray[np.float64]) -> MetricValue:
+    if now.value is None or before.value is None:
+        return MetricValue(None, n=now.n, reason=now.reason or before.reason)
+    value = now.value - before.value
+    kept = drawn[~np.isnan(drawn)]
+    skipped = len(drawn) - len(kept)
+    if not len(drawn) or len(kept) * 2 < len(drawn):
+        why = f"undefined in {skipped} of {len(drawn)} resamples" if len(drawn) else "no resamples were asked for"
+        return MetricValue(value, n=now.n, reason=why, skipped=skipped)
+    if np.ptp(kept) == 0:
+        return MetricValue(value, n=now.n, reason="every resample gives the same value", skipped=skipped)
+    low, high = (float(x) for x in np.percentile(kept, [2.5, 97.5]))
+    return MetricValue(value, low, high, now.n, skipped=skipped)
+
+
+def _is_above(auc: MetricValue, floor: float) -> bool:
+    """Whether it is shown to be above the floor. Where all resamples agree there is no bound but the value."""
+    if auc.value is None or (auc.low is None and auc.skipped):
+        return False
+    return (auc.value if auc.low is None else auc.low) > floor
+
+
+def _is_worse(difference: MetricValue, sign: int) -> bool:
+    if difference.value is None:
+        return False
+    if difference.low is None or difference.high is None:  # as where all faces are lost, in every resample
+        return not difference.skipped and sign * difference.value > 0
+    return difference.low > 0 if sign > 0 else difference.high < 0
+
+
+def _warnings(
+    judged: Judged, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
+) -> list[str]:
+    found = []
+    if not model.trained:
+        found.append("Random weights were used: these figures say nothing.")
+    if judged.interrupted:
+        found.append(f"Interrupted: the figures are of {len(judged.subjects)} of {judged.wanted} subjects.")
+    if judged.subjects:
+        arrays = _arrays(judged.subjects, [outcomes[0] for outcomes in judged.outcomes])
+        seen = {subject.group_name for subject in judged.subjects if _is_trained_on(subject, train_groups)}
+        del arrays["answers"]  # no warning is about them
+        found += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
+    if not train_groups and model.trained:
+        found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
+    if without:
+        found.append(
+            f"{without} videos of the store have no crops: they are in no figure, as no change can reach them."
+        )
+    impossible = {c.change for c in judged.conditions if c.change is not None} - measured.keys()
+    if impossible and judged.subjects:
+        names = ", ".join(sorted(change.name for change in impossible))
+        found.append(f"Not possible with stills, and left out: {names}.")
+    failed = sum(o.verdict == VerdictLabel.ERROR for outcomes in judged.outcomes for o in outcomes)
+    if failed:
+        found.append(f"{failed} answers are failures (unreadable or not encodable); they count as not scored.")
+    return [writable(warning) for warning in found]
+
+
+def _is_trained_on(subject: Subject, train_groups: frozenset[str]) -> bool:
+    return group_hash(subject.dataset, subject.group) in train_groups

@@ -1,0 +1,172 @@
+"""Scoring samples video by video, with memory that does not grow with the data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepscan.datasets.dataset import Sample, SampleSet
+from deepscan.datasets.store.archive import StoreError
+from deepscan.extract.people import Person, seen_longest
+from deepscan.models.card import VisibilityLimits
+from deepscan.types import Score, Track
+from deepscan.verdict import visible_people
+
+log = logging.getLogger(__name__)
+
+ScoreFunction = Callable[[Sequence[NDArray[np.uint8]]], list[Score]]
+
+# Crops that are decoded and scored together; two such batches are in memory at once.
+_CROPS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredPeople:
+    """The people of one video.
+
+    Attributes:
+        samples: everybody who is in the store of this video.
+        judged: those who were scored, of these; nobody when there is a reason.
+        people: each who was judged, with the sightings and crops that were scored.
+        scores: as many, before calibration.
+        reason: why nobody was judged: what hides the faces, or what is wrong with the store's file.
+        left_out: people over the limit, who are not judged.
+    """
+
+    samples: tuple[Sample, ...]
+    judged: tuple[Sample, ...] = ()
+    people: tuple[Person, ...] = ()
+    scores: tuple[Score, ...] = ()
+    reason: str | None = None
+    left_out: int = 0
+
+    @property
+    def tracks(self) -> tuple[Track, ...]:
+        """Of each who was judged."""
+        return tuple(person.track for person in self.people)
+
+
+@dataclass(frozen=True, slots=True)
+class _Video:
+    """A video that is ready to be scored."""
+
+    samples: tuple[Sample, ...]
+    judged: tuple[Sample, ...] = ()
+    people: tuple[Person, ...] = ()
+    reason: str | None = None
+    left_out: int = 0
+
+
+def score_samples(
+    score: ScoreFunction,
+    size_px: int,
+    samples: SampleSet,
+    *,
+    limits: VisibilityLimits | None = None,
+    frames: int | None = None,
+    max_tracks: int | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Iterator[ScoredPeople]:
+    """Score all videos of a set; in the order of their files, all people of a video together.
+
+    Who cannot be seen is left out, as in a prediction. A file that cannot be read costs only its own video.
+
+    Args:
+        score: scores sequences of crops: ``Detector.score``, or that of a scorer.
+        size_px: of the crops that it takes.
+        samples: to be scored.
+        limits: of the detector, as its card has them.
+        frames: at most so many of each video, evenly spaced; None takes all that are kept.
+        max_tracks: people of a video who are judged, those seen longest; None for all.
+        on_progress: called with the videos done and their number.
+    """
+    videos = by_video(samples)
+    batches = _batches(videos, frames)
+    done = 0
+
+    def load(batch: Sequence[tuple[Sample, ...]]) -> list[_Video]:
+        return [_loaded(people, size_px, limits, frames, max_tracks) for people in batch]
+
+    # The next batch is decoded while this one is scored.
+    with ThreadPoolExecutor(1, "decode") as decoder:
+        ahead = decoder.submit(load, batches[0]) if batches else None
+        for number in range(len(batches)):
+            assert ahead is not None  # noqa: S101 - there is one for every batch
+            loaded = ahead.result()
+            if number + 1 < len(batches):
+                ahead = decoder.submit(load, batches[number + 1])
+            scores = iter(score([person.crops for video in loaded for person in video.people]))
+            for video in loaded:
+                done += 1
+                if on_progress is not None:
+                    on_progress(done, len(videos))
+                own = tuple(next(scores) for _ in video.people)
+                yield ScoredPeople(video.samples, video.judged, video.people, own, video.reason, video.left_out)
+
+
+def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
+    """Samples that are of one video, together. It is known by its file, too: names may recur in another corpus."""
+    found: dict[tuple[Path, str], list[Sample]] = {}
+    for sample in samples.samples:
+        found.setdefault((sample.track.path, sample.video_id), []).append(sample)
+    return [tuple(people) for people in found.values()]
+
+
+def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[list[tuple[Sample, ...]]]:
+    """Whole videos, as many as give about ``_CROPS_AT_ONCE`` crops."""
+    batches: list[list[tuple[Sample, ...]]] = []
+    room = 0
+    for people in videos:
+        n = sum(len(person) if frames is None else min(len(person), frames) for person in people)
+        if not batches or n > room:
+            batches.append([])
+            room = _CROPS_AT_ONCE
+        batches[-1].append(people)
+        room -= n
+    return batches
+
+
+def _loaded(
+    people: tuple[Sample, ...],
+    size_px: int,
+    limits: VisibilityLimits | None,
+    frames: int | None,
+    max_tracks: int | None,
+) -> _Video:
+    by_id, found = {}, []
+    wanted = wanted_frames(people, frames)
+    kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
+    for person in people:
+        if person.track.track.id not in kept:
+            continue
+        sightings = person.track.track.sightings
+        places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
+        track = replace(person.track.track, sightings=tuple(sightings[place] for place in places))
+        if not places:
+            continue
+        try:
+            found.append(Person(track, person.crops(places, size_px)))
+        except StoreError as error:
+            log.warning("%s; its video is not scored", error)
+            return _Video(people, reason=error.reason)
+        by_id[track.id] = person
+    visible, hidden = visible_people(found, limits)
+    judged = tuple(by_id[person.track.id] for person in visible)
+    reason = None if visible else hidden[0][1] if hidden else "no_face"
+    return _Video(people, judged, visible, reason, left_out=len(people) - len(kept) if judged else 0)
+
+
+def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:
+    """Sampled frames of a video that are to be scored, evenly spaced among those with a face; None takes all."""
+    if frames is None:
+        return None
+    seen = sorted({sighting.frame_index for person in people for sighting in person.track.track.sightings})
+    if len(seen) <= frames:
+        return None
+    return {seen[int((number + 0.5) * len(seen) / frames)] for number in range(frames)}

@@ -1,0 +1,195 @@
+"""What a page shows beside the result: file facts, thumbnails, heat maps. RGB arrays in, nothing here needs torch.
+
+:func:`from_file` makes thumbnails from the file and the result alone; :func:`from_explanation` takes those of an
+explanation, which has heat maps too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
+from deepscan.errors import MediaError
+from deepscan.explain.timeline import sampling_step_s
+from deepscan.extract.crops import Square, at_most, crop_square
+from deepscan.extract.media.metadata import FileFacts
+from deepscan.extract.video.isolation import file_facts, sample_frames
+from deepscan.types import Box, Frame, FrameResult, Result, RgbImage
+
+if TYPE_CHECKING:
+    from deepscan.explain.evidence import Explanation, PersonEvidence
+
+_CROP_SIDE_PX = 160
+_FRAME_SIDE_PX = 640
+_FROM_FILE = 4  # thumbnails a person
+_SAME_TIME_S = 0.002  # times in reports are rounded to milliseconds
+_MARGIN = 0.25  # of a thumbnail around the box: a face is recognised with its hair
+_NOT_EXPLAINED = (
+    "Heat maps were not made for this report. They need the optional part: pip install 'deepscan[explain]'."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A face.
+
+    Attributes:
+        image: RGB ``uint8 [S, S, 3]``.
+        time_s: of the frame.
+        heat: the same with its heat map, RGB ``uint8 [S, S, 3]``.
+        notes: what is special about it, in a few words each.
+    """
+
+    image: RgbImage
+    time_s: float
+    heat: RgbImage | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PersonMaterial:
+    """One person.
+
+    Attributes:
+        id: of the track.
+        pictures: in the order of time.
+        importance: time in seconds and log-odds by which the person's answer leans less to "fake" without the frame.
+        heat_scale: log-odds that the hottest colour stands for.
+    """
+
+    id: int
+    pictures: tuple[Picture, ...]
+    importance: tuple[tuple[float, float], ...] = ()
+    heat_scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FramePicture:
+    """A whole frame: RGB ``uint8 [H, W, 3]``, when it is shown, and the people whose heat is in it."""
+
+    image: RgbImage
+    time_s: float
+    people: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All of one input.
+
+    Attributes:
+        facts: of the file; None where it could not be read.
+        people: in any order; those without pictures may be left out.
+        frames: in the order of time.
+        not_explained: why there are no heat maps, a sentence for a person; None where there are.
+    """
+
+    facts: FileFacts | None = None
+    people: tuple[PersonMaterial, ...] = ()
+    frames: tuple[FramePicture, ...] = ()
+    not_explained: str | None = _NOT_EXPLAINED
+
+
+def from_file(
+    path: Path,
+    result: Result,
+    *,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    n_pictures: int = _FROM_FILE,
+    not_explained: str | None = None,
+) -> Material:
+    """File facts and thumbnails of a file that was judged; the frames are decoded once more.
+
+    Args:
+        path: of the file.
+        result: of the same.
+        limits: as for the prediction.
+        n_pictures: of each person.
+        not_explained: why there are no heat maps, if not for lack of the optional part.
+
+    Raises:
+        MediaError: the file cannot be read any more.
+    """
+    wanted = {track.id: _spread(track.frames, n_pictures) for track in result.tracks}
+    pictures: dict[tuple[int, float], tuple[float, RgbImage]] = {}
+    # A frame further away than this shows something else: then there is no picture.
+    reach = (sampling_step_s(result) or 0.0) / 2 + _SAME_TIME_S
+    if any(wanted.values()):
+        last = max(seen.time_s for frames in wanted.values() for seen in frames)
+        for frame in sample_frames(path, max(1, result.frames_sampled), limits):
+            for number, frames in wanted.items():
+                for seen in frames:
+                    if abs(frame.time_s - seen.time_s) <= reach:
+                        _keep_nearest(pictures, (number, seen.time_s), frame, seen.box)
+            if frame.time_s > last:
+                break
+    people = tuple(
+        PersonMaterial(
+            number,
+            tuple(Picture(pictures[number, s.time_s][1], s.time_s) for s in frames if (number, s.time_s) in pictures),
+        )
+        for number, frames in wanted.items()
+    )
+    return Material(file_facts(path, limits), people, (), not_explained or _NOT_EXPLAINED)
+
+
+def from_explanation(explanation: Explanation, facts: FileFacts | None) -> Material:
+    """What an explanation shows, scaled down to the sizes that a page has.
+
+    Args:
+        explanation: of the same input as the result.
+        facts: of its file.
+    """
+    people = tuple(_person(person) for person in explanation.people)
+    frames = tuple(FramePicture(at_most(f.overlay, _FRAME_SIDE_PX), f.time_s, f.people) for f in explanation.frames)
+    return Material(facts, people, frames, None)
+
+
+def facts_or_none(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> FileFacts | None:
+    """Facts of a file, as far as there are any: None for one that cannot be opened."""
+    try:
+        return file_facts(path, limits)
+    except MediaError:
+        return None
+
+
+def _person(person: PersonEvidence) -> PersonMaterial:
+    side, other = ("fake", "real") if person.counts_as_fake else ("real", "fake")
+    lists = (
+        (person.by_importance.supporting, f"moves the answer towards “{side}”"),
+        (person.by_importance.opposing, f"moves the answer towards “{other}”"),
+        (person.by_frame.supporting, f"on its own looks most {side}"),
+        (person.by_frame.opposing, f"on its own looks least {side}"),
+    )
+    pictures = []
+    for row, (position, time_s) in enumerate(zip(person.shown, person.times_s, strict=True)):
+        notes = tuple(note for positions, note in lists if position in positions)
+        crop, heat = (at_most(images[row], _CROP_SIDE_PX) for images in (person.crops, person.overlays))
+        pictures.append(Picture(crop, time_s, heat, notes))
+    times = [frame.time_s for frame in person.result.frames]
+    importance = tuple(zip(times, person.importance.importance.tolist(), strict=False))
+    return PersonMaterial(person.result.id, tuple(pictures), importance, float(person.heat.scale))
+
+
+def _spread(frames: Sequence[FrameResult], n: int) -> list[FrameResult]:
+    """At most ``n``, evenly over the whole."""
+    if len(frames) <= n:
+        return list(frames)
+    return [frames[int((i + 0.5) * len(frames) / n)] for i in range(n)]
+
+
+def _keep_nearest(
+    pictures: dict[tuple[int, float], tuple[float, RgbImage]], key: tuple[int, float], frame: Frame, box: Box
+) -> None:
+    """Frames are told apart by their time: damaged ones that are left out must not shift the others."""
+    off = abs(frame.time_s - key[1])
+    if key not in pictures or off < pictures[key][0]:
+        pictures[key] = (off, _thumbnail(frame.image, box))
+
+
+def _thumbnail(image: RgbImage, box: Box) -> RgbImage:
+    x1, y1, x2, y2 = box
+    side = max(x2 - x1, y2 - y1, 1.0) * (1 + 2 * _MARGIN)
+    return crop_square(image, Square(((x1 + x2) / 2, (y1 + y2) / 2), side, 0.0), _CROP_SIDE_PX)

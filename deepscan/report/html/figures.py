@@ -1,0 +1,229 @@
+"""Drawings for the page as inline SVG: no script, no colour that a word, shape or pattern does not repeat.
+
+Numbers and our own words only: nothing from a file gets in here. Colours are classes of the page's style sheet, so that
+they follow light, dark and print.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup, escape
+
+from deepscan import text as texts
+from deepscan.explain.timeline import PersonSeries, Timeline
+from deepscan.types import VerdictLabel
+
+# More would lie on top of each other; of every stretch the lowest and the highest value are kept.
+MOST_POINTS = 400
+MOST_SEGMENTS = 60
+_WIDTH, _LEFT, _RIGHT = 720, 46, 708
+_TOP, _BASE = 12, 132
+_LANE_PX, _IMPORTANCE_PX = 26, 54
+_MARK_PX = 3.5
+_TICKS = (0.5, 1.0, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
+
+BETWEEN = "no clear answer"
+WORDS: dict[VerdictLabel, str] = {
+    VerdictLabel.FAKE: "fake",
+    VerdictLabel.REAL: "real",
+    VerdictLabel.UNCERTAIN: "uncertain",
+    VerdictLabel.NOT_APPLICABLE: "no answer",
+    VerdictLabel.ERROR: "error",
+}
+
+
+def percent(probability: float, band: tuple[float, float] | None = None) -> str:
+    """:func:`deepscan.text.percent`, on one line."""
+    return texts.percent(probability, band).replace(" ", "\u00a0")
+
+
+def clock(seconds: float, *, tenths: bool = True) -> str:
+    """A time in a video: "3.2 s", "1:05.0", "2:03:04.0"."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if tenths else f"{seconds:g} s"
+    shown = round(seconds, 1) if tenths else round(seconds)
+    minutes, rest = divmod(shown, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    last = f"{rest:04.1f}" if tenths else f"{int(rest):02}"
+    return f"{hours}:{minutes:02}:{last}" if hours else f"{minutes}:{last}"
+
+
+def gauge(probability: float, band: tuple[float, float], threshold: float) -> Markup:
+    """A probability on the scale from real to fake, with the band in which no answer is given."""
+    low, high = band
+    x, shown = _across(probability), percent(probability, band)
+    parts = [_rect("scale", _LEFT, 20, _RIGHT - _LEFT, 14)]
+    if high > low:
+        parts.append(_rect("band", _across(low), 20, _across(high) - _across(low), 14))
+        # The word stands in its band where it fits.
+        if high - low > 0.2:
+            parts.append(_text("tick", (_across(low) + _across(high)) / 2, 52, BETWEEN))
+    else:
+        parts.append(_line("limit", _across(threshold), 16, _across(threshold), 38))
+    parts += [
+        _text("tick", _LEFT, 52, "real", "start"),
+        _text("tick", _RIGHT, 52, "fake", "end"),
+        f'<path class="mark" d="M{_n(x)} 36l-7 -13h14z"/>',
+        _line("needle", x, 18, x, 36),
+        _text("value", min(max(x, _LEFT + 22), _RIGHT - 22), 13, shown),
+    ]
+    rule = texts.answer_rule(threshold, band, BETWEEN)
+    return _svg(58, f"P(fake) {shown} on a scale from real to fake; {rule}.", parts, "gauge")
+
+
+def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float, float]] = (), *, name: str) -> Markup:
+    """One person's probability over time, with gaps, segments and, where known, what each frame does to the answer.
+
+    Args:
+        series: of the person.
+        line: of the whole input.
+        importance: time in seconds and log-odds.
+        name: of the person, for those who cannot see it.
+    """
+    end = line.duration_s or 1.0
+    base = _BASE
+    parts = list(_band(line.uncertain_band))
+    for share in (0.0, 0.5, 1.0):
+        y = _up(share)
+        parts += [_line("grid", _LEFT, y, _RIGHT, y), _text("tick", _LEFT - 6, y + 4, f"{100 * share:.0f} %", "end")]
+    for gap in series.gaps:
+        x, width = _along(gap[0], end), _along(gap[1], end) - _along(gap[0], end)
+        parts.append(_rect("gap", x, _TOP, width, _BASE - _TOP))
+        if width > 60:
+            parts.append(_text("tick", x + width / 2, _BASE - 6, "not seen"))
+    for segment in series.segments[:MOST_SEGMENTS]:
+        x = _along(segment.start_s, end)
+        parts.append(_rect("segment", x, _TOP, max(2.0, _along(segment.end_s, end) - x), _BASE - _TOP))
+    for start, stop in series.pieces:
+        points = _thinned(list(zip(series.times_s[start:stop], series.probabilities[start:stop], strict=True)))
+        path = "".join(f"{'ML'[i > 0]}{_n(_along(t, end))} {_n(_up(p))}" for i, (t, p) in enumerate(points))
+        parts.append(f'<path class="line" d="{path}"/>')
+        if len(points) <= 64:
+            parts += [f'<circle class="dot" cx="{_n(_along(t, end))}" cy="{_n(_up(p))}" r="2.5"/>' for t, p in points]
+    height = base + 22
+    if importance:
+        parts += _bars(importance, end, base + 26)
+        height += _IMPORTANCE_PX + 22
+    parts += _time_axis(end, base, height - 6)
+    return _svg(height, _chart_words(series, line, name, bool(importance)), parts, "chart")
+
+
+def lanes(line: Timeline, *, name: str) -> Markup:
+    """Who is seen when: a lane for each person, hatched where it looks manipulated."""
+    end = line.duration_s or 1.0
+    parts: list[str] = []
+    told = []
+    for row, series in enumerate(line.people):
+        y = 8 + row * _LANE_PX
+        parts.append(_text("tick", _LEFT - 6, y + 13, f"{series.id}", "end"))
+        for start, stop in series.pieces:
+            x = _along(series.times_s[start], end)
+            parts.append(_rect("seen", x, y, max(3.0, _along(series.times_s[stop - 1], end) - x), 16))
+        for segment in series.segments[:MOST_SEGMENTS]:
+            x = _along(segment.start_s, end)
+            parts.append(_rect("segment", x, y, max(3.0, _along(segment.end_s, end) - x), 16))
+        spans = ", ".join(f"{clock(s.start_s)} to {clock(s.end_s)}" for s in series.segments[:6])
+        span = f"{clock(series.times_s[0])} to {clock(series.times_s[-1])}"
+        seen = f"person {series.id} from {span}, {WORDS[series.verdict]}"
+        told.append(seen + (f", looks manipulated {spans}" if spans else ""))
+    height = 8 + len(line.people) * _LANE_PX + 20
+    parts += _time_axis(end, height - 22, height - 6)
+    return _svg(height, f"{name}: {'; '.join(told[:24])}.", parts, "chart")
+
+
+def _chart_words(series: PersonSeries, line: Timeline, name: str, importance: bool) -> str:
+    low, high = min(series.probabilities), max(series.probabilities)
+    at = series.times_s[series.probabilities.index(high)]
+    words = [
+        f"P(fake) of {name} over {clock(line.duration_s)}: {len(series.times_s)} frames between {percent(low)} and "
+        f"{percent(high)}, highest at {clock(at)}"
+    ]
+    words += [f"looks manipulated from {clock(s.start_s)} to {clock(s.end_s)}" for s in series.segments[:6]]
+    words += [f"not seen from {clock(a)} to {clock(b)}" for a, b in series.gaps[:6]]
+    if importance:
+        words.append("below it, bars show which frames speak for fake (up) and for real (down)")
+    return "; ".join(words) + "."
+
+
+def _band(band: tuple[float, float]) -> Iterator[str]:
+    low, high = band
+    if high > low:
+        yield _rect("band", _LEFT, _up(high), _RIGHT - _LEFT, _up(low) - _up(high))
+        yield _text("tick", _RIGHT - 4, _up((low + high) / 2) + 4, "no clear answer", "end")
+
+
+def _bars(importance: Sequence[tuple[float, float]], end: float, top: float) -> list[str]:
+    values = [(t, v) for t, v in importance if math.isfinite(v)]
+    most = max((abs(v) for _, v in values), default=0.0) or 1.0
+    middle, half = top + _IMPORTANCE_PX / 2, _IMPORTANCE_PX / 2 - 4
+    width = max(1.0, min(8.0, 0.6 * (_RIGHT - _LEFT) / max(1, len(values))))
+    parts = [
+        _line("grid", _LEFT, middle, _RIGHT, middle),
+        _text("tick", _LEFT - 6, middle - half + 8, "fake", "end"),
+        _text("tick", _LEFT - 6, middle + half + 3, "real", "end"),
+    ]
+    for kind, sign in (("for-fake", 1), ("for-real", -1)):
+        sizes = [(_along(t, end) - width / 2, half * v / most) for t, v in _thinned(values) if v * sign > 0]
+        path = "".join(f"M{_n(x)} {_n(middle)}v{_n(-size)}h{_n(width)}v{_n(size)}z" for x, size in sizes)
+        parts.append(f'<path class="{kind}" d="{path}"/>' if path else "")
+    return parts
+
+
+def _time_axis(end: float, line_y: float, text_y: float) -> list[str]:
+    step = next((tick for tick in _TICKS if end / tick <= 8), math.ceil(end / 36_000) * 3600.0)
+    parts = [_line("axis", _LEFT, line_y, _RIGHT, line_y)]
+    for number in range(int(end / step + 1e-9) + 1):
+        x = _along(number * step, end)
+        parts.append(_line("axis", x, line_y, x, line_y + 4))
+        parts.append(_text("tick", min(x, _RIGHT - 8), text_y, clock(number * step, tenths=False)))
+    return parts
+
+
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most :data:`MOST_POINTS` points, of every stretch the lowest and the highest in their order."""
+    if len(points) <= MOST_POINTS:
+        return points
+    kept = []
+    size = -(-len(points) // (MOST_POINTS // 2))
+    for start in range(0, len(points), size):
+        part = points[start : start + size]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept
+
+
+def _along(time_s: float, end: float) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * min(max(time_s / end, 0.0), 1.0)
+
+
+def _across(probability: float) -> float:
+    return _LEFT + (_RIGHT - _LEFT) * min(max(probability, 0.0), 1.0)
+
+
+def _up(probability: float) -> float:
+    return _BASE - (_BASE - _TOP) * min(max(probability, 0.0), 1.0)
+
+
+def _n(value: float) -> str:
+    return f"{round(value, 1):g}"
+
+
+def _rect(kind: str, x: float, y: float, width: float, height: float) -> str:
+    return f'<rect class="{kind}" x="{_n(x)}" y="{_n(y)}" width="{_n(max(width, 0))}" height="{_n(max(height, 0))}"/>'
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<line class="{kind}" x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}"/>'
+
+
+def _text(kind: str, x: float, y: float, text: str, anchor: str = "middle") -> str:
+    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _svg(height: float, label: str, parts: Sequence[str], kind: str) -> Markup:
+    return Markup(  # noqa: S704 - made of numbers and escaped words only
+        f'<svg class="{kind}" viewBox="0 0 {_WIDTH} {_n(height)}" role="img" aria-label="{escape(label)}">'
+        + "".join(parts)
+        + "</svg>"
+    )

@@ -1,0 +1,227 @@
+"""Results as JSON lines: one for each input as soon as it is done, and what a later run need not do again.
+
+A line is the contract ``deepscan.result/1``; its JSON Schema comes with the package as
+``deepscan/schema/result-1.json``. It holds all that decides whether it still stands: the model with its settings, and
+size and modification time of the input. Of each model, the last line of a file counts, by whichever path it was named.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import stat
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from deepscan.append_log import LineFile
+from deepscan.errors import OutputError
+from deepscan.files import FileIdentity
+from deepscan.report.table import result_to_dict, to_dict
+from deepscan.types import ModelInfo, Report, Result, VerdictLabel
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+log = logging.getLogger(__name__)
+
+SCHEMA_ID: Literal["deepscan.result/1"] = "deepscan.result/1"
+TRIED_AGAIN = ("internal", "timeout", "worker_died")
+
+_START = f'{{"schema":"{SCHEMA_ID}",'.encode()
+# Line ends to some readers of text, and halves of file names that are not UTF-8: written as JSON's own escapes.
+_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "\x7f\x85\u2028\u2029"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What an input looked like before it was read: size in bytes, modification time in nanoseconds."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Self | None:
+        """Of a file; None if it is not there, or none whose content stays."""
+        try:
+            status = path.stat()
+        except (OSError, ValueError):
+            return None
+        return cls(status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line read back."""
+
+    model: dict[str, Any]
+    stamp: Stamp | None
+    result: Result
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of a line."""
+    text = files("deepscan").joinpath("schema/result-1.json").read_text(encoding="utf-8")
+    loaded: dict[str, Any] = json.loads(text)
+    return loaded
+
+
+def stands(result: Result) -> bool:
+    """Whether a result holds for as long as its input stays as it is.
+
+    Not when no worker finished it, nor when the file could not be read to its end: both may go better next time.
+    """
+    failed = result.verdict is VerdictLabel.ERROR
+    return not failed or (result.reason not in TRIED_AGAIN and result.sha256 is not None)
+
+
+class ResultLines:
+    """The lines of a file, and of the runs before that wrote into it; a context manager.
+
+    For each line of this model some 250 bytes are kept in memory, not its result.
+
+    Args:
+        path: made if it is not there; None is stdout, which has no lines from before.
+        version: of deepscan.
+        model: that judges now; results of others stay in the file and are not used.
+
+    Raises:
+        OutputError: the file cannot be written, another run is writing to it, or it holds something else.
+    """
+
+    def __init__(self, path: Path | None, version: str, model: ModelInfo) -> None:
+        head = to_dict(Report(version, model, ()))
+        self._head = {"schema": SCHEMA_ID, "version": version, "model": head["model"]}
+        self._model = json.loads(_dumps(head["model"]))  # as it is read back: no tuples
+        self._known: dict[bytes, tuple[int, int, int]] = {}
+        self._identity = FileIdentity()
+        self._file = LineFile(path)
+        try:
+            self._load()
+            self._file.drop_cut_line()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        """Inputs with a result that stands."""
+        return len(self._known)
+
+    def recall(self, path: Path, stamp: Stamp | None) -> Result | None:
+        """The result of an input that need not be judged again.
+
+        Args:
+            path: of the input, whichever way to the file was given to the run before.
+            stamp: of the input today.
+
+        Raises:
+            OutputError: the file cannot be read.
+        """
+        known = self._known.get(self._identity(str(path)))
+        if known is None or stamp is None or known[1:] != (stamp.size, stamp.mtime_ns):
+            return None
+        try:
+            return replace(_parse(self._file.line_at(known[0])).result, path=str(path))
+        except ValueError:  # changed under our hands
+            return None
+
+    def append(self, result: Result, stamp: Stamp | None) -> None:
+        """Write a result.
+
+        Args:
+            result: of an input.
+            stamp: of the input, taken before it was read.
+
+        Raises:
+            OutputError: it cannot be written; the file is then as it was.
+            BrokenPipeError: the reader of stdout has gone.
+        """
+        told = None if stamp is None else {"size": stamp.size, "mtime_ns": stamp.mtime_ns}
+        line = {**self._head, "input": told, "result": result_to_dict(result)}
+        self._file.append(_dumps(line).encode() + b"\n")
+
+    def _load(self) -> None:
+        damaged = n_whole = 0
+        for place, data in self._file.lines():
+            if not data.endswith(b"\n"):
+                if not n_whole and data[: len(_START)] != _START[: len(data)]:
+                    raise self._no_results()
+                break
+            try:
+                line = _parse(data)
+            except ValueError:
+                damaged += 1
+                continue
+            n_whole += 1
+            key = self._identity(line.result.path)
+            if line.model == self._model and line.stamp is not None and stands(line.result):
+                self._known[key] = (place, line.stamp.size, line.stamp.mtime_ns)
+            elif line.model == self._model:
+                self._known.pop(key, None)  # the last line of a path counts
+        if damaged and not n_whole:
+            raise self._no_results()
+        if damaged:
+            log.warning("%s: damaged lines passed over, their inputs are judged again: %d", self._file.name, damaged)
+
+    def _no_results(self) -> OutputError:
+        return OutputError(
+            f"{self._file.name} is not written to", f"it holds something else than {SCHEMA_ID}", "Give another name."
+        )
+
+
+def _parse(data: bytes) -> _Line:
+    """
+    Raises:
+        ValueError: it is no line of ours.
+    """
+    try:
+        loaded = json.loads(data)
+    except RecursionError as error:
+        raise ValueError("Invalid line (nested too deeply).") from error
+    if not isinstance(loaded, dict) or loaded.get("schema") != SCHEMA_ID:
+        raise ValueError(f"Invalid line. Supported is {SCHEMA_ID}.")
+    result = loaded.get("result")
+    texts: dict[str, Any] = {}
+    if isinstance(result, dict):
+        # Names that are not UTF-8 are halves of characters here, which pydantic refuses in any text.
+        texts = {key: result[key] for key in ("path", "message") if isinstance(result.get(key), str)}
+        loaded["result"] = {**result, **dict.fromkeys(texts, ""), **_parted(result.get("tracks"))}
+    line: _Line = _adapter().validate_python(
+        {"model": loaded.get("model"), "stamp": loaded.get("input"), "result": loaded.get("result")}
+    )
+    return replace(line, result=replace(line.result, **texts))
+
+
+def _parted(tracks: object) -> dict[str, Any]:
+    """The tracks of a line as a result holds them: those that were judged, and the others."""
+    if not isinstance(tracks, list):
+        return {}
+    judged: list[object] = []
+    others: list[object] = []
+    for track in tracks:
+        left = isinstance(track, dict) and track.get("verdict") == VerdictLabel.NOT_APPLICABLE
+        (others if left else judged).append(track)
+    return {"tracks": judged, "unjudged": others}
+
+
+@cache
+def _adapter() -> TypeAdapter[_Line]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Line)
+
+
+def _dumps(value: object) -> str:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")

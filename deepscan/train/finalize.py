@@ -1,0 +1,237 @@
+"""The end of a run: calibration on the validation split, figures of it, and the detector.
+
+The validation split is halved by group: one half decides calibration and thresholds, the other is measured. Where there
+are too few groups for that, one half serves both, and the card says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepscan.config import PredictSettings
+from deepscan.datasets.dataset import Sample, SampleSet
+from deepscan.datasets.readers.base import SPLITS
+from deepscan.detector import Detector
+from deepscan.evaluate.calibration.calibrate import fit_calibration
+from deepscan.evaluate.calibration.visibility_limits import fit_visibility
+from deepscan.evaluate.card_figures import condensed
+from deepscan.evaluate.evaluation import Evaluation, evaluate
+from deepscan.evaluate.metrics import card_metrics
+from deepscan.evaluate.robustness.attack_check import fit_attack_check
+from deepscan.evaluate.score_dataset import score_samples
+from deepscan.files import write_atomically
+from deepscan.models.backbones.registry import backbone_spec
+from deepscan.models.card import Calibration, DetectorCard, Metric
+from deepscan.models.checkpoint import save_detector
+from deepscan.models.network import DetectorNetwork
+from deepscan.models.scorer import TorchScorer
+from deepscan.train.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+EVALUATION_FILE = "evaluation-{split}.json"
+# Groups of the validation split from which it is halved.
+_ENOUGH_GROUPS = 40
+_TOLD = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
+_RESAMPLES = 1000
+# Of files without a usable face it is known how many they are in a split, not in which part of it.
+_FACES_ONLY = "files with a usable face"
+_LIMITS = (
+    "Figures hold for data like that which it was measured on; other makers of fakes may pass unseen.",
+    "It judges the picture of faces only: not sound, not bodies, not the scene, not whether a caption is true.",
+    "Not for decisions about people without other evidence.",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """The validation split: what calibration is fitted on, and what is measured."""
+
+    fit: SampleSet
+    measure: SampleSet
+    same: bool
+
+
+def finish_detector(
+    recipe: Recipe, network: DetectorNetwork, samples: SampleSet, folder: Path, training: dict[str, Any] | None = None
+) -> DetectorCard:
+    """Calibrate a trained network, write it as a detector, measure it.
+
+    Args:
+        recipe: that it was trained by.
+        network: in evaluation mode.
+        samples: with the splits ``train`` and ``val``; ``test``, if there is one, is measured.
+        folder: of the detector.
+        training: more for the card.
+
+    Returns:
+        The card as written, with the figures.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    spec = backbone_spec(recipe.model.backbone)
+    train = samples.where(lambda sample: sample.split == "train")
+    val = _split(samples, "val")
+    card = DetectorCard(
+        name=recipe.name,
+        version=recipe.version,
+        created=time.strftime("%Y-%m-%d"),
+        network=recipe.model,
+        crop=recipe.crop,
+        mean=spec.mean,
+        std=spec.std,
+        weights_sha256="",
+        training={"recipe": recipe.model_dump(mode="json"), "samples": len(train), **(training or {})},
+        data=_data(recipe, samples),
+        limits=[*_LIMITS, *recipe.limits],
+    )
+    if recipe.half:
+        # What is measured is what is kept.
+        network = network.half().float()
+    halves = halved(val)
+    if len({sample.label for sample in halves.fit.samples}) == 2:
+        fitted, notes = _fit(recipe, network, card, halves.fit)
+        card = card.model_copy(update={"calibration": fitted})
+        scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+        limits, told_of_limits = fit_visibility(scorer.score, card, halves.fit, rate=recipe.calibration.error_rate)
+        card = card.model_copy(update={"visibility": limits})
+        check, why = fit_attack_check(scorer, card, halves.fit)
+        card = card.model_copy(update={"attack_check": check})
+        notes += [*told_of_limits, *([why] if why else [])]
+    else:
+        # Without both classes nothing is known of the error rates: every answer is "uncertain".
+        fitted = Calibration(uncertain_low=0.0, uncertain_high=1.0)
+        notes = ["The validation split lacks reals or fakes: there is no calibration, every answer is uncertain."]
+    if halves.same and val.samples:
+        notes.append("Few validation groups: the figures are of the data that calibration was fitted on.")
+    for note in notes:
+        log.warning("%s", note)
+    card = card.model_copy(update={"calibration": fitted, "training": {**card.training, "calibration_notes": notes}})
+    card = save_detector(folder, network, card, half=recipe.half)
+    metrics: dict[str, Metric] = {}
+    kept = []
+    val_part = "val" if halves.same else f"half of val that calibration did not see, {_FACES_ONLY}"
+    for name, told, part in (("val", val_part, halves.measure), ("test", "test", _split(samples, "test"))):
+        if not part.samples:
+            continue
+        evaluation = _measured(network, card, part, name, folder)
+        metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _TOLD)
+        kept.append(condensed(evaluation, told))
+        # Pooled, a source that is easily told from the others hides how well its own fakes are.
+        for source, own in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
+            evaluation = _measured(network, card, own, name)
+            metrics |= card_metrics(evaluation.video, f"{source} {name}", _TOLD)
+            kept.append(condensed(evaluation, f"{source}: {told.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"))
+    return save_detector(
+        folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
+    )
+
+
+def halved(val: SampleSet) -> Halves:
+    """The two halves of a validation split, by the names of its groups alone: the same for every detector."""
+    groups = {f"{sample.dataset}\0{sample.group}" for sample in val.samples}
+    if len(groups) < _ENOUGH_GROUPS:
+        return Halves(val, val, same=True)
+
+    def first(name: str) -> bool:
+        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
+
+    return Halves(
+        val.where(lambda sample: first(f"{sample.dataset}\0{sample.group}")),
+        val.where(lambda sample: not first(f"{sample.dataset}\0{sample.group}")),
+        same=False,
+    )
+
+
+def _fit(
+    recipe: Recipe, network: DetectorNetwork, card: DetectorCard, samples: SampleSet
+) -> tuple[Calibration, list[str]]:
+    scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+    videos: list[tuple[float, int, str, str]] = []
+    frames: list[tuple[float, int, str, str]] = []
+    for people in score_samples(scorer.score, card.crop.size_px, samples):
+        for sample, score in zip(people.judged, people.scores, strict=True):
+            facts = sample.label, f"{sample.dataset}/{sample.group}", sample.source
+            videos.append((score.video_logit, *facts))
+            frames += [(float(logit), *facts) for logit in score.frame_logits]
+    logits, labels, groups, sources = zip(*videos, strict=True)
+    frame_logits, frame_labels, frame_groups, frame_sources = zip(*frames, strict=True)
+    fitted = fit_calibration(
+        logits,
+        labels,
+        np.array(sources),
+        groups=np.array(groups),
+        frame_logits=frame_logits,
+        frame_labels=frame_labels,
+        frame_groups=np.array(frame_groups),
+        frame_sources=np.array(frame_sources),
+        alpha=recipe.calibration.error_rate,
+        target_fpr=recipe.calibration.threshold_fpr,
+        shares=recipe.data.shares or None,
+    )
+    return fitted.calibration, list(fitted.warnings)
+
+
+def _measured(
+    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, split: str, folder: Path | None = None
+) -> Evaluation:
+    """Samples of a split, evaluated; with a folder, the whole of it is kept there as JSON."""
+    names = sorted({sample.source for sample in samples.samples})
+    evaluation = evaluate(Detector(network, card), samples, data=names, split=split, resamples=_RESAMPLES)
+    if folder is not None:
+        text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
+        write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())
+    return evaluation
+
+
+def _split(samples: SampleSet, name: str) -> SampleSet:
+    """The samples of a split, which may be none, and what gave no sample there."""
+    there = samples.where(lambda sample: sample.split == name)
+    return replace(there, without=Counter({key: n for key, n in samples.without.items() if key[0] == name}))
+
+
+def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
+    """The sources and collections that have reals and fakes, each by itself."""
+
+    def name(sample: Sample) -> str:
+        return sample.source.partition("/")[0]
+
+    labels: dict[str, set[int]] = {}
+    for sample in samples.samples:
+        labels.setdefault(name(sample), set()).add(sample.label)
+
+    def of(source: str) -> SampleSet:
+        return samples.where(lambda sample: name(sample) == source)
+
+    return {source: of(source) for source in sorted(labels) if len(labels[source]) == 2}
+
+
+def _data(recipe: Recipe, samples: SampleSet) -> list[dict[str, str]]:
+    """For the card: what it was trained and measured on, and under which terms."""
+    told = {source.name: source for source in recipe.data.sources}
+    counts = Counter((sample.source, str(sample.split or "none"), sample.label) for sample in samples.samples)
+    rows = []
+    for name in sorted({sample.source for sample in samples.samples}):
+        parts = [
+            f"{split}: {counts[name, split, 0]} real, {counts[name, split, 1]} fake"
+            for split in (*SPLITS, "none")
+            if counts[name, split, 0] + counts[name, split, 1]
+        ]
+        row = {"name": name, "use": "; ".join(parts)}
+        if (source := told.get(name)) is not None:
+            held = sorted({s.group for s in samples.samples if s.source == name and s.split == "test"})
+            if source.group and held:
+                row["held_out"] = ", ".join(held)
+            row |= {key: text for key, text in (("about", source.about), ("terms", source.terms)) if text}
+        rows.append(row)
+    return rows
