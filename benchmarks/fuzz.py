@@ -4,7 +4,8 @@
     python benchmarks/fuzz.py --cost CLIP... [--repeats 7]
 
 The first makes small files of every container (tests/helpers/hostile.py), damages them in `--n` ways (bit flips,
-truncation, lengths that lie, parts moved about) and judges them all in one process with `Detector.predict_many`. The bar:
+truncation, lengths that lie, parts moved about) and judges them all in one process with `Detector.predict_many`. The
+bar:
 
 - this process lives and raises nothing;
 - every file has a row, in order, with a message of one line where it is an error;
@@ -43,7 +44,13 @@ import hostile
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError
-from deepscan.extract.video.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, processes_started, sample_frames
+from deepscan.extract.isolation.isolation import (
+    DEFAULT_ISOLATION,
+    IsolationLimits,
+    probe,
+    processes_started,
+    sample_frames,
+)
 from deepscan.files import write_atomically
 from deepscan.types import Result, VerdictLabel
 

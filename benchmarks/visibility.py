@@ -27,8 +27,8 @@ from deepscan.evaluate.calibration.visibility_limits import chosen_people, fit_v
 from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
 from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.isolation.isolation import probe, sample_frames
 from deepscan.extract.people import Person, find_people
-from deepscan.extract.video.isolation import probe, sample_frames
 from deepscan.files import write_atomically
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, resolve_detector
 from deepscan.report.model_card import markdown_table

@@ -118,7 +118,7 @@ class Batch:
 
         Args:
             detector: the model.
-            inputs: files, or what is wrong with them already; see :func:`deepscan.extract.media.inputs.expand_inputs`.
+            inputs: files, or what is wrong with them already; see :func:`deepscan.extract.inputs.expand_inputs`.
 
         Raises:
             DeepscanError: the inputs cannot be read on, or the lines cannot be written.
@@ -173,7 +173,7 @@ class Batch:
         """The results that were kept, in the order of the inputs.
 
         Args:
-            passed_over: for the report's, see :func:`deepscan.extract.media.inputs.expand_inputs`.
+            passed_over: for the report's, see :func:`deepscan.extract.inputs.expand_inputs`.
         """
         results = tuple(self._results[place] for place in sorted(self._results))
         return Report(__version__, self.model, results, dict(sorted((passed_over or {}).items())))

@@ -21,6 +21,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def n_views(tta: bool) -> int:
+    """How many views of a crop are scored with and without test-time augmentation."""
+    return 2 if tta else 1
+
+
 class FaceSettings(Settings):
     """How faces are found.
 

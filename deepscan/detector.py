@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.media.inputs import expand_inputs
-from deepscan.extract.media.not_a_file import NoFileError
+from deepscan.extract.images.not_a_file import NoFileError
+from deepscan.extract.inputs import expand_inputs
+from deepscan.extract.isolation.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
     Extraction,
     PeopleSearch,
@@ -25,7 +26,6 @@ from deepscan.extract.people import (
     extract_people,
     search_people,
 )
-from deepscan.extract.video.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.files import file_sha256
 from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import (

@@ -17,6 +17,7 @@ from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_re
 from deepscan.extract.video.sampling import SEGMENT_FRAMES
 from deepscan.extract.visibility import Visibility, visibility
 from deepscan.models.card import TAIL, Calibration, VisibilityLimits
+from deepscan.models.probability import calibrated
 from deepscan.types import (
     Coverage,
     FrameResult,
@@ -231,10 +232,10 @@ def decide(
     reasons: list[str | None] = []
     moved = [0.0] * len(tracks) if disagreements is None else disagreements
     for track, score, disagreement in zip(tracks, scores, moved, strict=True):
-        probability = float(_sigmoid(np.asarray(score.video_logit * calibration.scale + calibration.bias)))
+        probability = float(calibrated(score.video_logit, calibration.scale, calibration.bias))
         if math.isnan(probability):
             raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
-        frames = _sigmoid(score.frame_logits * calibration.frame_scale + calibration.frame_bias)
+        frames = calibrated(score.frame_logits, calibration.frame_scale, calibration.frame_bias)
         label, reason = _label(probability, calibration), None
         if label is VerdictLabel.UNCERTAIN:
             reason = "low_confidence"
@@ -295,7 +296,7 @@ def _not_sure(
     limit = math.log(high / (1 - high)) if high < 1 else math.inf
     kept = 0
     for k, i in enumerate(fakes, 1):
-        if n == k or results[i].probability >= _sigmoid(np.asarray(limit + tail * math.log(n / k))):
+        if n == k or results[i].probability >= calibrated(limit + tail * math.log(n / k)):
             kept = k
     return unsure + [(i, "among_many") for i in fakes[kept:]]
 
@@ -343,7 +344,3 @@ def _track_result(track: Track, label: VerdictLabel, probability: float, frames:
         for s, p in zip(track.sightings, frames, strict=True)
     )
     return TrackResult(track.id, label, probability, track.start_s, track.end_s, rows)
-
-
-def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64))))  # tanh: no overflow for large logits

@@ -160,7 +160,7 @@ def _role(target: str, inputs: Iterable[str], lists: Iterable[str]) -> str | Non
 
 def _named(inputs: Iterable[str], lists: Iterable[str], name: str) -> Iterator[str]:
     """The arguments, and of lists that can be read twice the lines that end in a file's name."""
-    from deepscan.extract.media.inputs import read_list
+    from deepscan.extract.inputs import read_list
 
     yield from inputs
     for path in lists:

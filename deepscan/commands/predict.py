@@ -227,7 +227,7 @@ def _check(
     Raises:
         DeepscanError: a list cannot be read, or there can be no page of that name.
     """
-    from deepscan.extract.media.inputs import check_list
+    from deepscan.extract.inputs import check_list
     from deepscan.files import json_of
     from deepscan.report.table import SCHEMA_ID
 
@@ -266,7 +266,7 @@ def _run(
     from deepscan.batch import Batch
     from deepscan.detector import describe_detector, load_detector
     from deepscan.errors import DeepscanError
-    from deepscan.extract.media.inputs import expand_inputs, read_list
+    from deepscan.extract.inputs import expand_inputs, read_list
     from deepscan.report.result_log import ResultLines
 
     inputs = expand_inputs(chain(paths, *map(read_list, lists)), passed_over)
@@ -327,7 +327,7 @@ class _Shown:
 
     def _find_total(self, paths: list[str], lists: list[str]) -> None:
         from deepscan.errors import DeepscanError
-        from deepscan.extract.media.inputs import expand_inputs, read_list
+        from deepscan.extract.inputs import expand_inputs, read_list
 
         try:
             total = sum(1 for _ in expand_inputs(chain(paths, *map(read_list, lists))))
@@ -371,7 +371,7 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
 
     def explained(file: Path) -> Material:
         from deepscan.explain.evidence import explain
-        from deepscan.extract.video.isolation import file_facts
+        from deepscan.extract.isolation.isolation import file_facts
         from deepscan.report.html import from_explanation
 
         return from_explanation(explain(detector(), file), file_facts(file, settings.limits))
@@ -412,7 +412,7 @@ def _print_summary(batch: Batch) -> None:
 def _print_passed_over(passed_over: Counter[str]) -> None:
     """One line to stderr: a folder may hold other files that somebody took for videos."""
     if passed_over and log.isEnabledFor(logging.WARNING):
-        from deepscan.extract.media.formats import passed_over_text
+        from deepscan.extract.images.formats import passed_over_text
 
         told = printable(f"{passed_over_text(passed_over)} in folders passed over; a file given by name is read.")
         typer.echo(f"deepscan: {told}", err=True)

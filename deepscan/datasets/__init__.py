@@ -1,1 +1,1 @@
-"""TODO."""
+"""Corpora for training and measuring: read, preprocessed into stores of crops, divided, and opened again as samples."""

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from deepscan.errors import ConfigError, ModelError
 from deepscan.extract.crops import resized
-from deepscan.models.backbones.registry import Backbone
+from deepscan.models.backbones.base import Backbone
 from deepscan.models.backbones.timm_backbone import TimmBackbone
 from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.ensemble import Ensemble

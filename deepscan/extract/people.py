@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.faces.rotation import SpareFrames, TurnedFrames
+from deepscan.extract.isolation.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.tracks import Tracker
-from deepscan.extract.video.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
-from deepscan.extract.video.rotation import SpareFrames, TurnedFrames
 from deepscan.extract.video.sampling import frames_for
 from deepscan.processes.prefetch import ahead
 from deepscan.types import Box, Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track

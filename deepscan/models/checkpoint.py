@@ -22,12 +22,10 @@ from safetensors import SafetensorError, safe_open
 from deepscan.config import CropSettings, ModelSettings
 from deepscan.errors import ModelError, OutputError
 from deepscan.files import file_sha256, temporary_beside, write_atomically
+from deepscan.models.backbones.published_weights import load_backbone_weights, load_state, read_weights
 from deepscan.models.card import Card, DetectorCard, EnsembleCard
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from deepscan.models.backbones.registry import Backbone
     from deepscan.models.network import DetectorNetwork
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
@@ -38,8 +36,6 @@ NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
 _LARGEST_CARD = 64 * 2**20
-# How the layers that other projects classify with are called; deepscan has its own.
-_CLASSIFIERS = ("logits.", "fc.", "classifier.", "head.")
 
 
 def list_detectors() -> list[str]:
@@ -154,7 +150,7 @@ class DetectorFiles:
             loaded = load_file(file)
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} cannot be read", str(error)) from error
-        _load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in loaded.items()}, file)
+        load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in loaded.items()}, file)
         return network.eval()
 
     def _check_head(self, file: Path) -> None:
@@ -266,34 +262,6 @@ def untrained_detector(backbone: str, seed: int = 0) -> tuple[DetectorNetwork, D
     return network, card
 
 
-def load_backbone_weights(backbone: Backbone, file: Path, *, partly: bool = False) -> list[str]:
-    """Load published weights of a backbone (``.safetensors``, or ``.pt``/``.pth`` without running code).
-
-    Entries of a classifier that the backbone does not have (facenet-pytorch's ``logits``, torchvision's ``fc``, timm's
-    ``classifier`` and ``head``) are left out.
-
-    Args:
-        backbone: is changed in place.
-        file: of the weights.
-        partly: whether layers may be missing from the file; what is there must fit all the same.
-
-    Returns:
-        Names of the backbone's layers that the file lacks, which stay as they are.
-
-    Raises:
-        ModelError: unreadable, unsafe, or not this backbone's weights.
-    """
-    state = read_weights(file)
-    net = getattr(backbone, "net", backbone)
-    wanted = net.state_dict()
-    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
-    if partly and any(name in wanted for name in state):
-        state = {**{name: value for name, value in wanted.items() if name not in state}, **state}
-    _load_state(net, state, file)
-    return list(dict.fromkeys(name.rpartition(".")[0] for name in missing)) if partly else []
-
-
 def load_weights(network: DetectorNetwork, file: Path) -> list[str]:
     """Load a backbone's weights and, where the file has one, the logit of single frames (``head`` or ``classifier``).
 
@@ -313,39 +281,9 @@ def load_weights(network: DetectorNetwork, file: Path) -> list[str]:
     return [*missing, "frame_classifier"]
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """A plain state dict; raises ModelError as :func:`load_backbone_weights`."""
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        if file.suffix == ".safetensors":
-            state = load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ModelError(
-            f"{file} cannot be read as weights",
-            type(error).__name__,
-            "Only safetensors files and plain state dicts are read; files that carry code are refused.",
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ModelError(f"{file} holds no state dict", "", "Save it with torch.save(model.state_dict(), ...).")
-    return state
-
-
 def _is_ensemble(card: bytes) -> bool:
     try:
         content = json.loads(card)
     except (ValueError, RecursionError):
         return False
     return isinstance(content, dict) and str(content.get("schema_id", "")).startswith("deepscan.ensemble/")
-
-
-def _load_state(network: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    try:
-        network.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        lines = str(error).splitlines()
-        why = lines[1].strip() if len(lines) > 1 else str(error)
-        raise ModelError(f"{file} does not fit the network", why[:200]) from error

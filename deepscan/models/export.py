@@ -36,6 +36,7 @@ from deepscan.models.card import Calibration
 from deepscan.models.checkpoint import CARD_FILE, NETWORKS_FILE, DetectorFiles, card_bytes
 from deepscan.models.ensemble import EnsembleFiles, create_scorer
 from deepscan.models.export_readme import readme_text
+from deepscan.models.probability import calibrated
 from deepscan.runtimes import NetworkSpec, openvino_runtime
 from deepscan.types import Score
 from deepscan.version import __version__
@@ -271,8 +272,8 @@ def _compare(
         got = _calibrated(about, runners, crops)
         if not (np.isfinite(got[0]) and np.isfinite(got[1]).all()):
             return Parity(len(sequences), float("nan"), float("nan"), same, runtime)
-        worst = max(worst, abs(float(_sigmoid(got[0]) - _sigmoid(own[0]))))
-        worst_frame = max(worst_frame, float(np.abs(_sigmoid(got[1]) - _sigmoid(own[1])).max()))
+        worst = max(worst, abs(float(calibrated(got[0]) - calibrated(own[0]))))
+        worst_frame = max(worst_frame, float(np.abs(calibrated(got[1]) - calibrated(own[1])).max()))
         same += verdict(score) == verdict(_score_of(got, files.card.calibration))
     return Parity(len(sequences), worst, worst_frame, same, runtime)
 
@@ -361,7 +362,3 @@ def _report(parity: Parity, *, n_made: int, n_samples: int) -> dict[str, Any]:
         "deepscan": __version__,
         "machine": f"{platform.system()} {platform.machine()}",
     }
-
-
-def _sigmoid(x: Any) -> Any:
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(x, np.float64)))  # tanh: no overflow for large logits

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from deepscan.config import n_views
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import n_views
 from deepscan.models.transform import Triple, as_unit, normalise, tta_views
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.config import PredictSettings
+from deepscan.config import PredictSettings, n_views
 from deepscan.errors import ModelError
 from deepscan.models.card import DetectorCard, EnsembleCard
 from deepscan.models.checkpoint import DetectorFiles
 from deepscan.models.ensemble import Ensemble, EnsembleFiles, EnsembleScorer, create_scorer
-from deepscan.models.scorer import NetworkScorer, Scorer, n_views, pick_device
+from deepscan.models.scorer import NetworkScorer, Scorer, pick_device
 from deepscan.runtimes import Network, NetworkSpec, RuntimeName, openvino_runtime
 
 if TYPE_CHECKING:

@@ -49,11 +49,6 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-def n_views(tta: bool) -> int:
-    """How many views of a crop are scored."""
-    return 2 if tta else 1
-
-
 class Scorer(Protocol):
     """What scores the people of a video: one network, or an ensemble."""
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deepscan.errors import ConfigError
-from deepscan.models.backbones.registry import Backbone, backbone_spec
+from deepscan.models.backbones.base import Backbone
+from deepscan.models.backbones.registry import backbone_spec
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise
 from deepscan.train.recipe import DistillSettings

@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from deepscan.errors import ConfigError
 from deepscan.evaluate.robustness.attacks import evaluating, perturbed, without_cudnn_rnn
-from deepscan.models.backbones.registry import BackboneSpec, backbone_spec
+from deepscan.models.backbones.base import BackboneSpec
+from deepscan.models.backbones.registry import backbone_spec
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise
 from deepscan.train.batches import Batch

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import norm
 
 from deepscan.errors import ConfigError
@@ -22,7 +23,6 @@ from deepscan.evaluate.calibration.calibrate import (
     uncertain_band,
 )
 from deepscan.evaluate.calibration.conformal import conformal_limit, tail
-from deepscan.verdict import _sigmoid
 
 seeds = st.integers(0, 10_000)
 SHARP, FAIR, WEAK = 4.0, 2.0, 1.0  # distance of the classes' mean logits, in standard deviations
@@ -48,9 +48,9 @@ def errors_elsewhere(band, threshold, distance):
 
 
 @given(st.lists(st.floats(-1e3, 1e3), max_size=20), st.floats(0.01, 50), st.floats(-20, 20))
-def test_probabilities_are_those_of_a_prediction(logits, scale, bias):
+def test_probabilities_are_the_sigmoid_of_scaled_logits(logits, scale, bias):
     z = np.array(logits, np.float64)
-    assert np.array_equal(calibrated(z, scale, bias), _sigmoid(z * scale + bias))
+    assert calibrated(z, scale, bias) == pytest.approx(expit(z * scale + bias), abs=1e-12)
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(3.0, 0.0), (0.2, 0.0), (1.0, 2.5), (0.05, -40.0), (30.0, 100.0)])

@@ -14,7 +14,8 @@ from torch import nn
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, ModelError
 from deepscan.explain.gradcam import HeatMaps, explain_frames, find_map_layer, signed_maps
-from deepscan.models.backbones.registry import Backbone, list_backbones
+from deepscan.models.backbones.base import Backbone
+from deepscan.models.backbones.registry import list_backbones
 from deepscan.models.card import Calibration, EnsembleCard, EnsembleMember
 from deepscan.models.ensemble import Ensemble, LoadedMember
 from deepscan.models.transform import to_unit

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from deepscan.errors import MediaError
-from deepscan.extract.video import isolation, sampling
+from deepscan.extract.isolation import isolation
+from deepscan.extract.video import sampling
 from deepscan.extract.video.frames import sample_frames
 
 GOP, FPS, N = 10, 20, 60

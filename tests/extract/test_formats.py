@@ -11,9 +11,9 @@ import clips
 import numpy as np
 import pytest
 
-from deepscan.extract.media.formats import VIDEO_ENDINGS, is_media, passed_over_text
-from deepscan.extract.media.images import IMAGE_SUFFIXES
-from deepscan.extract.media.inputs import expand_inputs
+from deepscan.extract.images.formats import VIDEO_ENDINGS, is_media, passed_over_text
+from deepscan.extract.images.images import IMAGE_SUFFIXES
+from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.video.frames import VIDEO_SUFFIXES, probe, sample_frames
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "report.md"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import ConfigError, MediaError
-from deepscan.extract.media.images import IMAGE_SUFFIXES
-from deepscan.extract.media.inputs import check_list, expand_inputs, read_list
+from deepscan.extract.images.images import IMAGE_SUFFIXES
+from deepscan.extract.inputs import check_list, expand_inputs, read_list
 from deepscan.extract.video.frames import VIDEO_SUFFIXES, probe
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file names of any bytes, and pipes with names")

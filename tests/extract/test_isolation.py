@@ -21,11 +21,11 @@ from PIL import Image
 
 from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.media import file_facts as filefacts
-from deepscan.extract.video import decoder_process as decoderprocess
+from deepscan.extract.file_facts import file_facts as filefacts
+from deepscan.extract.isolation import decoder_process as decoderprocess
+from deepscan.extract.isolation import isolation
+from deepscan.extract.isolation.isolation import IsolationLimits, probe, sample_frames
 from deepscan.extract.video import frames as video
-from deepscan.extract.video import isolation
-from deepscan.extract.video.isolation import IsolationLimits, probe, sample_frames
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -316,7 +316,7 @@ def test_it_holds_no_network_and_ends_with_the_program(face_clip):
 _PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from deepscan.extract.video import isolation
+from deepscan.extract.isolation import isolation
 frames = isolation.sample_frames(Path(sys.argv[1]), 20)
 next(frames)
 print([p.pid for p in isolation._pool._all][0], flush=True)

@@ -12,7 +12,7 @@ from clips import corner_colours, quadrants
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.video import hdr
+from deepscan.extract.images import hdr
 from deepscan.extract.video.frames import probe, sample_frames
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.media.file_facts import file_facts
-from deepscan.extract.video import isolation
+from deepscan.extract.file_facts.file_facts import file_facts
+from deepscan.extract.isolation import isolation
 from deepscan.extract.video.frames import probe, sample_frames
 
 FPS = 20

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
-from deepscan.models.backbones.registry import Backbone
+from deepscan.models.backbones.base import Backbone
 from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.heads import MeanHead
 from deepscan.models.network import DetectorNetwork

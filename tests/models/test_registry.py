@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from torch import nn
 
 from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import ModelError
-from deepscan.models.backbones import registry
-from deepscan.models.backbones.registry import (
-    Backbone,
-    backbone_spec,
-    create_backbone,
-    list_backbones,
-    register_backbone,
-)
+from deepscan.models.backbones import base
+from deepscan.models.backbones.base import Backbone, register_backbone
+from deepscan.models.backbones.registry import backbone_spec, create_backbone, list_backbones
 from deepscan.models.network import DetectorNetwork
 
 SIDE = 80  # the smallest that every network takes
@@ -105,7 +102,7 @@ def test_timm_entries_carry_what_timm_states():
         "timm:vit_tiny_patch16_224", 224, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5),
     )  # fmt: skip
     densenet = backbone_spec("timm:densenet121")
-    assert (densenet.mean, densenet.std) == (registry.IMAGENET_MEAN, registry.IMAGENET_STD)
+    assert (densenet.mean, densenet.std) == (base.IMAGENET_MEAN, base.IMAGENET_STD)
 
 
 def test_xception_is_normalised_as_it_was_published():
@@ -167,9 +164,8 @@ def test_names_are_sorted_and_registered_once():
         register_backbone("resnet18", input_size_px=64, source="")(Backbone)
 
 
-def test_a_new_backbone_needs_one_registration(monkeypatch):
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
-
+@patch.dict(base.REGISTRY)
+def test_a_new_backbone_needs_one_registration():
     @register_backbone("average_colour", input_size_px=64, source="a test")
     class AverageColour(Backbone):
         feature_dim = 3
@@ -180,7 +176,7 @@ def test_a_new_backbone_needs_one_registration(monkeypatch):
     assert "average_colour" in list_backbones()
     network = DetectorNetwork(ModelSettings(backbone="average_colour", head=HeadSettings(name="mean")))
     assert network(torch.zeros(1, 2, 3, 8, 8)).frame_logits.shape == (1, 2)
-    assert backbone_spec("average_colour").mean == registry.IMAGENET_MEAN
+    assert backbone_spec("average_colour").mean == base.IMAGENET_MEAN
 
 
 def test_making_a_backbone_downloads_nothing(monkeypatch):

@@ -15,8 +15,8 @@ import pytest
 from readpage import Page, check
 
 from deepscan.errors import MediaError, OutputError
-from deepscan.extract.media.metadata import Fact, FileFacts, Tag
-from deepscan.extract.media.provenance import Provenance
+from deepscan.extract.file_facts.metadata import Fact, FileFacts, Tag
+from deepscan.extract.file_facts.provenance import Provenance
 from deepscan.report.html import check_target, write, write_pages
 from deepscan.report.table import schema, to_json
 from deepscan.types import Note, SightingResult, UnjudgedTrack, VerdictLabel

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from deepscan.errors import MediaError
-from deepscan.extract.media.formats import is_media, suffix_of
+from deepscan.extract.images.formats import is_media, suffix_of
 from deepscan.text import encodable
 
 Split = Literal["train", "val", "test"]
@@ -303,7 +303,7 @@ def video_suffixes() -> frozenset[str]:
 
 def image_suffixes() -> frozenset[str]:
     """Endings of images."""
-    from deepscan.extract.media.images import IMAGE_SUFFIXES
+    from deepscan.extract.images.images import IMAGE_SUFFIXES
 
     return IMAGE_SUFFIXES
 

@@ -5,7 +5,7 @@
 1. :meth:`Journal.recall`: the journal has it with the same settings, and size and modification time of the input are
    as they were (what ``make`` and ``rsync`` go by). Nothing is read: a second run over half a terabyte takes as long as
    listing it. A corpus that was moved or mounted elsewhere counts as the same; path and split are taken from it anew.
-2. :func:`~deepscan.datasets.store.store.find_store`: the content is hashed (:func:`content_sha256`), and the store has a file
+2. :func:`~.store.find_store`: the content is hashed (:func:`content_sha256`), and the store has a file
    for it. What was only touched or copied, corrected labels, and a lost journal end here. The hash reads the whole
    input, which the decoder then finds in the system's cache.
 3. It is decoded.
@@ -97,7 +97,7 @@ class Entry:
         n_frames: int = 0,
         boxes_sha256: str | None = None,
     ) -> Self:
-        """Of a video that was skipped or failed; ``boxes_sha256`` as for :func:`deepscan.datasets.store.store.store_key`."""
+        """Of a video that was skipped or failed; ``boxes_sha256`` as for :func:`~.store.store_key`."""
         row = ManifestRow.of(item, status, reason, n_frames=n_frames)
         return cls(row, " ".join(message.split()), stamp, sha256, recipe(settings.for_boxes(boxes_sha256)))
 

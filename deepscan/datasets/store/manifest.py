@@ -1,7 +1,7 @@
 """What became of every video: ``manifest.csv`` and ``failures.csv``.
 
 UTF-8, LF, one line a row, sorted: equal rows make equal files. Cells are written as they are, apart from what
-:func:`~deepscan.datasets.store.archive.escape_text` escapes: backslashes, control characters and bytes of file names that are
+:func:`~.archive.escape_text` escapes: backslashes, control characters and bytes of file names that are
 no UTF-8. Nothing is altered for the sake of spreadsheets. Both files are written whole at the end of a run, from the
 journal (:mod:`deepscan.datasets.store.journal`), which is what a killed run leaves behind.
 """

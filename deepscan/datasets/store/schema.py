@@ -64,7 +64,7 @@ class _Record(Settings):
 class VideoRecord(_Record):
     """What a file says of its video. Texts are as in the corpus, escaped; ``n_frames`` is what the container declares.
 
-    ``sha256`` is of the input (:func:`deepscan.datasets.store.journal.content_sha256`), ``boxes_sha256`` of the original whose
+    ``sha256`` is of the input (:func:`~.journal.content_sha256`), ``boxes_sha256`` of the original whose
     boxes were to be used, None where there was none, and ``boxes`` says whose were: the original's may not have fitted.
     The other fields are those of :class:`~deepscan.datasets.readers.base.CorpusItem`,
     :class:`~deepscan.types.MediaInfo` and :class:`~deepscan.extract.people.Extraction`.

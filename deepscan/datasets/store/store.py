@@ -8,7 +8,7 @@ to the first dot of its last part): its crops in order, then a JSON with everyth
     3f9c...-clip/t00001.json            boxes, landmarks, times, the video, the settings
     3f9c...-clip/t00002.000000.jpg      ...
 
-so the members of many files, put one after the other, are a WebDataset archive (:mod:`deepscan.datasets.store.shards`). Every
+so the members of many files, put one after the other, are a WebDataset archive (:mod:`~.shards`). Every
 JSON repeats what is said of the video: a sample stands for itself wherever it is moved.
 
 **Address.** The name of a file is made of :func:`store_key`: a sha256 over the content of the input, the settings,

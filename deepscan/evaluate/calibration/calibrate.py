@@ -2,7 +2,7 @@
 
 Three things are fitted: scale and bias of the logits, a threshold, and the uncertain band between the answers. The
 band keeps a promise to each class: of reals at most alpha are called fake, of fakes at most alpha are called real; see
-:mod:`deepscan.evaluate.calibration.conformal` for what that means. Fitting scale and bias on the same data takes nothing from it, as
+:mod:`~.conformal` for what that means. Fitting scale and bias on the same data takes nothing from it, as
 the band rests on ranks alone, and they stay.
 
 The promise is about one person's track. For a video with several people, each of them judged, the limit for "fake"
@@ -33,6 +33,7 @@ from deepscan.evaluate.calibration.conformal import (
     uncertain_band,
 )
 from deepscan.models.card import Calibration
+from deepscan.models.probability import calibrated
 
 __all__ = [
     "FittedCalibration",
@@ -80,12 +81,6 @@ class FittedCalibration:
             "limits": dict(self.limits),
             "figures": dict(self.figures),
         }
-
-
-def calibrated(logits: ArrayLike, scale: float = 1.0, bias: float = 0.0) -> Floats:
-    """Probabilities ``sigmoid(logit * scale + bias)``, to the last bit as :mod:`deepscan.verdict` computes them."""
-    z = np.asarray(logits, np.float64) * scale + bias
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * z)), np.float64)
 
 
 def fit_scale(

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.evaluate.bootstrap import checked_inputs, decisions, resampled_figures
-from deepscan.evaluate.calibration.calibrate import calibrated
 from deepscan.evaluate.robustness.corruptions import CHANGES, change_crops
 from deepscan.evaluate.robustness.sweep import subject_seed
 from deepscan.evaluate.score_dataset import ScoreFunction
@@ -24,6 +23,7 @@ from deepscan.extract.crops import brightness
 from deepscan.extract.people import TOO_DARK_LUMA, Person
 from deepscan.extract.visibility import Visibility, visibility
 from deepscan.models.card import Card, VisibilityLimits
+from deepscan.models.probability import calibrated
 from deepscan.types import Face, Sighting, Track
 from deepscan.verdict import below_limits
 

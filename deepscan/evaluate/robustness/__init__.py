@@ -1,1 +1,1 @@
-"""TODO."""
+"""The same metrics under corruption, real codecs and attacks."""

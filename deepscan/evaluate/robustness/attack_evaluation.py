@@ -22,7 +22,6 @@ from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.detector import Detector
 from deepscan.errors import ConfigError
 from deepscan.evaluate.bootstrap import answers_of
-from deepscan.evaluate.calibration.calibrate import calibrated
 from deepscan.evaluate.evaluation import model_to_dict
 from deepscan.evaluate.metrics import MetricValue, evaluate_scores, to_json
 from deepscan.evaluate.robustness.attacks import Attack, Attacker
@@ -32,6 +31,7 @@ from deepscan.extract.video.sampling import evenly
 from deepscan.models.card import ATTACK_CHECK_FIRED, AttackCheck, DetectorCard, Metric
 from deepscan.models.ensemble import Ensemble, create_scorer
 from deepscan.models.feature_squeezing import disagreements
+from deepscan.models.probability import calibrated
 from deepscan.models.scorer import Scorer
 from deepscan.types import VerdictLabel
 from deepscan.version import __version__

@@ -4,9 +4,10 @@
     for strength in change.strengths: ...            # from mild to severe
         crops, kept = change_crops(change, strength, crops, seed=0)
 
-Every change is an operation on pixels or a real encode (:mod:`deepscan.evaluate.robustness.codecs`), none is a formula
-of what a codec might do. The same seed gives the same result. Most work on the frames of a clip before a face is looked for, and
-on crops of faces alike; an attack (:class:`Change` with ``attack``) needs the detector and works on crops only.
+Every change is an operation on pixels or a real encode (:mod:`deepscan.evaluate.robustness.codecs`), none is a
+formula of what a codec might do. The same seed gives the same result. Most work on the frames of a clip before a face
+is looked for, and on crops of faces alike; an attack (:class:`Change` with ``attack``) needs the detector and works
+on crops only.
 """
 
 from __future__ import annotations

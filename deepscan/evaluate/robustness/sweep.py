@@ -1,8 +1,9 @@
 """How a detector holds up when its inputs are changed: every subject is judged as it is, and under every change.
 
-What is judged is given by a bench (:mod:`deepscan.evaluate.robustness.subjects`): clips whose frames are changed before a
-face is looked for, or crops of a store. Every answer is a line of a journal, so that a run that was interrupted goes on where
-it was; the figures (:mod:`deepscan.evaluate.robustness.report`) are of the subjects that were judged under all changes.
+What is judged is given by a bench (:mod:`deepscan.evaluate.robustness.subjects`): clips whose frames are changed
+before a face is looked for, or crops of a store. Every answer is a line of a journal, so that a run that was
+interrupted goes on where it was; the figures (:mod:`deepscan.evaluate.robustness.report`) are of the subjects that
+were judged under all changes.
 """
 
 from __future__ import annotations

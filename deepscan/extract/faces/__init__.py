@@ -1,1 +1,1 @@
-"""TODO."""
+"""Faces in frames: the MTCNN cascade, its networks, boxes, and frames that have to be turned first."""

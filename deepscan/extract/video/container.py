@@ -14,9 +14,9 @@ import av.error
 import av.logging
 
 from deepscan.errors import MediaError
-from deepscan.extract.media.formats import suffixes_of
-from deepscan.extract.media.images import is_image, moves
-from deepscan.extract.media.not_a_file import no_file, no_regular_file
+from deepscan.extract.images.formats import suffixes_of
+from deepscan.extract.images.images import is_image, moves
+from deepscan.extract.images.not_a_file import no_file, no_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

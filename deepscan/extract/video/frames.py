@@ -17,9 +17,9 @@ import av
 import numpy as np
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.extract.media.animation import read_animation, sample_animation
-from deepscan.extract.media.images import IMAGE_SUFFIXES, image_size, is_animated_webp, more_in_still, read_image
+from deepscan.extract.images.images import IMAGE_SUFFIXES, image_size, is_animated_webp, more_in_still, read_image
 from deepscan.extract.video import sampling
+from deepscan.extract.video.animation import read_animation, sample_animation
 from deepscan.extract.video.container import (
     VIDEO_SUFFIXES,
     Care,

@@ -12,8 +12,8 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
-from deepscan.extract.media.images import Orientation
-from deepscan.extract.video.hdr import HLG, PQ, tone_mapped
+from deepscan.extract.images.hdr import HLG, PQ, tone_mapped
+from deepscan.extract.images.images import Orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from deepscan.models.backbones.registry import HALF, Backbone, register_backbone
+from deepscan.models.backbones.base import HALF, Backbone, register_backbone
 
 
 class CustomCNN(Backbone):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from deepscan.models.backbones.registry import HALF, Backbone, register_backbone
+from deepscan.models.backbones.base import HALF, Backbone, register_backbone
 
 VGGFACE2_FILE = "20180402-114759-vggface2.pt"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deepscan.models.backbones.registry import HALF, Backbone, register_backbone
+from deepscan.models.backbones.base import HALF, Backbone, register_backbone
 
 _SOURCE = "Afchar et al., MesoNet: a Compact Facial Video Forgery Detection Network, WIFS 2018"
 _GRID = 8  # a 256 px input leaves 8x8 cells before the dense layer; other sizes are averaged onto that grid

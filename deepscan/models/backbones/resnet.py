@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from deepscan.models.backbones.registry import Backbone, register_backbone
+from deepscan.models.backbones.base import Backbone, register_backbone
 
 _SOURCE = "He et al., Deep Residual Learning for Image Recognition, CVPR 2016; torchvision"
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from deepscan.errors import ModelError
-from deepscan.models.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
+from deepscan.models.backbones.base import IMAGENET_MEAN, IMAGENET_STD, Backbone, BackboneSpec
 from deepscan.models.transform import Triple
 
 # Fine enough to say where a face was changed, deep enough to say that it was.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
 from deepscan.explain.timeline import PersonSeries, Timeline, missed_segment_s, sampled_times_s, timeline
-from deepscan.extract.media.metadata import duration_text
+from deepscan.extract.file_facts.metadata import duration_text
 from deepscan.models.card import Card
 from deepscan.report.html.evidence import Material, PersonMaterial, Picture
 from deepscan.report.html.figures import WORDS, chart, clock, gauge, lanes, percent

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from deepscan.extract.media.metadata import FileFacts
+from deepscan.extract.file_facts.metadata import FileFacts
 
 Row = tuple[str, str]
 

@@ -18,7 +18,7 @@ from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
 from deepscan.errors import MediaError
-from deepscan.extract.video.hdr import HLG, PQ, tone_mapped
+from deepscan.extract.images.hdr import HLG, PQ, tone_mapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

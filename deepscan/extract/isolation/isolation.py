@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
+from deepscan.extract.isolation.decoder_process import DecoderDied, DecoderProcess
 from deepscan.extract.video import frames as video
 from deepscan.extract.video.container import checked_kind
-from deepscan.extract.video.decoder_process import DecoderDied, DecoderProcess
 from deepscan.types import Coverage, Frame, MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
     from pathlib import Path
 
-    from deepscan.extract.media.metadata import FileFacts
+    from deepscan.extract.file_facts.metadata import FileFacts
 
 __all__ = ["DEFAULT_ISOLATION", "IsolationLimits", "file_facts", "prepare", "probe", "sample_frames"]
 
@@ -109,13 +109,13 @@ def sample_frames(
 def file_facts(
     path: Path, limits: MediaLimits = DEFAULT_LIMITS, isolation: IsolationLimits | None = DEFAULT_ISOLATION
 ) -> FileFacts:
-    """:func:`deepscan.extract.media.file_facts.file_facts` in another process; without ``isolation`` in this one.
+    """:func:`deepscan.extract.file_facts.file_facts.file_facts` in another process; without ``isolation`` in this one.
 
     Raises:
         MediaError, DeepscanError: as :func:`probe`.
     """
     if isolation is None:
-        from deepscan.extract.media import file_facts as filefacts
+        from deepscan.extract.file_facts import file_facts as filefacts
 
         return filefacts.file_facts(path, limits)
     checked_kind(path, limits)

@@ -20,9 +20,8 @@ from typing import Any, Literal
 import av
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.extract.media.image_facts import image_facts
-from deepscan.extract.media.images import is_animated_webp
-from deepscan.extract.media.metadata import (
+from deepscan.extract.file_facts.image_facts import image_facts
+from deepscan.extract.file_facts.metadata import (
     Fact,
     FileFacts,
     Tag,
@@ -32,7 +31,8 @@ from deepscan.extract.media.metadata import (
     software_sign,
     tags_of,
 )
-from deepscan.extract.media.provenance import read_provenance
+from deepscan.extract.file_facts.provenance import read_provenance
+from deepscan.extract.images.images import is_animated_webp
 from deepscan.extract.video.container import checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
 
 GopKind = Literal["none", "single", "every", "fixed", "varied", "mixed"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from deepscan.extract.media.provenance import Provenance
+from deepscan.extract.file_facts.provenance import Provenance
 from deepscan.types import Kind
 
 MOST_TAGS, LONGEST_NAME, LONGEST_VALUE = 60, 60, 300

@@ -23,8 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.media.metadata import FileFacts
-from deepscan.extract.video.shared_memory import SharedArea
+from deepscan.extract.file_facts.metadata import FileFacts
+from deepscan.extract.isolation.shared_memory import SharedArea
 from deepscan.processes.worker import FEW_ARENAS, end_of_process, one_line
 from deepscan.types import Coverage, Frame, MediaInfo
 
@@ -34,7 +34,7 @@ _video_log = logging.getLogger("deepscan.extract.video.frames")
 
 _BOOT = (
     "import json, sys; s = json.loads(sys.argv[1]); sys.path[:] = s['path']; "
-    "from deepscan.extract.video.decoder_worker import main; main(s)"
+    "from deepscan.extract.isolation.decoder_worker import main; main(s)"
 )
 # A frame's memory is used again for the next one; given back and taken anew, it would be cleared every time.
 _MEMORY_VARIABLES = {**FEW_ARENAS, "MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 27)}

@@ -1,4 +1,4 @@
-"""The process that decodes: what runs on the other side of :mod:`deepscan.extract.video.isolation`.
+"""The process that decodes: what runs on the other side of :mod:`deepscan.extract.isolation.isolation`.
 
 It reads requests from its input and writes answers to its output, each a line of JSON; the pixels go through memory
 that both sides share. It imports only what decoding needs.
@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
+from deepscan.extract.isolation.shared_memory import SharedArea
 from deepscan.extract.video import frames as video
 from deepscan.extract.video.container import on_packet
-from deepscan.extract.video.shared_memory import SharedArea
 from deepscan.types import Coverage, Frame
 
 Message = dict[str, Any]
@@ -246,7 +246,7 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
         )
         return
     if request["do"] == "facts":
-        from deepscan.extract.media.file_facts import file_facts
+        from deepscan.extract.file_facts.file_facts import file_facts
 
         text = json.dumps(asdict(file_facts(path, limits)))
         for start in range(0, len(text), _PART_CHARS):

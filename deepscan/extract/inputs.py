@@ -15,9 +15,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from deepscan.errors import ConfigError, DeepscanError, MediaError
-from deepscan.extract.media.formats import is_media, suffix_of
-from deepscan.extract.media.images import IMAGE_SUFFIXES
-from deepscan.extract.media.not_a_file import no_file
+from deepscan.extract.images.formats import is_media, suffix_of
+from deepscan.extract.images.images import IMAGE_SUFFIXES
+from deepscan.extract.images.not_a_file import no_file
 from deepscan.extract.video.frames import VIDEO_SUFFIXES
 from deepscan.files import FileIdentity
 

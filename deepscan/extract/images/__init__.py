@@ -1,0 +1,1 @@
+"""Files that hold pictures, and which kinds of files are read at all."""
