@@ -5,10 +5,9 @@ Unknown keys are refused. Units are in the names.
 
 from __future__ import annotations
 
-import re
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 HeadName = Literal["lstm", "mean", "attention"]
 RunDevice = Literal["auto", "cpu", "cuda", "mps"]
@@ -177,51 +176,6 @@ class PredictSettings(Settings):
     face: FaceSettings = FaceSettings()
     track: TrackSettings = TrackSettings()
     limits: MediaLimits = DEFAULT_LIMITS
-
-
-class SourceSettings(Settings):
-    """One corpus of several that a recipe is trained on.
-
-    Attributes:
-        name: that its samples are counted and drawn under.
-        path: of the corpus, below the folder that ``--data`` gives; of several the first that is there.
-        share: how often its samples are drawn; those without one share the rest by size.
-        group: regular expression; what it finds first in a video's id is its group (``speaker\\d+``), and a video that
-            it does not fit keeps its own. None leaves the corpus' groups.
-        val, test: shares of the groups for these splits where the corpus has none of its own.
-        reuse_boxes: cut fakes at the boxes of their originals.
-        use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
-        hold_out: origins, methods and families of a collection that are kept for the last measurement whole.
-        leave_out: origins of a collection that are not used: those that another source has in full, say.
-        about, terms: what it is, and the terms it may be used under; for the card.
-    """
-
-    name: str = Field(pattern=r"[A-Za-z0-9_-]+")
-    path: str | tuple[str, ...]
-    share: float | None = Field(None, ge=0, le=1)
-    group: str | None = None
-    val: float = Field(0.1, ge=0, lt=1)
-    test: float = Field(0.1, ge=0, lt=1)
-    reuse_boxes: bool = False
-    use: Literal["train", "test"] = "train"
-    hold_out: tuple[str, ...] = ()
-    leave_out: tuple[str, ...] = ()
-    about: str = ""
-    terms: str = ""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """One or several."""
-        return (self.path,) if isinstance(self.path, str) else self.path
-
-    @field_validator("group")
-    @classmethod
-    def _is_pattern(cls, group: str | None) -> str | None:
-        try:
-            re.compile(group or "")
-        except re.error as error:
-            raise ValueError(f"{group!r} is no regular expression: {error}") from error
-        return group
 
 
 class CalibrationSettings(Settings):

@@ -19,7 +19,16 @@ from deepscan.config import (
     TrackSettings,
 )
 
-ALL = [FaceSettings, TrackSettings, CropSettings, HeadSettings, ModelSettings, MediaLimits, PredictSettings]
+ALL = [
+    CalibrationSettings,
+    FaceSettings,
+    TrackSettings,
+    CropSettings,
+    HeadSettings,
+    ModelSettings,
+    MediaLimits,
+    PredictSettings,
+]
 
 
 def test_every_settings_class_is_tested():

@@ -166,10 +166,10 @@ def test_a_reader_that_goes_away_is_an_error(tmp_path):
     [
         (None, True),
         (b"", True),
-        (b'{\n "schema": "deepscan.report.table/1",\n', True),
+        (b'{\n "schema": "deepscan.report/1",\n', True),
         (b'{"schema":"deepscan.result/1",', False),  # the lines of a thousand hours
         (b'{"my": "data"}', False),
-        (b'See {"schema": "deepscan.report.table/1"', False),
+        (b'See {"schema": "deepscan.report/1"', False),
         (b"\0\0\0\x20ftypisom", False),
     ],
 )
@@ -178,10 +178,10 @@ def test_what_may_be_replaced(tmp_path, content, replaced):
     if content is not None:
         path.write_bytes(content)
     if replaced:
-        check_target(path, json_of("deepscan.report.table/1"))
+        check_target(path, json_of("deepscan.report/1"))
     else:
         with pytest.raises(OutputError, match=r"out\.json cannot be written"):
-            check_target(path, json_of("deepscan.report.table/1"))
+            check_target(path, json_of("deepscan.report/1"))
     check_target(path)
 
 
@@ -205,6 +205,6 @@ def test_a_folder_takes_files_only_where_an_older_set_lies(tmp_path):
         check_folder(folder, "report.json", ours, ("table.md",))
     (folder / "report.json").write_bytes(b'{\n "schema": "deepscan.robustness/1",')
     check_folder(folder, "report.json", ours, ("table.md",))
-    (folder / "report.json").write_bytes(b'{\n "schema": "deepscan.report.table/1",')
+    (folder / "report.json").write_bytes(b'{\n "schema": "deepscan.report/1",')
     with pytest.raises(OutputError, match=r"report\.json"):
         check_folder(folder, "report.json", ours, ("table.md",))

@@ -1,6 +1,6 @@
 """A report as JSON, CSV or a table for people.
 
-The JSON is the contract ``deepscan.report.table/1``; its JSON Schema comes with the package as
+The JSON is the contract ``deepscan.report/1``; its JSON Schema comes with the package as
 ``deepscan/schema/report-1.json``.
 """
 
@@ -21,7 +21,7 @@ from rich.text import Text
 from deepscan.text import answer_rule, encodable, percent, printable
 from deepscan.types import Box, ModelInfo, Report, Result, Segment, TrackResult, UnjudgedTrack, VerdictLabel
 
-SCHEMA_ID = "deepscan.report.table/1"
+SCHEMA_ID = "deepscan.report/1"
 CSV_COLUMNS = (
     "path", "verdict", "probability", "reason", "message", "kind", "duration_s", "frames_sampled",
     "frames_with_face", "people", "segments", "model", "model_sha256", "sha256", "unjudged", "turned",

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
-from deepscan.config import CalibrationSettings, CropSettings, ModelSettings, Settings, SourceSettings
+from deepscan.config import CalibrationSettings, CropSettings, ModelSettings, Settings
+from deepscan.datasets.data import SourceSettings
 from deepscan.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]

@@ -12,8 +12,8 @@ from inprocess import InProcess, labelled
 from madedetectors import card, network
 from madestores import pairs_store
 
-from deepscan.config import CropSettings, PredictSettings, SourceSettings
-from deepscan.datasets.data import Preparation, has_sources, open_data, open_sources, pool, widest_like
+from deepscan.config import CropSettings, PredictSettings
+from deepscan.datasets.data import Preparation, SourceSettings, has_sources, open_data, open_sources, pool, widest_like
 from deepscan.datasets.readers import read_corpus
 from deepscan.datasets.splits import assign_splits
 from deepscan.detector import Detector

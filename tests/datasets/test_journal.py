@@ -427,7 +427,10 @@ def test_killed_and_run_again(tmp_path, monkeypatch, where, after, expected):
 @posix
 def test_two_runs_do_not_write_into_one_folder(tmp_path):
     """Another process is refused while the journal is open, another job of the array is not."""
-    ask = "import sys, pathlib; from deepscan.datasets.store.journal import Journal as J; J(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    ask = (
+        "import sys, pathlib; from deepscan.datasets.store.journal import Journal; "
+        "Journal(pathlib.Path(sys.argv[1]), sys.argv[2])"
+    )
 
     def other(suffix=""):
         return subprocess.run(

@@ -80,12 +80,12 @@ def options(*extra):
 )
 def test_outputs_replace_only_what_is_ours(deepscan, tmp_path, arguments):
     """Before anything is loaded: there is no such data."""
-    (tmp_path / "mine").write_text('{"schema": "deepscan.report.table/1"}\n')
+    (tmp_path / "mine").write_text('{"schema": "deepscan.report/1"}\n')
     given = ["default" if argument == "DATA" else argument for argument in arguments]
     result = deepscan(*given, *(["default"] if given[0] == "compare" else []), code=3)
     assert "cannot be written" in result.stderr
     assert not result.stdout
-    assert (tmp_path / "mine").read_text() == '{"schema": "deepscan.report.table/1"}\n'
+    assert (tmp_path / "mine").read_text() == '{"schema": "deepscan.report/1"}\n'
 
 
 def test_the_check_for_attacks_is_off_until_it_is_asked_for(deepscan, tmp_path, data):

@@ -114,7 +114,7 @@ def test_a_users_own_settings_change_nothing_and_are_kept(tmp_path):
 
 def test_no_window_system_and_no_open_figure(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from deepscan.train import plots\n"
+        "import sys; from pathlib import Path; from deepscan.evaluate import plots\n"
         "assert 'matplotlib' not in sys.modules\n"
         f"plots.plot_training(Path({str(tmp_path / 'a.png')!r}), [{{'train_loss': 1.0}}])\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"

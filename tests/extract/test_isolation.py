@@ -52,7 +52,10 @@ def child(monkeypatch, code):
 
 def instead_of_frames(monkeypatch, body, where="sample_frames"):
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    child(monkeypatch, f"from deepscan.extract import video\ndef given(*_, **__):\n{lines}\nvideo.{where} = given\n")
+    child(
+        monkeypatch,
+        f"from deepscan.extract.video import frames as video\ndef given(*_, **__):\n{lines}\nvideo.{where} = given\n",
+    )
 
 
 def idle_pid():
@@ -143,8 +146,8 @@ def test_facts_may_be_long(tmp_path, face_clip):
     ids=["none", "no json", "no truth", "nothing", "endless", "something else"],
 )
 def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, told):
-    code = f"from deepscan.extract import decoderchild\ndef serve(request, link, slots):\n    {told}\n"
-    child(monkeypatch, f"{code}decoderchild._serve = serve\n")
+    code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n    {told}\n"
+    child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
     with pytest.raises(MediaError) as caught:
         isolation.file_facts(face_clip)
     assert caught.value.reason == "decoder_crashed"
@@ -348,8 +351,8 @@ def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
     boot = f"import os, time; video.sample_frames = lambda *_, **__: (os.mkdir({busy}), time.sleep(600)); main(s)"
     code = (
         "import threading, time\n"
-        "from deepscan.extract import decoderprocess\n"
-        f"boot = 'from deepscan.extract import video; {boot}'\n"
+        "from deepscan.extract.isolation import decoder_process as decoderprocess\n"
+        f"boot = 'from deepscan.extract.video import frames as video; {boot}'\n"
         "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', boot)\n"
         "def end():\n"
         f"    while not os.path.exists({busy}): time.sleep(0.01)\n"
@@ -448,7 +451,7 @@ def test_what_hangs_is_given_up(face_clip, monkeypatch):
 
 def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
     body = "import time\nfor _ in range(9):\n    time.sleep(0.35)\n    video.on_packet.get()()\nreturn (x for x in ())"
-    instead_of_frames(monkeypatch, "from deepscan.extract import container as video\n" + body)
+    instead_of_frames(monkeypatch, "from deepscan.extract.video import container as video\n" + body)
     monkeypatch.setattr(decoderprocess, "_STOP_S", 5.0)
     assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=3.0))) == []
     error = refused(face_clip, IsolationLimits(stall_s=60, total_s=1.0))
@@ -538,8 +541,8 @@ _LIES = {
 @pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
 def test_lies_end_it(face_clip, monkeypatch, lie):
     lines = "\n".join(f"    {line}" for line in lie.splitlines())
-    code = f"from deepscan.extract import decoderchild\ndef serve(request, link, slots):\n{lines}\n"
-    child(monkeypatch, f"{code}decoderchild._serve = serve\n")
+    code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n{lines}\n"
+    child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
     assert refused(face_clip).reason == "decoder_crashed"
     assert not isolation._pool._idle
 
@@ -556,8 +559,8 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
     ],
 )
 def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
-    code = "from deepscan.extract import decoderchild\n"
-    code += f"decoderchild._serve = lambda request, link, slots: link.send(probe={told})\n"
+    code = "from deepscan.extract.isolation import decoder_worker\n"
+    code += f"decoder_worker._serve = lambda request, link, slots: link.send(probe={told})\n"
     child(monkeypatch, code)
     with pytest.raises(MediaError) as caught:
         probe(face_clip)
@@ -565,8 +568,8 @@ def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
 
 
 def test_what_it_logs_stays_one_line_and_no_error(face_clip, monkeypatch, caplog):
-    code = "from deepscan.extract import decoderchild\n"
-    code += "decoderchild._serve = lambda r, link, s: link.send(log=[50, 'a\\n' * 9000 + '\\x1b[2J'])\n"
+    code = "from deepscan.extract.isolation import decoder_worker\n"
+    code += "decoder_worker._serve = lambda r, link, s: link.send(log=[50, 'a\\n' * 9000 + '\\x1b[2J'])\n"
     child(monkeypatch, code)
     assert list(sample_frames(face_clip, 2)) == []
     (record,) = [r for r in caplog.records if r.name.startswith("deepscan")]

@@ -101,7 +101,7 @@ def test_what_does_not_fit_the_schema(tmp_path):
     assert VALIDATOR.is_valid(line | {"input": None})
     for key in line:
         assert not VALIDATOR.is_valid({k: v for k, v in line.items() if k != key})
-    for change in ({"surprise": 1}, {"input": {"size": 1}}, {"schema": "deepscan.report.table/1"}, {"result": None}):
+    for change in ({"surprise": 1}, {"input": {"size": 1}}, {"schema": "deepscan.report/1"}, {"result": None}):
         assert not VALIDATOR.is_valid(line | change)
 
 
@@ -260,7 +260,7 @@ def test_a_changed_value_is_damage(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", [b"Dear editor,\nplease find\n", b"Dear editor", b'{"schema": "deepscan.report.table/1"}\n', b"\n"]
+    "data", [b"Dear editor,\nplease find\n", b"Dear editor", b'{"schema": "deepscan.report/1"}\n', b"\n"]
 )
 def test_other_files_are_left_alone(tmp_path, data):
     path = tmp_path / "letter.txt"

@@ -114,7 +114,7 @@ def shown(report, width=160):
 
 def test_the_schema_is_a_schema():
     Draft202012Validator.check_schema(schema())
-    assert schema()["$id"] == "deepscan.report.table/1" == to_dict(EVERYTHING)["schema"]
+    assert schema()["$id"] == "deepscan.report/1" == to_dict(EVERYTHING)["schema"]
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -220,7 +220,7 @@ def test_unknown_keys_do_not_fit(where):
 
 
 def test_another_schema_does_not_fit():
-    assert not VALIDATOR.is_valid(to_dict(EVERYTHING) | {"schema": "deepscan.report.table/2"})
+    assert not VALIDATOR.is_valid(to_dict(EVERYTHING) | {"schema": "deepscan.report/2"})
 
 
 def test_json_text():
