@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from deepscan import config
 from deepscan.config import (
+    CalibrationSettings,
     CropSettings,
     FaceSettings,
     HeadSettings,
@@ -23,6 +24,7 @@ ALL = [
     CalibrationSettings,
     FaceSettings,
     TrackSettings,
+    CalibrationSettings,
     CropSettings,
     HeadSettings,
     ModelSettings,
