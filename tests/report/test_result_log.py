@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from deepscan import report
 from deepscan.config import PredictSettings
 from deepscan.errors import OutputError
+from deepscan.report import table as report
 from deepscan.report.result_log import SCHEMA_ID, ResultLines, Stamp, schema
 from deepscan.types import (
     FrameResult,
