@@ -29,7 +29,7 @@ import numpy as np
 from deepscan.config import FaceSettings, TrackSettings
 from deepscan.detector import load_detector
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.isolation.isolation import probe
+from deepscan.extract.isolation.client import probe
 from deepscan.extract.people import PeopleSearch, crop_keys
 from deepscan.extract.sureness import has_eyes, sureness
 from deepscan.extract.video.frames import sample_frames

@@ -44,7 +44,7 @@ import hostile
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError
-from deepscan.extract.isolation.isolation import (
+from deepscan.extract.isolation.client import (
     DEFAULT_ISOLATION,
     IsolationLimits,
     probe,

@@ -40,7 +40,7 @@ from deepscan.errors import DeepscanError, MediaError
 from deepscan.explain.gradcam import signed_maps
 from deepscan.extract.crops import crop_square, face_square
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.images.images import IMAGE_SUFFIXES
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 from deepscan.extract.video.frames import sample_frames
 from deepscan.files import write_atomically
 from deepscan.models.ensemble import create_scorer

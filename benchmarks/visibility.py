@@ -27,7 +27,7 @@ from deepscan.evaluate.calibration.visibility_limits import chosen_people, fit_v
 from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person, find_people
 from deepscan.files import write_atomically
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, resolve_detector

@@ -38,6 +38,6 @@ def load_detector(
         deepscan.errors.ModelError: no such model, or its files are damaged.
     """
     from deepscan.detector import load_detector as load
-    from deepscan.extract.isolation.isolation import DEFAULT_ISOLATION
+    from deepscan.extract.isolation.client import DEFAULT_ISOLATION
 
     return load(model, settings, isolation=DEFAULT_ISOLATION if isolate else None)

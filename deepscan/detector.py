@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.images.not_a_file import NoFileError
+from deepscan.extract.file_kinds import NoFileError
 from deepscan.extract.inputs import expand_inputs
-from deepscan.extract.isolation.isolation import DEFAULT_ISOLATION, IsolationLimits, prepare
+from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
     Extraction,
     PeopleSearch,

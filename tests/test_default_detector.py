@@ -14,7 +14,7 @@ import pytest
 
 import deepscan
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.isolation.isolation import sample_frames
+from deepscan.extract.isolation.client import sample_frames
 from deepscan.files import file_sha256
 from deepscan.models.checkpoint import SHIPPED_ROOT, WEIGHTS_FILE, load_card
 from deepscan.train.self_blend import draw_blend, self_blend

@@ -19,8 +19,8 @@ from deepscan.config import CropSettings, FaceSettings, MediaLimits, PredictSett
 from deepscan.detector import Detector, load_detector
 from deepscan.errors import MediaError
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.file_facts.file_facts import file_facts
-from deepscan.extract.images.images import webp_size
+from deepscan.extract.file_facts.facts import file_facts
+from deepscan.extract.images.stills import webp_size
 from deepscan.extract.people import extract_people
 from deepscan.extract.video.frames import probe, sample_frames
 from deepscan.models.card import Calibration

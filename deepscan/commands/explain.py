@@ -141,7 +141,7 @@ class _Writer:
         from deepscan.explain.annotate import annotate, default_suffix
         from deepscan.explain.evidence import explain as explained
         from deepscan.explain.folder import folder_name, write_evidence
-        from deepscan.extract.isolation.isolation import file_facts
+        from deepscan.extract.isolation.client import file_facts
         from deepscan.report.html import from_explanation
         from deepscan.types import VerdictLabel
 

@@ -371,7 +371,7 @@ def _write_page(report: Report, path: Path, model: str, settings: PredictSetting
 
     def explained(file: Path) -> Material:
         from deepscan.explain.evidence import explain
-        from deepscan.extract.isolation.isolation import file_facts
+        from deepscan.extract.isolation.client import file_facts
         from deepscan.report.html import from_explanation
 
         return from_explanation(explain(detector(), file), file_facts(file, settings.limits))
@@ -412,7 +412,7 @@ def _print_summary(batch: Batch) -> None:
 def _print_passed_over(passed_over: Counter[str]) -> None:
     """One line to stderr: a folder may hold other files that somebody took for videos."""
     if passed_over and log.isEnabledFor(logging.WARNING):
-        from deepscan.extract.images.formats import passed_over_text
+        from deepscan.extract.file_kinds import passed_over_text
 
         told = printable(f"{passed_over_text(passed_over)} in folders passed over; a file given by name is read.")
         typer.echo(f"deepscan: {told}", err=True)

@@ -159,7 +159,7 @@ def _read(
     """The corpus with its splits; what was found is told, problems too."""
     from deepscan.datasets.readers import read_corpus
     from deepscan.datasets.splits import assign_splits
-    from deepscan.extract.images.formats import passed_over_text
+    from deepscan.extract.file_kinds import passed_over_text
 
     console = stderr()
     with console.status(f"Reading {root}"):

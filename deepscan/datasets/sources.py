@@ -13,8 +13,8 @@ from deepscan.config import MediaLimits
 from deepscan.datasets.readers.base import CorpusItem
 from deepscan.datasets.store.tar_members import read_member
 from deepscan.errors import MediaError
-from deepscan.extract.images.images import image_size, read_image
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.images.stills import image_size, read_image
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.video.container import checked_kind
 from deepscan.extract.video.sampling import evenly
 from deepscan.types import Frame, MediaInfo

@@ -29,7 +29,7 @@ from deepscan.errors import OutputError
 from deepscan.explain.draw import COLOURS, WORDS, Style, draw_box, draw_label, draw_lines, style_for, wrapped
 from deepscan.explain.timeline import is_gap, sampling_step_s
 from deepscan.explain.writer import CONTAINERS, Sound, video_writer
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.files import write_atomically
 from deepscan.text import percent
 from deepscan.types import Box, FrameResult, MediaInfo, Result, RgbImage, TrackResult, VerdictLabel

@@ -18,7 +18,7 @@ from deepscan.explain.gradcam import HeatMaps, explain_frames
 from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top_frames
 from deepscan.explain.overlay import overlay_crop, overlay_frame
 from deepscan.extract.crops import at_most, face_square
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person
 from deepscan.extract.video.sampling import frames_for
 from deepscan.types import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel

@@ -17,7 +17,7 @@ import numpy as np
 
 from deepscan.config import MediaLimits
 from deepscan.errors import OutputError
-from deepscan.extract.images.images import is_animated_webp
+from deepscan.extract.images.stills import is_animated_webp
 from deepscan.extract.video.container import opened, quiet_ffmpeg
 from deepscan.files import temporary_beside
 from deepscan.types import RgbImage

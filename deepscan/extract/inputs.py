@@ -15,10 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from deepscan.errors import ConfigError, DeepscanError, MediaError
-from deepscan.extract.images.formats import is_media, suffix_of
-from deepscan.extract.images.images import IMAGE_SUFFIXES
-from deepscan.extract.images.not_a_file import no_file
-from deepscan.extract.video.frames import VIDEO_SUFFIXES
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_media, no_file, suffix_of
 from deepscan.files import FileIdentity
 
 _SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES

@@ -18,7 +18,7 @@ from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.faces.rotation import SpareFrames, TurnedFrames
-from deepscan.extract.isolation.isolation import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
+from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.video.sampling import frames_for
 from deepscan.processes.prefetch import ahead

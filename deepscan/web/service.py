@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from deepscan.config import MediaLimits, Settings
 from deepscan.detector import Detector
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.isolation.isolation import probe
-from deepscan.extract.video.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from deepscan.extract.isolation.client import probe
 from deepscan.report.html import Material, from_explanation, from_file, write_pages
 from deepscan.text import printable
 from deepscan.types import Report, Result, VerdictLabel
@@ -180,7 +180,7 @@ class JudgeService:
         try:
             if self.with_heat and self.detector.card.trained:
                 from deepscan.explain.evidence import explain
-                from deepscan.extract.isolation.isolation import file_facts
+                from deepscan.extract.isolation.client import file_facts
 
                 return from_explanation(explain(self.detector, path), file_facts(path, self._file_limits))
             return from_file(path, result, limits=self._file_limits)

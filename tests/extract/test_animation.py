@@ -12,7 +12,7 @@ from PIL import Image
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
 from deepscan.explain.annotate import annotate
-from deepscan.extract.file_facts.file_facts import file_facts
+from deepscan.extract.file_facts.facts import file_facts
 from deepscan.extract.video.frames import probe, sample_frames
 from deepscan.types import Result, VerdictLabel
 

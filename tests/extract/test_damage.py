@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from deepscan.errors import MediaError
-from deepscan.extract.isolation import isolation
+from deepscan.extract.isolation import client
 from deepscan.extract.video import sampling
 from deepscan.extract.video.frames import sample_frames
 
@@ -120,6 +120,6 @@ def test_what_is_cut_off_is_told(tmp_path):
 
 def test_the_isolated_decoder_tells_the_same(tmp_path):
     path = damagedclips.repack(clip(tmp_path), tmp_path / "hit.mp4", damagedclips.halved(23))
-    here, there = sampled(path), sampled(path, sample=isolation.sample_frames)
+    here, there = sampled(path), sampled(path, sample=client.sample_frames)
     assert here[1] == there[1]
     assert numbers(here[0]) == numbers(there[0])

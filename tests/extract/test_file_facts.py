@@ -15,7 +15,7 @@ from clips import moving_portrait, texture_frames, write_audio, write_video
 from PIL import Image, PngImagePlugin
 
 from deepscan.errors import MediaError
-from deepscan.extract.file_facts.file_facts import file_facts, gops_of
+from deepscan.extract.file_facts.facts import file_facts, gops_of
 from deepscan.extract.file_facts.image_facts import jpeg_quality
 from deepscan.extract.file_facts.metadata import LONGEST_NAME, LONGEST_VALUE, MOST_TAGS
 from deepscan.extract.file_facts.provenance import read_provenance
@@ -409,5 +409,5 @@ def _sign(c2pa, source, out):
 
 
 def test_facts_need_no_torch():
-    code = "import sys, deepscan.extract.file_facts.file_facts, deepscan.report.html; assert 'torch' not in sys.modules"
+    code = "import sys, deepscan.extract.file_facts.facts, deepscan.report.html; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -14,8 +14,9 @@ from PIL import Image
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
+from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 from deepscan.extract.video import frames as video
-from deepscan.extract.video.frames import VIDEO_SUFFIXES, probe, sample_frames, sampling
+from deepscan.extract.video.frames import probe, sample_frames, sampling
 from deepscan.text import printable
 
 NEVER, ALWAYS = 10**9, -(10**9)  # seek costs that force a route

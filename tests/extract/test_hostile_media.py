@@ -9,7 +9,7 @@ import hostile
 import pytest
 
 from deepscan.errors import MediaError
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.video import frames as video
 
 _REASONS = {"unreadable", "no_video_stream", "no_frames", "too_large", "empty_file", "timeout", "out_of_memory"}

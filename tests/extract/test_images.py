@@ -15,8 +15,9 @@ from pillow_heif import from_bytes, register_heif_opener
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.file_facts.file_facts import file_facts
-from deepscan.extract.video.frames import IMAGE_SUFFIXES, probe, sample_frames
+from deepscan.extract.file_facts.facts import file_facts
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES
+from deepscan.extract.video.frames import probe, sample_frames
 
 FORMATS = {
     ".jpg": "JPEG",

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from deepscan.errors import ConfigError, MediaError
-from deepscan.extract.images.images import IMAGE_SUFFIXES
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deepscan.extract.inputs import check_list, expand_inputs, read_list
-from deepscan.extract.video.frames import VIDEO_SUFFIXES, probe
+from deepscan.extract.video.frames import probe
 
 posix = pytest.mark.skipif(os.name != "posix", reason="file names of any bytes, and pipes with names")
 

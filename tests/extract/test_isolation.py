@@ -21,10 +21,10 @@ from PIL import Image
 
 from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
-from deepscan.extract.file_facts import file_facts as filefacts
+from deepscan.extract.file_facts import facts
+from deepscan.extract.isolation import client
 from deepscan.extract.isolation import decoder_process as decoderprocess
-from deepscan.extract.isolation import isolation
-from deepscan.extract.isolation.isolation import IsolationLimits, probe, sample_frames
+from deepscan.extract.isolation.client import IsolationLimits, probe, sample_frames
 from deepscan.extract.video import frames as video
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -33,9 +33,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.fixture(autouse=True)
 def own_processes():
     """Every test starts its own, and leaves none."""
-    isolation._pool.end()
+    client._pool.end()
     yield
-    isolation._pool.end()
+    client._pool.end()
 
 
 def child(monkeypatch, code):
@@ -59,7 +59,7 @@ def instead_of_frames(monkeypatch, body, where="sample_frames"):
 
 
 def idle_pid():
-    (process,) = isolation._pool._idle
+    (process,) = client._pool._idle
     return process.pid
 
 
@@ -79,7 +79,7 @@ def ends(pid, within_s=10.0):
     return not is_alive(pid)
 
 
-def refused(path, isolation_limits=isolation.DEFAULT_ISOLATION, n=4):
+def refused(path, isolation_limits=client.DEFAULT_ISOLATION, n=4):
     with pytest.raises(MediaError) as caught:
         list(sample_frames(path, n, isolation=isolation_limits))
     text = str(caught.value)
@@ -114,7 +114,7 @@ def test_frames_and_facts_are_the_same(media):
 
 
 def test_what_a_file_says_of_itself_is_the_same(media):
-    assert isolation.file_facts(media) == filefacts.file_facts(media) == isolation.file_facts(media, isolation=None)
+    assert client.file_facts(media) == facts.file_facts(media) == client.file_facts(media, isolation=None)
 
 
 def test_facts_may_be_long(tmp_path, face_clip):
@@ -128,9 +128,9 @@ def test_facts_may_be_long(tmp_path, face_clip):
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
-    facts = isolation.file_facts(path)
-    assert facts == filefacts.file_facts(path)
-    assert len(json.dumps([tag.value for tag in facts.tags])) > 1 << 16
+    told = client.file_facts(path)
+    assert told == facts.file_facts(path)
+    assert len(json.dumps([tag.value for tag in told.tags])) > 1 << 16
 
 
 @pytest.mark.parametrize(
@@ -149,16 +149,16 @@ def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, told):
     code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n    {told}\n"
     child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
     with pytest.raises(MediaError) as caught:
-        isolation.file_facts(face_clip)
+        client.file_facts(face_clip)
     assert caught.value.reason == "decoder_crashed"
 
 
 def test_one_process_serves_files_one_after_the_other(face_clip, portrait_image):
-    before = isolation.processes_started()
+    before = client.processes_started()
     for path in (face_clip, portrait_image, face_clip):
         probe(path)
         assert len(list(sample_frames(path, 3))) == (1 if path == portrait_image else 3)
-    assert isolation.processes_started() == before + 1
+    assert client.processes_started() == before + 1
 
 
 def test_frames_may_be_of_any_size_and_are_not_written_over(tmp_path):
@@ -186,7 +186,7 @@ def test_errors_are_the_same(tmp_path, face_clip):
         (tmp_path, MediaLimits()),
     ]:
         told = []
-        for module in (video, isolation):
+        for module in (video, client):
             for look in (module.probe, lambda p, lim, m=module: next(m.sample_frames(p, 4, lim))):
                 with pytest.raises(MediaError) as caught:
                     look(path, limits)
@@ -195,10 +195,10 @@ def test_errors_are_the_same(tmp_path, face_clip):
 
 
 def test_no_file_needs_no_process(tmp_path):
-    before = isolation.processes_started()
+    before = client.processes_started()
     with pytest.raises(MediaError, match="not found"):
         probe(tmp_path / "nothing.mp4")
-    assert isolation.processes_started() == before
+    assert client.processes_started() == before
 
 
 def test_warnings_come_through(tmp_path, caplog):
@@ -211,13 +211,13 @@ def test_warnings_come_through(tmp_path, caplog):
     path = tmp_path / "cut.mp4"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     heard = {}
-    for module in (video, isolation):
+    for module in (video, client):
         caplog.clear()
         with caplog.at_level(logging.WARNING, logger="deepscan"):
             with contextlib.suppress(MediaError):
                 list(module.sample_frames(path, 30))
             heard[module] = [(r.name, r.levelname, r.getMessage()) for r in caplog.records]
-    assert heard[video] == heard[isolation]
+    assert heard[video] == heard[client]
 
 
 @pytest.mark.parametrize("name", ["видео 映像 😀.mp4", "line\nend.mp4", "100%s {0}.mp4"])
@@ -264,9 +264,9 @@ def test_who_stops_early_leaves_it_usable(face_clip):
 
 
 def test_frames_that_are_never_asked_for_start_nothing(face_clip):
-    before = isolation.processes_started()
+    before = client.processes_started()
     sample_frames(face_clip, 3)
-    assert isolation.processes_started() == before
+    assert client.processes_started() == before
 
 
 def test_threads_have_one_each(face_clip):
@@ -278,7 +278,7 @@ def test_threads_have_one_each(face_clip):
         meet.wait()
         taken[number] = [first.image.sum(), *(f.image.sum() for f in frames)]
 
-    before = isolation.processes_started()
+    before = client.processes_started()
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
@@ -286,8 +286,8 @@ def test_threads_have_one_each(face_clip):
         thread.join()
     assert taken[0] == taken[1] == taken[2]
     assert len(taken[0]) == 20
-    assert isolation.processes_started() == before + 3
-    assert len(isolation._pool._idle) == isolation._MOST_IDLE
+    assert client.processes_started() == before + 3
+    assert len(client._pool._idle) == client._MOST_IDLE
 
 
 def test_it_is_replaced_after_so_many_files(face_clip):
@@ -295,7 +295,7 @@ def test_it_is_replaced_after_so_many_files(face_clip):
     for _ in range(4):
         frames = sample_frames(face_clip, 1, isolation=limits)
         next(frames)
-        pids.append(max(isolation._pool._all, key=lambda p: p.pid).pid)
+        pids.append(max(client._pool._all, key=lambda p: p.pid).pid)
         frames.close()
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert ends(pids[0])
@@ -311,18 +311,18 @@ def test_it_holds_no_network_and_ends_with_the_program(face_clip):
     limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
     soft = {line[:25].strip(): line[26:46].strip() for line in limits}
     assert (soft["Max core file size"], soft["Max file size"]) == ("0", "0")
-    assert isolation.DEFAULT_ISOLATION.memory_bytes < int(soft["Max address space"])
-    isolation._pool.end()
+    assert client.DEFAULT_ISOLATION.memory_bytes < int(soft["Max address space"])
+    client._pool.end()
     assert not is_alive(pid)
 
 
 _PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from deepscan.extract.isolation import isolation
-frames = isolation.sample_frames(Path(sys.argv[1]), 20)
+from deepscan.extract.isolation import client
+frames = client.sample_frames(Path(sys.argv[1]), 20)
 next(frames)
-print([p.pid for p in isolation._pool._all][0], flush=True)
+print([p.pid for p in client._pool._all][0], flush=True)
 {end}
 """
 
@@ -356,7 +356,7 @@ def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
         "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', boot)\n"
         "def end():\n"
         f"    while not os.path.exists({busy}): time.sleep(0.01)\n"
-        "    print([p.pid for p in isolation._pool._all][0], flush=True)\n"
+        "    print([p.pid for p in client._pool._all][0], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=end).start()\n"
     )
@@ -387,11 +387,11 @@ def test_a_fork_has_its_own(face_clip):
     if not pid:
         code = 1
         try:
-            if isolation._pool._all:
+            if client._pool._all:
                 os._exit(2)
             frames.close()
             code = 0 if len(list(sample_frames(face_clip, 10))) == 10 else 3
-            isolation._pool.end()
+            client._pool.end()
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -426,7 +426,7 @@ def test_a_crash_that_earlier_files_may_have_caused_is_tried_again(face_clip):
     whole = [f.image.sum() for f in sample_frames(face_clip, 60)]
     frames = sample_frames(face_clip, 60)
     taken = [next(frames).image.sum() for _ in range(3)]
-    (process,) = isolation._pool._all
+    (process,) = client._pool._all
     os.kill(process.pid, signal.SIGTERM)
     assert taken + [f.image.sum() for f in frames] == whole
 
@@ -434,7 +434,7 @@ def test_a_crash_that_earlier_files_may_have_caused_is_tried_again(face_clip):
 def test_a_crash_of_a_fresh_one_is_the_files(face_clip):
     frames = sample_frames(face_clip, 60)
     next(frames)
-    (process,) = isolation._pool._all
+    (process,) = client._pool._all
     os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     with pytest.raises(MediaError) as caught:
         list(frames)
@@ -544,7 +544,7 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
     code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n{lines}\n"
     child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
     assert refused(face_clip).reason == "decoder_crashed"
-    assert not isolation._pool._idle
+    assert not client._pool._idle
 
 
 @pytest.mark.parametrize(
@@ -587,6 +587,6 @@ def test_it_cannot_take_the_memory_away_under_us(face_clip, monkeypatch):
     )
     kept = list(sample_frames(face_clip, 4))
     assert kept == []
-    (process,) = isolation._pool._idle
+    (process,) = client._pool._idle
     process._area.resize(4096)
     assert process._area.array(0, (16, 16)).sum() == 0

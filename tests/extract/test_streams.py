@@ -9,8 +9,8 @@ import pytest
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.file_facts.file_facts import file_facts
-from deepscan.extract.isolation import isolation
+from deepscan.extract.file_facts.facts import file_facts
+from deepscan.extract.isolation import client
 from deepscan.extract.video.frames import probe, sample_frames
 
 FPS = 20
@@ -53,7 +53,7 @@ def test_the_default_picture_comes_before_a_larger_one(tmp_path, suffix):
     larger = clips.write_video(tmp_path / f"larger{suffix}", clips.texture_frames(40, (256, 128)), FPS, "libx264")
     path = damagedclips.combine(tmp_path / f"two{suffix}", [larger, shown], default=1)
     assert (probe(path).width_px, probe(path).other_pictures) == (128, 1)
-    assert isolation.probe(path).other_pictures == 1
+    assert client.probe(path).other_pictures == 1
     assert numbers(path) == list(range(40))
     assert probe(shown).other_pictures == 0
 

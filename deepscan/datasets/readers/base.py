@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
 
 from deepscan.errors import MediaError
-from deepscan.extract.images.formats import is_media, suffix_of
+from deepscan.extract.file_kinds import is_media, suffix_of
 from deepscan.text import encodable
 
 Split = Literal["train", "val", "test"]
@@ -296,14 +296,14 @@ def without_suffix(name: str) -> str:
 
 def video_suffixes() -> frozenset[str]:
     """Endings of videos. Imported on use: the list lives beside the decoder, which is slow to load."""
-    from deepscan.extract.video.frames import VIDEO_SUFFIXES
+    from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 
     return VIDEO_SUFFIXES
 
 
 def image_suffixes() -> frozenset[str]:
     """Endings of images."""
-    from deepscan.extract.images.images import IMAGE_SUFFIXES
+    from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 
     return IMAGE_SUFFIXES
 

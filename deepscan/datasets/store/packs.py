@@ -36,7 +36,7 @@ from deepscan.datasets.store.store import StoredTrack, StoreSettings, recipe
 from deepscan.datasets.store.tar_members import file_stamp, read_member
 from deepscan.errors import DeepscanError
 from deepscan.extract.crops import brightness, crop_face
-from deepscan.extract.images.images import read_image
+from deepscan.extract.images.stills import read_image
 from deepscan.extract.people import clear_people, find_people, nobody_reason
 from deepscan.processes import Engine, Lost
 from deepscan.types import Face, Frame, MediaInfo, RgbImage, Sighting, Sureness, Track

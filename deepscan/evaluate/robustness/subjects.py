@@ -25,7 +25,7 @@ from deepscan.evaluate.robustness.corruptions import Change, Encode, Pixels, Pla
 from deepscan.evaluate.robustness.sweep import NOT_POSSIBLE, Condition, Outcome, Subject, subject_seed
 from deepscan.evaluate.score_dataset import by_video, wanted_frames
 from deepscan.extract.crops import brightness
-from deepscan.extract.isolation.isolation import probe, sample_frames
+from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person
 from deepscan.extract.video.sampling import frames_for
 from deepscan.types import Box, Frame, MediaInfo, Result, Track, VerdictLabel

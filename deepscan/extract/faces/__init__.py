@@ -1,1 +1,1 @@
-"""Faces in frames: the MTCNN cascade, its networks, boxes, and frames that have to be turned first."""
+"""Face detection with MTCNN: the cascade and its networks, boxes, and pictures that have to be turned first."""

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from deepscan.errors import MediaError
 from deepscan.extract.file_facts.metadata import Fact, Tag, camera_sign, shortened, software_sign, tags_of
-from deepscan.extract.images.images import image_size, open_still
+from deepscan.extract.images.stills import image_size, open_still
 
 # The luminance table of ITU-T T.81 (Annex K), which the IJG's library scales by a quality from 1 to 100. In the order
 # of rows; Pillow gives tables in the same.
@@ -32,7 +32,7 @@ def image_facts(path: Path, max_pixels: int) -> tuple[tuple[Fact, ...], tuple[Fa
     """Plain facts, signs of editing, tags and how many tags are left out.
 
     Raises:
-        MediaError: as :func:`deepscan.extract.images.images.image_size`.
+        MediaError: as :func:`deepscan.extract.images.stills.image_size`.
     """
     image_size(path, max_pixels)
     try:

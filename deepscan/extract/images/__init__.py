@@ -1,1 +1,1 @@
-"""Files that hold pictures, and which kinds of files are read at all."""
+"""Stills: reading them as they are displayed, and high dynamic range, which videos have, too."""

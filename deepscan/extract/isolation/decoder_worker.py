@@ -1,4 +1,4 @@
-"""The process that decodes: what runs on the other side of :mod:`deepscan.extract.isolation.isolation`.
+"""The process that decodes: what runs on the other side of :mod:`deepscan.extract.isolation.client`.
 
 It reads requests from its input and writes answers to its output, each a line of JSON; the pixels go through memory
 that both sides share. It imports only what decoding needs.
@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract.isolation.shared_memory import SharedArea
-from deepscan.extract.video import frames as video
+from deepscan.extract.video import frames
 from deepscan.extract.video.container import on_packet
 from deepscan.types import Coverage, Frame
 
@@ -240,13 +240,13 @@ def main(settings: Mapping[str, Any]) -> None:
 def _serve(request: Message, link: _Link, slots: _Slots) -> None:
     path, limits = Path(request["path"]), MediaLimits.model_validate(request["limits"])
     if request["do"] == "probe":
-        media = video.probe(path, limits)
+        media = frames.probe(path, limits)
         link.send(
             probe=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames, media.other_pictures]
         )
         return
     if request["do"] == "facts":
-        from deepscan.extract.file_facts.file_facts import file_facts
+        from deepscan.extract.file_facts.facts import file_facts
 
         text = json.dumps(asdict(file_facts(path, limits)))
         for start in range(0, len(text), _PART_CHARS):
@@ -256,9 +256,9 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
     def examined(coverage: Coverage) -> None:
         link.send(coverage=[coverage.duration_s, coverage.damaged_s, coverage.cut_off_s])
 
-    frames = video.sample_frames(path, request["n_frames"], limits, examined=examined)
-    with contextlib.closing(frames):  # type: ignore[type-var]
-        for frame in frames:
+    sampled = frames.sample_frames(path, request["n_frames"], limits, examined=examined)
+    with contextlib.closing(sampled):  # type: ignore[type-var]
+        for frame in sampled:
             link.check()
             if frame.index < request["first"]:
                 continue

@@ -1,1 +1,1 @@
-"""Files that hold moving pictures: containers, sampled times, frames as they are displayed, damage."""
+"""Videos, read in this process: containers, times of frames, the choice of frames, their display, damage."""

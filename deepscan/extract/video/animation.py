@@ -14,7 +14,7 @@ from PIL import Image
 
 from deepscan.config import MediaLimits
 from deepscan.errors import MediaError
-from deepscan.extract.images.images import webp_durations_ms, webp_size
+from deepscan.extract.images.stills import webp_durations_ms, webp_size
 from deepscan.extract.video import sampling
 from deepscan.extract.video.container import check_duration, check_frames, check_pixels, on_packet
 

@@ -14,9 +14,8 @@ import av.error
 import av.logging
 
 from deepscan.errors import MediaError
-from deepscan.extract.images.formats import suffixes_of
-from deepscan.extract.images.images import is_image, moves
-from deepscan.extract.images.not_a_file import no_file, no_regular_file
+from deepscan.extract.file_kinds import no_file, no_regular_file
+from deepscan.extract.images.stills import is_image, moves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,8 +51,6 @@ on_packet: ContextVar[Callable[[], None]] = ContextVar("on_packet", default=lamb
 
 
 Care = Literal["all", "none", "one"]
-
-VIDEO_SUFFIXES = suffixes_of(_CONTAINERS)
 
 
 @contextmanager

@@ -17,11 +17,10 @@ import av
 import numpy as np
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.extract.images.images import IMAGE_SUFFIXES, image_size, is_animated_webp, more_in_still, read_image
+from deepscan.extract.images.stills import image_size, is_animated_webp, more_in_still, read_image
 from deepscan.extract.video import sampling
 from deepscan.extract.video.animation import read_animation, sample_animation
 from deepscan.extract.video.container import (
-    VIDEO_SUFFIXES,
     Care,
     check_duration,
     check_pixels,
@@ -50,8 +49,6 @@ if TYPE_CHECKING:
 
     from deepscan.extract.video.sampling import Ticks
     from deepscan.types import RgbImage
-
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "probe", "sample_frames"]
 
 log = logging.getLogger(__name__)
 

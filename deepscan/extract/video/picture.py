@@ -13,7 +13,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from deepscan.extract.images.hdr import HLG, PQ, tone_mapped
-from deepscan.extract.images.images import Orientation
+from deepscan.extract.images.stills import Orientation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

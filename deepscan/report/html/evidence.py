@@ -16,7 +16,7 @@ from deepscan.errors import MediaError
 from deepscan.explain.timeline import sampling_step_s
 from deepscan.extract.crops import Square, at_most, crop_square
 from deepscan.extract.file_facts.metadata import FileFacts
-from deepscan.extract.isolation.isolation import file_facts, sample_frames
+from deepscan.extract.isolation.client import file_facts, sample_frames
 from deepscan.types import Box, Frame, FrameResult, Result, RgbImage
 
 if TYPE_CHECKING:

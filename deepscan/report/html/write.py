@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from deepscan.errors import DeepscanError, OutputError
-from deepscan.extract.images.formats import passed_over_text
+from deepscan.extract.file_kinds import passed_over_text
 from deepscan.files import check_target as check_file
 from deepscan.files import json_of, temporary_beside, write_atomically
 from deepscan.models.card import Card

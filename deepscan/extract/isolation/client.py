@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import MediaError
 from deepscan.extract.isolation.decoder_process import DecoderDied, DecoderProcess
-from deepscan.extract.video import frames as video
+from deepscan.extract.video import frames
 from deepscan.extract.video.container import checked_kind
 from deepscan.types import Coverage, Frame, MediaInfo
 
@@ -80,7 +80,7 @@ def probe(
         DeepscanError: no process can be started.
     """
     if isolation is None:
-        return video.probe(path, limits)
+        return frames.probe(path, limits)
     checked_kind(path, limits)  # what is no file at all needs no process
     with closing(_answers(path, {"do": "probe"}, limits, isolation)) as answers:
         return cast("MediaInfo", next(answers))
@@ -102,22 +102,22 @@ def sample_frames(
         ValueError, MediaError, DeepscanError: as above, at the same points.
     """
     # This checks the number, and starts when it is iterated.
-    frames = video.sample_frames(path, n_frames, limits, examined=examined)
-    return frames if isolation is None else _sampled(path, n_frames, limits, isolation, examined)
+    here = frames.sample_frames(path, n_frames, limits, examined=examined)
+    return here if isolation is None else _sampled(path, n_frames, limits, isolation, examined)
 
 
 def file_facts(
     path: Path, limits: MediaLimits = DEFAULT_LIMITS, isolation: IsolationLimits | None = DEFAULT_ISOLATION
 ) -> FileFacts:
-    """:func:`deepscan.extract.file_facts.file_facts.file_facts` in another process; without ``isolation`` in this one.
+    """:func:`deepscan.extract.file_facts.facts.file_facts` in another process; without ``isolation`` in this one.
 
     Raises:
         MediaError, DeepscanError: as :func:`probe`.
     """
     if isolation is None:
-        from deepscan.extract.file_facts import file_facts as filefacts
+        from deepscan.extract.file_facts import facts
 
-        return filefacts.file_facts(path, limits)
+        return facts.file_facts(path, limits)
     checked_kind(path, limits)
     with closing(_answers(path, {"do": "facts"}, limits, isolation)) as answers:
         return cast("FileFacts", next(answers))

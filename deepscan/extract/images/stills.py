@@ -27,11 +27,6 @@ if TYPE_CHECKING:
 
     from deepscan.types import RgbImage
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".heic", ".heif", ".hif", ".avif"}
-    | {".tif", ".tiff", ".jp2"}
-)
-
 log = logging.getLogger(__name__)
 
 _JPEG_XL = "JPEG XL"

@@ -32,7 +32,7 @@ from deepscan.extract.file_facts.metadata import (
     tags_of,
 )
 from deepscan.extract.file_facts.provenance import read_provenance
-from deepscan.extract.images.images import is_animated_webp
+from deepscan.extract.images.stills import is_animated_webp
 from deepscan.extract.video.container import checked_kind, demuxed, is_avi, opened, quiet_ffmpeg
 
 GopKind = Literal["none", "single", "every", "fixed", "varied", "mixed"]
