@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -26,11 +27,11 @@ from deepscan.commands.terminal import (
 from deepscan.text import printable
 
 if TYPE_CHECKING:
-    from deepscan.config import MediaLimits
-    from deepscan.datasets.preprocess import Progress, Summary
-    from deepscan.datasets.readers import CorpusItem, Problem
-    from deepscan.datasets.store.shards import Share
-    from deepscan.datasets.store.store import StoreSettings
+    from rich.console import Console
+
+    from deepscan.datasets.array_jobs import Share
+    from deepscan.datasets.preprocess import PreprocessSettings, Progress, Summary
+    from deepscan.datasets.readers import Corpus
     from deepscan.processes import Engine
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,6 @@ class ImageName(StrEnum):
 
     JPEG = "jpeg"
     PNG = "png"
-
-
-class LayoutName(StrEnum):
-    """Other tools' forms of a store."""
-
-    DEEPFAKEBENCH = "deepfakebench"
 
 
 def preprocess(
@@ -90,12 +85,6 @@ def preprocess(
     merge: Annotated[
         bool, typer.Option("--merge", help="Join the manifests of an array's jobs; no video is touched.")
     ] = False,
-    shards: Annotated[
-        int | None, typer.Option(min=1, help="Then write this many WebDataset archives for each split.")
-    ] = None,
-    layout: Annotated[
-        LayoutName | None, typer.Option(help="Then write crops and index as this tool reads them.")
-    ] = None,
     report: Annotated[
         bool, typer.Option("--report", help="Then write report.html: random crops and distributions, to look at.")
     ] = False,
@@ -106,43 +95,49 @@ def preprocess(
     """
     from deepscan.errors import DeepscanError
 
+    if root is None and (out is None or not merge):
+        fail("Give the corpus: deepscan preprocess ROOT (or --merge --out FOLDER).", EXIT_USAGE)
+    summary: Summary | None = None
     try:
         from deepscan.config import CropSettings
-        from deepscan.datasets.store.shards import Share
+        from deepscan.datasets.array_jobs import Share
+        from deepscan.datasets.preprocess import PreprocessSettings
         from deepscan.datasets.store.store import StoreSettings
         from deepscan.processes import create_engine
 
         share = Share.parse(shard) if shard is not None else Share()
         if merge and share.count > 1:
             fail("--merge joins the manifests of all jobs; leave --shard out.", EXIT_USAGE)
-        if root is None and (out is None or not merge):
-            fail("Give the corpus: deepscan preprocess ROOT (or --merge --out FOLDER).", EXIT_USAGE)
-        if share.count > 1 and (shards or layout or report):
-            fail("--shards, --layout and --report need all the videos: give them with --merge.", EXIT_USAGE)
+        if share.count > 1 and report:
+            fail("--report needs all the videos: give it with --merge.", EXIT_USAGE)
         folder = out or _default_folder(root, dataset)
-        summary: Summary | None = None
         if merge:
             _merge(folder)
         elif root is not None:
-            settings = StoreSettings(
+            store = StoreSettings(
                 frames=frames,
                 crop=CropSettings(size_px=size, margin=margin),
                 image=image.value,
                 boxes="original" if reuse_boxes else "own",
             )
-            most = limits_of(limits)
-            items, problems = _read(root, dataset, val, test, seed, follow_links)
+            settings = PreprocessSettings(store, share, limits_of(limits))
+            corpus = _read(root, dataset, (val, test), seed, follow_links)
             with create_engine(engine.value, jobs=jobs, time_limit_s=time_limit, address=address) as workers:
-                summary = _run(items, problems, folder, settings, share, workers, most)
-        if summary is None or not summary.n_open:
-            _after(folder, shards, layout, report)
+                summary = _run(corpus, folder, settings, workers)
+            print_summary(summary, folder, share)
+        if report and (summary is None or not summary.n_open):
+            _write_report(folder)
     except DeepscanError as error:
         fail_with(error)
     if summary is not None:
-        if summary.n_open:
-            raise typer.Exit(EXIT_INTERRUPTED)
-        if not any(row.status == "ok" for row in summary.rows):
-            fail("Not one video gave a face; see failures.csv and manifest.csv.", EXIT_FAILED)
+        _exit(summary)
+
+
+def _exit(summary: Summary) -> None:
+    if summary.n_open:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not any(row.status == "ok" for row in summary.rows):
+        fail("Not one video gave a face; see failures.csv and manifest.csv.", EXIT_FAILED)
 
 
 def _default_folder(root: Path | None, dataset: str | None) -> Path:
@@ -153,84 +148,97 @@ def _default_folder(root: Path | None, dataset: str | None) -> Path:
     return Path("data") / f"{corpus_name(root, dataset)}-faces"
 
 
-def _read(
-    root: Path, dataset: str | None, val: float, test: float, seed: int, follow_links: bool
-) -> tuple[Sequence[CorpusItem], Sequence[Problem]]:
-    """The corpus with its splits; what was found is told, problems too."""
-    from deepscan.datasets.readers import read_corpus
+def _read(root: Path, dataset: str | None, shares: tuple[float, float], seed: int, follow_links: bool) -> Corpus:
+    """The corpus with its splits; what was found is logged, problems too."""
+    from deepscan.datasets.readers import log_problems, read_corpus
     from deepscan.datasets.splits import assign_splits
     from deepscan.extract.file_kinds import passed_over_text
 
-    console = stderr()
-    with console.status(f"Reading {root}"):
+    with stderr().status(f"Reading {root}"):
         corpus = read_corpus(root, dataset, follow_links=follow_links)
-        items = assign_splits(corpus.items, val, test, seed)
+        items = assign_splits(corpus.items, *shares, seed)
     n_fake = sum(item.label for item in items)
     log.info("%s: %s corpus, %d real, %d fake", root, corpus.name, len(items) - n_fake, n_fake)
     if corpus.passed_over:
         log.warning("%s: %s passed over", root, passed_over_text(corpus.passed_over))
-    for reason, count in Counter(problem.reason for problem in corpus.problems).most_common():
-        first = next(problem for problem in corpus.problems if problem.reason == reason)
-        log.warning("%s: %d x %s, first: %s", root, count, reason, first.message)
-    return items, corpus.problems
+    log_problems(corpus)
+    return replace(corpus, items=tuple(items))
 
 
-def _run(
-    items: Sequence[CorpusItem],
-    problems: Sequence[Problem],
-    folder: Path,
-    settings: StoreSettings,
-    share: Share,
-    engine: Engine,
-    limits: MediaLimits,
-) -> Summary:
-    """Preprocess with a bar for whoever watches; the summary goes to stdout."""
+def _run(corpus: Corpus, folder: Path, settings: PreprocessSettings, engine: Engine) -> Summary:
+    """Preprocess with a bar for whoever watches."""
     from deepscan.datasets.preprocess import preprocess as run
-    from deepscan.datasets.summary import print_summary
 
     start = time.monotonic()
     with progress_bar() as bar:
         task = bar.add_task("", total=None, rate="", failed=0)
 
         def show(at: Progress) -> None:
-            fresh = at.done - at.recalled
-            rate = fresh / max(1e-6, time.monotonic() - start)
+            rate = (at.done - at.recalled) / max(1e-6, time.monotonic() - start)
             text = f"{rate:.2f}/s" if rate < 10 else f"{rate:.0f}/s"
             name = printable(at.name[-30:])
             bar.update(task, total=at.total, completed=at.done, description=name, rate=text, failed=at.failed)
 
-        summary = run(items, folder, settings, engine, problems=problems, share=share, limits=limits, on_progress=show)
-    print_summary(summary, folder, share)
-    return summary
+        return run(corpus, folder, settings, engine, on_progress=show)
 
 
 def _merge(folder: Path) -> None:
-    from deepscan.datasets.store.shards import merge_manifests
+    from deepscan.datasets.array_jobs import merge_manifests
 
     rows = merge_manifests(folder)
     typer.echo(f"{folder / 'manifest.csv'}: {len(rows)} videos")
 
 
-def _after(folder: Path, shards: int | None, layout: LayoutName | None, report: bool) -> None:
-    """What is made from the finished store."""
-    if not (shards or layout or report):
-        return
+def _write_report(folder: Path) -> None:
+    from deepscan.datasets.contact_sheet import write_contact_sheet
     from deepscan.datasets.store.manifest import read_failures, read_manifest
 
-    rows = read_manifest(folder / "manifest.csv")
-    if shards:
-        from deepscan.datasets.store.shards import write_shards
+    failures = folder / "failures.csv"
+    path = write_contact_sheet(
+        folder, read_manifest(folder / "manifest.csv"), read_failures(failures) if failures.exists() else []
+    )
+    typer.echo(f"{path}: look at the crops")
 
-        written = write_shards(folder, rows, shards)
-        typer.echo(f"{folder / 'shards'}: {len(written)} archives, {sum(s.crops for s in written)} crops")
-    if layout is LayoutName.DEEPFAKEBENCH:
-        from deepscan.datasets.interchange import write_deepfakebench
 
-        for path in write_deepfakebench(folder, rows):
-            typer.echo(f"{path}: index for DeepfakeBench")
-    if report:
-        from deepscan.datasets.contact_sheet import write_contact_sheet
+def print_summary(summary: Summary, folder: Path, share: Share, console: Console | None = None) -> None:
+    """Print videos, faces, label balance, people per video, failures by reason and throughput to stdout."""
+    from rich.console import Console
+    from rich.table import Table
 
-        failures = folder / "failures.csv"
-        path = write_contact_sheet(folder, rows, read_failures(failures) if failures.exists() else [])
-        typer.echo(f"{path}: look at the crops")
+    table = Table(show_edge=False, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column()
+    for name, text in _summary_lines(summary):
+        table.add_row(name, text)
+    table.add_row("Written to", f"{folder}/manifest{share.suffix}.csv, failures{share.suffix}.csv, store/")
+    (console or Console(highlight=False)).print(table)
+
+
+def _summary_lines(summary: Summary) -> Iterator[tuple[str, str]]:
+    rows = summary.rows
+    usable = [row for row in rows if row.status == "ok"]
+    status = Counter[str](row.status for row in rows)
+    split = Counter[str](row.split or "none" for row in usable)
+    people = Counter(min(row.n_tracks, 3) for row in usable)
+    label = Counter(row.label for row in usable)
+    names = (f"{label[each]} {('real', 'fake')[each]} ({label[each] / len(usable):.0%})" for each in sorted(label))
+    by_status = f": {_counted(status, ('ok', 'skipped', 'failed'))}" if rows else ""
+    yield "Videos", f"{len(rows)}{by_status}"
+    if summary.n_open:
+        yield "Not reached", f"{summary.n_open}; run the same command again to go on"
+    yield "Face crops", f"{summary.n_crops:,}"
+    yield "Labels", ", ".join(names) or "-"
+    yield "Splits", _counted(split, ("train", "val", "test", "none"))
+    yield "People a video", ", ".join(f"{n}{'+' if n == 3 else ''}: {people[n]}" for n in sorted(people)) or "-"
+    reasons = {each: Counter(str(row.reason) for row in rows if row.status == each) for each in ("skipped", "failed")}
+    reasons["metadata"] = Counter(failure.reason for failure in summary.failures if not failure.video_id)
+    for name, counts in reasons.items():
+        if counts:
+            yield name.capitalize(), ", ".join(f"{reason} {count}" for reason, count in counts.most_common())
+    fresh = len(rows) - summary.n_recalled
+    rate = f", {fresh / summary.wall_s:.2f} videos/s" if fresh and summary.wall_s else ""
+    yield "Time", f"{summary.wall_s:.1f} s for {fresh} videos{rate}; {summary.n_recalled} were done before"
+
+
+def _counted(counts: Counter[str], names: Sequence[str]) -> str:
+    return ", ".join(f"{counts[name]} {name}" for name in names if counts[name])

@@ -300,9 +300,10 @@ def _pack(
     corpus: Path, content: Corpus, items: Sequence[CorpusItem], folder: Path, settings: StoreSettings, how: Preparation
 ) -> Pack:
     from deepscan.datasets.preprocess import Progress
+    from deepscan.datasets.readers import log_problems
     from deepscan.processes import create_engine
 
-    _tell_problems(corpus, content)
+    log_problems(content)
     if how.on_start is not None:
         how.on_start(corpus, folder)
 
@@ -341,23 +342,24 @@ def _grouped(item: CorpusItem, pattern: str | None) -> CorpusItem:
 def _preprocess(
     corpus: Path, found: Corpus, items: Sequence[CorpusItem], folder: Path, settings: StoreSettings, how: Preparation
 ) -> None:
-    from deepscan.datasets.preprocess import preprocess
+    from deepscan.datasets.preprocess import PreprocessSettings, preprocess
+    from deepscan.datasets.readers import log_problems
     from deepscan.processes import create_engine
 
-    _tell_problems(corpus, found)
+    log_problems(found)
     if how.on_start is not None:
         how.on_start(corpus, folder)
     with create_engine("local", jobs=how.jobs, time_limit_s=_TIME_LIMIT_S) as engine:
-        summary = preprocess(items, folder, settings, engine, problems=found.problems, on_progress=how.on_progress)
+        summary = preprocess(
+            replace(found, items=tuple(items)),
+            folder,
+            PreprocessSettings(settings),
+            engine,
+            on_progress=how.on_progress,
+        )
     if summary.n_open:
         # Figures of a part would be taken for those of the whole.
         raise KeyboardInterrupt
-
-
-def _tell_problems(corpus: Path, content: Corpus) -> None:
-    for reason, count in Counter(problem.reason for problem in content.problems).most_common():
-        first = next(problem for problem in content.problems if problem.reason == reason)
-        log.warning("%s: %d x %s, first: %s", corpus, count, reason, first.message)
 
 
 def pool(sets: Sequence[SampleSet]) -> SampleSet:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deepscan.config import DEFAULT_LIMITS, FaceSettings, MediaLimits
-from deepscan.datasets.readers.base import CorpusItem, Problem
+from deepscan.datasets.array_jobs import Share
+from deepscan.datasets.readers.base import Corpus, CorpusItem
 from deepscan.datasets.reuse_boxes import reuse_people
 from deepscan.datasets.sources import opened_item
 from deepscan.datasets.store.archive import StoreError
@@ -32,7 +33,6 @@ from deepscan.datasets.store.manifest import (
     write_failures,
     write_manifest,
 )
-from deepscan.datasets.store.shards import Share
 from deepscan.datasets.store.store import StoreSettings, find_store, read_store, write_store
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.extract.people import Extraction, clear_people, find_people, nobody_reason
@@ -46,6 +46,21 @@ log = logging.getLogger(__name__)
 
 MANIFEST, FAILURES = "manifest", "failures"
 Row = TypeVar("Row", ManifestRow, Failure)
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessSettings:
+    """What a run does.
+
+    Attributes:
+        store: how faces are found, cut and kept.
+        share: of an array job; by default all the work.
+        limits: on the files.
+    """
+
+    store: StoreSettings
+    share: Share = field(default_factory=Share)
+    limits: MediaLimits = DEFAULT_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,21 +147,19 @@ def process(task: Task) -> Entry:
         sha256 = content_sha256(item, task.limits)
         stored = find_store(task.folder, item, sha256, settings, boxes_sha256=boxes_sha256)
         if stored is None:
-            found = _reused(task, boxes) if boxes else None
-            fits = found is not None
-            found = found or _extract(task)
-            clear = clear_people(found)
-            if not clear:
-                return without("skipped", nobody_reason(found), "", found.frames_sampled)
-            found = replace(found, people=clear)
+            reused = _reused(task, boxes) if boxes else None
+            extraction = reused or _extract(task)
+            people = clear_people(extraction)
+            if not people:
+                return without("skipped", nobody_reason(extraction), "", extraction.frames_sampled)
             path = write_store(
                 task.folder,
                 item,
                 sha256,
                 settings,
-                found,
+                replace(extraction, people=people),
                 boxes_sha256=boxes_sha256,
-                boxes_fit=fits,
+                boxes_fit=reused is not None,
                 mark=task.mark,
             )
             stored = read_store(path)
@@ -161,14 +174,11 @@ def process(task: Task) -> Entry:
 
 
 def preprocess(
-    items: Sequence[CorpusItem],
+    corpus: Corpus,
     folder: Path,
-    settings: StoreSettings,
+    settings: PreprocessSettings,
     engine: Engine,
     *,
-    problems: Iterable[Problem] = (),
-    share: Share | None = None,
-    limits: MediaLimits = DEFAULT_LIMITS,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Summary:
     """Do every video that is not done, then write ``manifest.csv`` and ``failures.csv``.
@@ -177,66 +187,98 @@ def preprocess(
     the run early; what was done is in the tables and is not done again.
 
     Args:
-        items: of one corpus, with their splits.
+        corpus: its items with their splits, and its problems, for ``failures.csv``.
         folder: of the output.
-        settings: of the store.
+        settings: of the run.
         engine: that runs :func:`process`.
-        problems: of the corpus, for ``failures.csv``.
-        share: of an array job; all the work when not given.
-        limits: on the files.
         on_progress: called after every video.
 
     Raises:
         OutputError: the output cannot be written; what is done stays done.
     """
     start = time.perf_counter()
-    share = share or Share()
-    check_tables(folder / f"{MANIFEST}{share.suffix}.csv", folder / f"{FAILURES}{share.suffix}.csv")
-    mine = [item for item in items if share.takes(item)]
-    summary = Summary(n_open=len(mine))
-    mark, killed = secrets.token_hex(4), False
-    with Journal(folder, share.suffix) as journal:
-        entries: dict[str, Entry] = {}
-
-        def done(entry: Entry, *, recalled: bool = False) -> None:
-            entries[entry.row.video_id] = entry
-            summary.n_crops += entry.n_crops
-            summary.n_recalled += recalled
-            summary.n_open -= 1
-            summary.n_failed += entry.failure is not None
-            if on_progress is not None:
-                name = entry.row.video_id
-                on_progress(Progress(len(mine), len(entries), summary.n_recalled, summary.n_failed, name))
-
-        try:
-            for wave in _waves(mine):
-                todo = []
-                for item in wave:
-                    original = entries.get(item.original) if item.original else None
-                    known = journal.recall(item, settings, original=original)
-                    if known is None:
-                        todo.append(Task(item, folder, settings, limits, original, mark))
-                    else:
-                        done(known, recalled=True)
-                for task, result in engine.map(process, todo):
-                    killed |= isinstance(result, Lost)
-                    entry = _lost(task, result) if isinstance(result, Lost) else result
-                    journal.append(entry)
-                    done(entry)
-        except KeyboardInterrupt:
-            log.warning("Interrupted: %d of %d videos are done and stay done.", len(entries), len(mine))
-        finally:
-            if killed or summary.n_open:
-                remove_marked(folder, mark)
-    _conclude(folder, share, {item.dataset for item in items}, list(entries.values()), problems, summary)
+    suffix = settings.share.suffix
+    tables = folder / f"{MANIFEST}{suffix}.csv", folder / f"{FAILURES}{suffix}.csv"
+    check_tables(*tables)
+    run = _Run([item for item in corpus.items if settings.share.takes(item)], folder, settings, on_progress)
+    with Journal(folder, suffix) as journal:
+        run.execute(journal, engine)
+    summary = run.summary()
+    datasets = {item.dataset for item in corpus.items}
+    dataset = min(datasets, default="")
+    summary.failures += [Failure(dataset, "", p.path.as_posix(), p.reason, p.message) for p in corpus.problems]
+    manifest, failures = tables
+    kept, kept_failures = _others(manifest, datasets, read_manifest), _others(failures, datasets, read_failures)
+    write_failures(failures, [*kept_failures, *summary.failures])
+    write_manifest(manifest, [*kept, *summary.rows])
     summary.wall_s = time.perf_counter() - start
     return summary
 
 
-def _waves(items: Sequence[CorpusItem]) -> Iterator[Sequence[CorpusItem]]:
-    """Originals first: the fakes made from them may be cut at their boxes."""
-    yield [item for item in items if item.original is None]
-    yield [item for item in items if item.original is not None]
+class _Run:
+    """The videos of one run and what became of them."""
+
+    def __init__(
+        self,
+        items: Sequence[CorpusItem],
+        folder: Path,
+        settings: PreprocessSettings,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._items, self._folder, self._settings = items, folder, settings
+        self._on_progress = on_progress
+        self._entries: dict[str, Entry] = {}
+        self._n_recalled = self._n_failed = 0
+
+    def execute(self, journal: Journal, engine: Engine) -> None:
+        """Do what the journal does not know."""
+        mark, killed = secrets.token_hex(4), False
+        try:
+            # Originals first: the fakes made from them may be cut at their boxes.
+            for with_original in (False, True):
+                wave = [item for item in self._items if (item.original is not None) is with_original]
+                for task, result in engine.map(process, self._tasks(wave, journal, mark)):
+                    killed |= isinstance(result, Lost)
+                    entry = _lost(task, result) if isinstance(result, Lost) else result
+                    journal.append(entry)
+                    self._done(entry)
+        except KeyboardInterrupt:
+            log.warning("Interrupted: %d of %d videos are done and stay done.", len(self._entries), len(self._items))
+        finally:
+            if killed or len(self._entries) < len(self._items):
+                remove_marked(self._folder, mark)
+
+    def summary(self) -> Summary:
+        """What was done so far."""
+        entries = self._entries.values()
+        return Summary(
+            rows=[entry.row for entry in entries],
+            failures=[failure for entry in entries if (failure := entry.failure) is not None],
+            n_recalled=self._n_recalled,
+            n_failed=self._n_failed,
+            n_crops=sum(entry.n_crops for entry in entries),
+            n_open=len(self._items) - len(entries),
+        )
+
+    def _tasks(self, items: Sequence[CorpusItem], journal: Journal, mark: str) -> list[Task]:
+        """The videos that must be looked at; the others are done."""
+        store, tasks = self._settings.store, []
+        for item in items:
+            original = self._entries.get(item.original) if item.original else None
+            entry = journal.recall(item, store, original=original)
+            if entry is None:
+                tasks.append(Task(item, self._folder, store, self._settings.limits, original, mark))
+            else:
+                self._n_recalled += 1
+                self._done(entry)
+        return tasks
+
+    def _done(self, entry: Entry) -> None:
+        self._entries[entry.row.video_id] = entry
+        self._n_failed += entry.failure is not None
+        if self._on_progress is not None:
+            n_done, name = len(self._entries), entry.row.video_id
+            self._on_progress(Progress(len(self._items), n_done, self._n_recalled, self._n_failed, name))
 
 
 def _extract(task: Task) -> Extraction:
@@ -277,26 +319,6 @@ def _lost(task: Task, lost: Lost) -> Entry:
         settings=task.settings,
         boxes_sha256=boxes.sha256 if boxes else None,
     )
-
-
-def _conclude(
-    folder: Path,
-    share: Share,
-    datasets: set[str],
-    entries: list[Entry],
-    problems: Iterable[Problem],
-    summary: Summary,
-) -> None:
-    """Write the tables."""
-    summary.rows = [entry.row for entry in entries]
-    failed = [failure for entry in entries if (failure := entry.failure) is not None]
-    dataset = min(datasets, default="")
-    failed += [Failure(dataset, "", p.path.as_posix(), p.reason, p.message) for p in problems]
-    summary.failures = failed
-    kept = _others(folder / f"{MANIFEST}{share.suffix}.csv", datasets, read_manifest)
-    kept_failures = _others(folder / f"{FAILURES}{share.suffix}.csv", datasets, read_failures)
-    write_failures(folder / f"{FAILURES}{share.suffix}.csv", [*kept_failures, *failed])
-    write_manifest(folder / f"{MANIFEST}{share.suffix}.csv", [*kept, *summary.rows])
 
 
 def _others(path: Path, datasets: set[str], read: Callable[[Path], list[Row]]) -> list[Row]:

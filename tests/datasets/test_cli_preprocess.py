@@ -13,14 +13,12 @@ from contextlib import contextmanager
 import pytest
 from faulty import process_with_faults
 from halting import halting, has_lines, wait_at_work
-from minicorpora import QUICK, dfdc, place
+from minicorpora import dfdc, place
+from minicorpora import run as run_inline
 from stored import tree
 from typer.testing import CliRunner
 
 from deepscan.cli import app
-from deepscan.datasets.preprocess import preprocess
-from deepscan.datasets.readers import read_corpus
-from deepscan.datasets.splits import assign_splits
 from deepscan.datasets.store.manifest import read_failures, read_manifest
 from deepscan.processes import create_engine
 
@@ -54,13 +52,11 @@ def content(out):
 @pytest.mark.slow
 def test_with_nothing_but_a_corpus(tmp_path, face_clip, no_face_clip):
     dfdc(tmp_path / "dfdc", face_clip, no_face_clip)
-    done = run("preprocess", "dfdc", "--report", "--shards", "1", "--layout", "deepfakebench", cwd=tmp_path)
+    done = run("preprocess", "dfdc", "--report", cwd=tmp_path)
     out = tmp_path / "data" / "dfdc-faces"
     assert len(ids(out)) == 4
     assert "4: 3 ok, 1 skipped" in done.stdout
     assert (out / "report.html").stat().st_size > 1000
-    assert [path.name for path in sorted((out / "shards").glob("*.tar"))]
-    assert read_corpus(next((out / "deepfakebench").glob("*.json"))).items
     assert "missing_file" in done.stderr
     again = run("preprocess", "dfdc", cwd=tmp_path)
     assert "4 were done before" in again.stdout
@@ -74,7 +70,7 @@ def test_with_nothing_but_a_corpus(tmp_path, face_clip, no_face_clip):
         (("nowhere",), "no such file or folder"),
         (("empty", "--dataset", "dfcd"), "Unknown dataset 'dfcd'"),
         (("empty", "--shard", "3/2"), "no shard"),
-        (("empty", "--shard", "1/2", "--report"), "give them with --merge"),
+        (("empty", "--shard", "1/2", "--report"), "give it with --merge"),
         (("empty", "--merge", "--shard", "1/2"), "leave --shard out"),
         (("corpus", "--val", "0.6", "--test", "0.6"), "cannot be taken"),
         (("corpus", "--address", "127.0.0.1:1"), "address"),
@@ -182,9 +178,8 @@ def test_a_worker_that_dies_hangs_or_breaks_costs_its_own_video(tmp_path, face_c
     names = ("dies", "hangs", "breaks", "one", "two", "three")
     place(face_clip, *(root / "real" / f"{name}.mp4" for name in names))
     monkeypatch.setattr("deepscan.datasets.preprocess.process", process_with_faults)
-    items = assign_splits(read_corpus(root).items, val=0, test=0)
     with create_engine("local", jobs=2, time_limit_s=30) as engine:
-        summary = preprocess(items, out, QUICK, engine)
+        summary, _ = run_inline(root, out, engine)
     status = {row.video_id: (row.status, row.reason) for row in read_manifest(out / "manifest.csv")}
     assert status == {
         "real/dies": ("failed", "worker_died"),

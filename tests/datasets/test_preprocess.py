@@ -13,13 +13,12 @@ from minicorpora import QUICK, Inline, dfdc, face_tars, ffpp, place, run
 from rich.console import Console
 from stored import tree
 
-from deepscan.datasets.interchange import write_deepfakebench
+from deepscan.commands.preprocess import print_summary
+from deepscan.datasets.array_jobs import Share, merge_manifests
 from deepscan.datasets.preprocess import Task, process
 from deepscan.datasets.readers import CorpusItem, read_corpus
 from deepscan.datasets.store.manifest import read_failures, read_manifest
-from deepscan.datasets.store.shards import Share, merge_manifests
 from deepscan.datasets.store.store import read_store
-from deepscan.datasets.summary import print_summary
 from deepscan.errors import OutputError
 
 
@@ -129,7 +128,7 @@ def test_a_second_run_does_nothing(dfdc_root, tmp_path):
 def test_other_settings_do_the_work_again(dfdc_root, tmp_path):
     out = tmp_path / "out"
     run(dfdc_root, out)
-    _, engine = run(dfdc_root, out, settings=QUICK.model_copy(update={"frames": 2}))
+    _, engine = run(dfdc_root, out, store=QUICK.model_copy(update={"frames": 2}))
     assert len(engine.done) == 4
     assert {row.n_frames for row in read_manifest(out / "manifest.csv")} == {2}
 
@@ -252,19 +251,6 @@ def test_the_summary_tells_what_a_person_asks(dfdc_root, tmp_path, capsys):
     assert told["People a video"] == "1: 3"
     assert told["Skipped"] == "no_face 1"
     assert told["Metadata"] == "missing_file 1, no_entry 1"
-
-
-def test_deepfakebench_reads_it_back(dfdc_root, tmp_path):
-    out = tmp_path / "out"
-    summary, _ = run(dfdc_root, out)
-    (index,) = write_deepfakebench(out, summary.rows)
-    corpus = read_corpus(index)
-    found = [(item.label, item.split, len(item.frames)) for item in corpus.items]
-    assert sorted(found) == [(0, "train", 3), (0, "train", 3), (1, "train", 3)]
-    first = next(item for item in corpus.items if item.label)
-    row = next(row for row in summary.rows if row.label)
-    crops = read_store(out / row.store).tracks[0].crops()
-    assert np.array_equal(cv2.imread(str(first.frames[1]))[..., ::-1], crops[1])
 
 
 def test_a_video_whose_content_is_unchanged_is_not_decoded(dfdc_root, tmp_path, monkeypatch):

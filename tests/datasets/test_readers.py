@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -25,9 +24,9 @@ from corpus_trees import (
     touch,
 )
 
-from deepscan.datasets.readers import CorpusItem, detect_corpus, list_corpora, read_corpus, write_index
+from deepscan.datasets.readers import CorpusItem, detect_corpus, list_corpora, read_corpus
 from deepscan.datasets.splits import assign_splits, check_groups
-from deepscan.errors import ConfigError, DeepscanError, MediaError, OutputError
+from deepscan.errors import ConfigError, DeepscanError, MediaError
 
 # What holds for every reader
 
@@ -352,58 +351,3 @@ def test_deepfakebench_entries_that_are_wrong(tmp_path):
     wrong = {"bad_label", "bad_name", "bad_row", "broken_metadata", "conflict", "missing_file", "outside_root"}
     assert wrong == set(reasons(corpus))
     assert any("1 videos of UADFV.json are in several splits" in p.message for p in corpus.problems)
-
-
-@pytest.mark.parametrize("name", ["dfdc", "faceforensics", "celebdf", "csv", "facecrops"])
-def test_an_index_that_is_written_reads_back(tmp_path, name):
-    items = assign_splits(read_corpus(MAKERS[name](tmp_path / "corpus")).items, 0.3, 0.3)
-    store = tmp_path / "store"
-    frames = {i.video_id: [store / f"crops/{n}/{k}.jpg" for k in range(2)] for n, i in enumerate(items)}
-    for paths in frames.values():
-        touch(store, *(p.relative_to(store) for p in paths))
-    written = write_index(items, store, frames)
-    back = read_corpus(store)
-    assert back.name == "deepfakebench"
-    assert not back.problems
-
-    def essence(items):
-        return sorted((i.label, i.dataset, i.method, i.group, i.split) for i in items)
-
-    assert essence(back.items) == essence(items)
-    assert sorted(i.frames for i in back.items) == sorted(tuple(paths) for paths in frames.values())
-    index = json.loads(written[0].read_text(encoding="utf-8"))
-    assert list(index) == [written[0].stem]
-    for label, splits in index[written[0].stem].items():  # as DeepfakeBench walks it
-        assert list(splits) == ["train", "val", "test"]
-        for videos in splits.values():
-            levels = [videos["c23"], videos["raw"]] if name == "faceforensics" else [videos]
-            for video in (v for level in levels for v in level.values()):
-                assert video["label"] == label
-                assert all((store / frame).exists() for frame in video["frames"])
-
-
-def test_writing_an_index(tmp_path):
-    items = assign_splits(read_corpus(make_split_folders(tmp_path / "c")).items)
-    (one,) = write_index(items, tmp_path / "c/faces.json")
-    index = json.loads(one.read_text())
-    assert index["faces"]["folders_Real"]["train"]["a"]["frames"] == ["Train/Real/a.jpg"]
-    (other,) = write_index(items, tmp_path / "elsewhere")
-    assert json.loads(other.read_text())["folders"]["folders_Real"]["test"]["a"]["frames"][0].startswith("/")
-    assert read_corpus(one).items
-    assert write_index(items, tmp_path / "none", {items[0].video_id: [items[0].path]})
-    with pytest.raises(MediaError, match="outside the corpus"):
-        read_corpus(other)
-
-
-def test_writing_an_index_that_cannot_be(tmp_path):
-    videos = read_corpus(make_dfdc(tmp_path / "c"))
-    with pytest.raises(ConfigError, match="no split"):
-        write_index(videos, tmp_path / "i")
-    with pytest.raises(ConfigError, match="no frames"):
-        write_index(assign_splits(videos.items), tmp_path / "i")
-    mixed = [*assign_splits(videos.items), *assign_splits(read_corpus(make_csv(tmp_path / "d")).items)]
-    with pytest.raises(ConfigError, match="one dataset"):
-        write_index(mixed, tmp_path / "i.json", {})
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError):
-        write_index(mixed, tmp_path / "file/i", {})

@@ -6,10 +6,11 @@ import io
 import json
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 from deepscan.config import CropSettings
-from deepscan.datasets.preprocess import preprocess
+from deepscan.datasets.preprocess import PreprocessSettings, preprocess
 from deepscan.datasets.readers import read_corpus
 from deepscan.datasets.splits import assign_splits
 from deepscan.datasets.store.store import StoreSettings
@@ -84,9 +85,9 @@ def face_tars(root: Path, image: bytes):
     return root
 
 
-def run(root, out, engine=None, settings=QUICK, **options):
+def run(root, out, engine=None, store=QUICK, *, on_progress=None, **options):
     """The whole path from a corpus to its manifest."""
     corpus = read_corpus(root)
     engine = engine or Inline()
-    items = assign_splits(corpus.items, val=0, test=0)
-    return preprocess(items, out, settings, engine, problems=corpus.problems, **options), engine
+    corpus = replace(corpus, items=tuple(assign_splits(corpus.items, val=0, test=0)))
+    return preprocess(corpus, out, PreprocessSettings(store, **options), engine, on_progress=on_progress), engine

@@ -10,11 +10,13 @@ Nothing is decoded here. Which videos may not be divided between splits is the i
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 
 from deepscan.datasets.readers.base import Corpus, CorpusItem, Problem, Reader, Split, subfolders
 from deepscan.datasets.readers.celebdf import CelebDf
-from deepscan.datasets.readers.deepfakebench import DeepfakeBench, write_index
+from deepscan.datasets.readers.deepfakebench import DeepfakeBench
 from deepscan.datasets.readers.dfdc import Dfdc
 from deepscan.datasets.readers.facecrops import FaceCrops
 from deepscan.datasets.readers.faceforensics import FaceForensics
@@ -31,9 +33,11 @@ __all__ = [
     "corpus_name",
     "detect_corpus",
     "list_corpora",
+    "log_problems",
     "read_corpus",
-    "write_index",
 ]
+
+log = logging.getLogger(__name__)
 
 # In the order of detection: a layout that says more comes before one that says less.
 _READERS: dict[str, Reader] = {
@@ -106,6 +110,13 @@ def corpus_name(root: str | Path, dataset: str | None = None) -> str:
     if name not in _READERS:
         raise ConfigError(f"Unknown dataset {dataset!r}", hint=f"Known are {', '.join(_READERS)}.")
     return name
+
+
+def log_problems(corpus: Corpus) -> None:
+    """Warn of a corpus' problems: how many of each reason, and the first."""
+    for reason, count in Counter(problem.reason for problem in corpus.problems).most_common():
+        first = next(problem for problem in corpus.problems if problem.reason == reason)
+        log.warning("%s: %d x %s, first: %s", corpus.root, count, reason, first.message)
 
 
 def _existing(root: str | Path) -> Path:

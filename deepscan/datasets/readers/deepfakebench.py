@@ -1,4 +1,4 @@
-"""The JSON index of DeepfakeBench, read and written.
+"""The JSON index of DeepfakeBench.
 
 Yan et al., "DeepfakeBench: A Comprehensive Benchmark of Deepfake Detection", NeurIPS 2023, arXiv 2307.01426. One file
 a dataset, called as the dataset: ``{dataset: {label: {split: {video: {"label": label, "frames": [path, ...]}}}}}``,
@@ -6,7 +6,7 @@ with one level more for the compression, ``{split: {compression: {video: ...}}}`
 label is a name such as ``FF-real``, ``FF-F2F`` or ``DFDC_Fake``. Frames are relative to the index' folder;
 backslashes count as slashes; what leads outside is refused.
 
-* **group**: the entry's own ``group``, which deepscan writes and DeepfakeBench passes over; else the persons or
+* **group**: the entry's own ``group``, which DeepfakeBench passes over; else the persons or
   videos in the names of FaceForensics++ and Celeb-DF; else the video itself (an index does not tell the original of a
   DFDC fake).
 * **split**: as listed. Many an index lists a video in several splits: ``val`` gives way to another one (it is often a
@@ -17,10 +17,8 @@ backslashes count as slashes; what leads outside is refused.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +41,6 @@ from deepscan.datasets.readers.base import (
     method_of,
     read_json,
 )
-from deepscan.errors import ConfigError, OutputError
-from deepscan.files import write_atomically
 
 _METHODS = {
     "FF-DF": "Deepfakes",
@@ -57,13 +53,11 @@ _METHODS = {
     "CelebDFv2_fake": "Celeb-synthesis",
     "DFDC_Fake": UNTOLD_METHOD,
 }
-_LABELS = {method: label for label, method in _METHODS.items() if label.startswith(("FF-", "DFD_"))}
-_DATASETS = {"celebdf": "Celeb-DF-v2", "dfdc": "DFDC"}
 _OWN_NAMES = {
-    **{theirs: ours for ours, theirs in _DATASETS.items()},
     **dict.fromkeys(("FaceForensics++", "DeepFakeDetection", "FaceShifter"), "faceforensics"),
     **dict.fromkeys(("FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH"), "faceforensics"),
-    "Celeb-DF-v1": "celebdf",
+    **dict.fromkeys(("Celeb-DF-v1", "Celeb-DF-v2"), "celebdf"),
+    "DFDC": "dfdc",
 }
 _FAKE_NAME = re.compile(r"(.*?)[_-]?fake", re.IGNORECASE)
 
@@ -99,49 +93,6 @@ class DeepfakeBench:
                 )
                 problems.append(Problem(path, "conflict", why))
         return finish(self, root, _items(border, entries, problems), problems)
-
-
-def write_index(
-    items: Corpus | Iterable[CorpusItem], path: str | Path, frames: Mapping[str, Sequence[Path]] | None = None
-) -> list[Path]:
-    """Write what DeepfakeBench reads.
-
-    Args:
-        items: a corpus or its items; every item has a split (see :func:`deepscan.datasets.splits.assign_splits`).
-        path: a folder, which gets one ``DATASET.json`` for each dataset; or one file ``NAME.json`` for items of one
-            dataset, which DeepfakeBench then knows as NAME (it has to be a known one where there are compressions).
-        frames: the frames or crops of each video by ``video_id``; videos without any are left out. Without it the items
-            must be images themselves.
-
-    Returns:
-        The files written. Frames below an index' folder are written relative to it, others absolute. A label that
-        DeepfakeBench does not know yet (``METHOD_Fake``) has to be added to its ``label_dict``.
-
-    Raises:
-        ConfigError: an item has no split or no frames, or one file is to hold several datasets.
-        OutputError: it cannot be written.
-    """
-    target = Path(path)
-    indexes: dict[str, list[CorpusItem]] = {}
-    for item in items.items if isinstance(items, Corpus) else items:
-        indexes.setdefault(_dataset(item), []).append(item)
-    one_file = target.suffix.lower() == ".json"
-    if one_file and len(indexes) > 1:
-        raise ConfigError(
-            f"{target} cannot hold {', '.join(sorted(indexes))}", "an index holds one dataset", "Name a folder."
-        )
-    folder = target.parent if one_file else target
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be made", error.strerror or str(error)) from error
-    written = []
-    for dataset, members in sorted(indexes.items()):
-        file = target if one_file else folder / f"{dataset}.json"
-        index = {file.stem: _index(members, folder, frames)}
-        write_atomically(file, json.dumps(index, indent=1, ensure_ascii=False).encode("utf-8", "surrogateescape"))
-        written.append(file)
-    return written
 
 
 def _candidates(root: Path) -> list[Path]:
@@ -257,60 +208,3 @@ def _identities(keys: tuple[str, ...], label: int) -> tuple[str, ...]:
     if keys[1].startswith("CelebDF"):
         return celebdf.identities(keys[-1], label)
     return ()
-
-
-def _dataset(item: CorpusItem) -> str:
-    """The name that DeepfakeBench has for an item's dataset."""
-    if item.dataset == "faceforensics":
-        return "DeepFakeDetection" if item.group.startswith("actor-") else "FaceForensics++"
-    return _DATASETS.get(item.dataset, item.dataset.replace("/", "_"))
-
-
-def _label_name(item: CorpusItem) -> str:
-    dataset = _dataset(item)
-    if item.dataset == "faceforensics":
-        real = "DFD_real" if dataset == "DeepFakeDetection" else "FF-real"
-        return real if item.label == REAL else _LABELS.get(item.method, f"{item.method}_Fake")
-    if item.dataset == "celebdf":
-        return "CelebDFv2_real" if item.label == REAL else "CelebDFv2_fake"
-    if item.label == REAL:
-        return f"{dataset}_Real"
-    return f"{dataset if item.method == UNTOLD_METHOD else item.method.replace('/', '_')}_Fake"
-
-
-def _index(
-    items: list[CorpusItem], folder: Path, frames: Mapping[str, Sequence[Path]] | None
-) -> dict[str, dict[str, dict[str, Any]]]:
-    """``{label: {split: {[compression:] {video: entry}}}}``; every label has every split, as DeepfakeBench expects."""
-    levels = {item.video_id: item.video_id.split("/")[-2:-1] for item in items if item.dataset == "faceforensics"}
-    every_level = sorted({level for found in levels.values() for level in found})
-    index: dict[str, dict[str, dict[str, Any]]] = {}
-    for item in sorted(items, key=lambda one: one.video_id):
-        if item.split is None:
-            raise ConfigError(f"{item.video_id!r} has no split", "an index is made of splits", "Assign splits first.")
-        images = list(frames.get(item.video_id, ()) if frames is not None else item.frames or _own_image(item))
-        if not images:
-            continue
-        label = _label_name(item)
-        by_split = index.setdefault(label, {split: {level: {} for level in every_level} for split in SPLITS})
-        videos = by_split[item.split]
-        for level in levels.get(item.video_id, ()):
-            videos = videos[level]
-        short = item.video_id.rsplit("/", 1)[-1]
-        name = item.video_id if short in videos else short
-        listed = [_relative(image, folder) for image in images]
-        videos[name] = {"label": label, "frames": listed, "group": item.group}
-    return index
-
-
-def _own_image(item: CorpusItem) -> tuple[Path, ...]:
-    if item.member is None and item.path.suffix.lower() in image_suffixes():
-        return (item.path,)
-    raise ConfigError(
-        f"{item.video_id!r} has no frames", "DeepfakeBench reads images only", "Cut its face crops first."
-    )
-
-
-def _relative(image: Path, folder: Path) -> str:
-    path, base = Path(os.path.abspath(image)), Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else path.as_posix()

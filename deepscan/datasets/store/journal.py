@@ -128,7 +128,7 @@ class Journal:
 
     Args:
         folder: of the output; made if it is not there.
-        suffix: of this job's files, see :class:`deepscan.datasets.store.shards.Share`.
+        suffix: of this job's files, see :class:`deepscan.datasets.array_jobs.Share`.
 
     Raises:
         OutputError: it cannot be opened for writing, or another run writes to it.

@@ -1,15 +1,13 @@
 """The store: what was extracted from one video, in one file.
 
-A file is a plain tar. Each track is one sample in the sense of WebDataset (consecutive members that share their name up
-to the first dot of its last part): its crops in order, then a JSON with everything known of them::
+A file is a plain tar. Of each track it has the crops in order, then a JSON with everything known of them::
 
     3f9c...-clip/t00001.000000.jpg      crops of the first track, in the order of its sightings
     3f9c...-clip/t00001.000001.jpg
     3f9c...-clip/t00001.json            boxes, landmarks, times, the video, the settings
     3f9c...-clip/t00002.000000.jpg      ...
 
-so the members of many files, put one after the other, are a WebDataset archive (:mod:`~.shards`). Every
-JSON repeats what is said of the video: a sample stands for itself wherever it is moved.
+Every JSON repeats what is said of the video: a track stands for itself wherever it is moved.
 
 **Address.** The name of a file is made of :func:`store_key`: a sha256 over the content of the input, the settings,
 :data:`SCHEMA`, :data:`REVISION` and the video's name in its corpus. Any of them changed means another file; the same
