@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -19,32 +20,45 @@ def full_disk(*_arguments):
     raise OSError(28, os.strerror(28))
 
 
-def test_lines_are_added_and_found_again(tmp_path):
+def parse(line: bytes) -> tuple[bytes, int | None] | None:
+    """``KEY=NUMBER``, ``KEY=`` to forget one, ``#`` for what is of no interest."""
+    if line.startswith(b"#"):
+        return None
+    key, _, number = line.strip().partition(b"=")
+    return key, int(number) if number else None
+
+
+def test_the_last_line_of_a_key_counts(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("deepscan"), "propagate", True)
     path = tmp_path / "lines"
-    with LineFile(path) as file:
-        places = [file.append(line) for line in (b"one\n", b"\n", b"three\n")]
-        assert path.read_bytes() == b"one\n\nthree\n"  # before it is closed
-    assert places == [0, 4, 5]
-    with LineFile(path) as file:
-        assert list(file.lines()) == [(0, b"one\n"), (4, b"\n"), (5, b"three\n")]
-        assert file.append(b"four\n") == 11
-        assert [file.line_at(place) for place in (5, 0, 11)] == [b"three\n", b"one\n", b"four\n"]
-        assert file.append(b"five\n") == 16
-    assert path.read_bytes() == b"one\n\nthree\nfour\nfive\n"
+    with LineFile(path, parse) as file:
+        for line, key in ((b"a=1\n", b"a"), (b"b=2\n", b"b"), (b"a=3\n", b"a")):
+            file.append_line(line, key, int(line[2:3]))
+        file.append_line(b"#\n")
+        assert path.read_bytes() == b"a=1\nb=2\na=3\n#\n"  # before it is closed
+        assert file.records() == {b"a": 3, b"b": 2}
+    path.write_bytes(path.read_bytes() + b"c=damage\nb=\n")
+    for writable in (False, True):
+        with LineFile(path, parse, writable=writable) as file:
+            assert (file.records(), len(file), file.n_lines) == ({b"a": 3}, 1, 6)
+            assert (file.get(b"a"), file.get(b"b"), file.line(b"a")) == (3, None, b"a=3\n")
+        assert "1 damaged lines" in caplog.text
+        caplog.clear()
 
 
-@pytest.mark.parametrize("cut", [b"", b"f", b"four", b"x" * 3_000_000])
-@pytest.mark.parametrize("whole", [b"", b"one\n", b"one\n\nthree\n", b"y" * 2_000_000 + b"\n"])
+@pytest.mark.parametrize("cut", [b"", b"f", b"a=4", b"x" * 3_000_000])
+@pytest.mark.parametrize("whole", [b"", b"a=1\n", b"#" * 2_000_000 + b"\n"])
 def test_a_line_that_was_cut_off_is_dropped(tmp_path, whole, cut):
     path = tmp_path / "lines"
     path.write_bytes(whole + cut)
-    with LineFile(path) as file:
-        assert b"".join(line for _, line in file.lines()) == whole + cut
-        assert path.stat().st_size == len(whole + cut)  # not before it is asked for
-        file.drop_cut_line()
+    with LineFile(path, parse, writable=False) as file:
+        assert path.read_bytes() == whole + cut  # another process is at it
+        assert file.get(b"a") == (1 if b"=" in whole else None)
+    with LineFile(path, parse) as file:
         assert path.read_bytes() == whole
-        file.append(b"next\n")
-    assert path.read_bytes() == whole + b"next\n"
+        file.append_line(b"a=5\n", b"a", 5)
+        assert file.line(b"a") == b"a=5\n"
+    assert path.read_bytes() == whole + b"a=5\n"
 
 
 @pytest.mark.parametrize("stop", [full_disk, KeyboardInterrupt])
@@ -60,13 +74,13 @@ def test_a_line_that_cannot_be_written_leaves_no_part(tmp_path, monkeypatch, sto
         raise stop
 
     with LineFile(path) as file:
-        file.append(b"one\n")
+        file.append_line(b"one\n")
         with monkeypatch.context() as patched:
-            patched.setattr("deepscan.append_log.os.write", some)
+            patched.setattr("os.write", some)
             with pytest.raises(OutputError if stop is full_disk else stop) as error:
-                file.append(b"x" * 80 + b"\n")
+                file.append_line(b"x" * 80 + b"\n")
         assert path.read_bytes() == b"one\n"
-        file.append(b"two\n")  # room was made
+        file.append_line(b"two\n")  # room was made
     assert path.read_bytes() == b"one\ntwo\n"
     if stop is full_disk:
         assert "the disk is full. Make room and run the same command again" in str(error.value)
@@ -83,8 +97,8 @@ def test_a_full_disk_of_the_system(tmp_path):
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
         "with LineFile(Path(sys.argv[1])) as file:\n"
-        "    file.append(b'x' * 70 + b'\\n')\n"
-        "    try: file.append(b'y' * 70 + b'\\n')\n"
+        "    file.append_line(b'x' * 70 + b'\\n')\n"
+        "    try: file.append_line(b'y' * 70 + b'\\n')\n"
         "    except OutputError as error: print(error)\n"
     )
     path = tmp_path / "lines"
@@ -108,9 +122,8 @@ def test_a_second_writer_is_refused(tmp_path):
         return done.stdout
 
     with LineFile(path) as file:
-        file.append(b"one\n")
-        assert [line for _, line in file.lines()] == [b"one\n"]  # reading must not give the lock up
-        assert file.line_at(0) == b"one\n"
+        file.append_line(b"one\n", "one", 1)
+        assert file.line("one") == b"one\n"  # reading must not give the lock up
         assert "another run is writing to it" in other()
     assert other() == ""
 
@@ -126,14 +139,12 @@ def test_places_that_cannot_be_written(tmp_path):
 def test_a_device_only_takes_lines():
     with LineFile(Path("/dev/null")) as file:
         assert not file.regular
-        assert list(file.lines()) == []
-        file.drop_cut_line()
-        assert file.append(b"one\n") == 0
+        file.append_line(b"one\n", "one", 1)
+        assert (file.get("one"), file.n_lines) == (1, 0)
 
 
 def test_stdout_stays_open(capfd):
     with LineFile(None) as file:
-        file.append(b"caf\xc3\xa9\n")
-        assert list(file.lines()) == []
+        file.append_line(b"caf\xc3\xa9\n")
     print("after", flush=True)  # noqa: T201 - stdout is what is tested
     assert capfd.readouterr().out == "café\nafter\n"

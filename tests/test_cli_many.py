@@ -298,7 +298,9 @@ def test_a_kill_loses_nothing_that_was_done(predict, tmp_path: Path) -> None:
     for number in range(24):
         clips.write_video(tmp_path / f"{number:02}.mp4", clips.texture_frames(2, size=(64, 48)))
     path = tmp_path / "r.jsonl"
-    command = halting("deepscan.append_log:LineFile.append", path, 16, "predict", tmp_path, *QUICK, "--jsonl", path)
+    command = halting(
+        "deepscan.append_log:LineFile.append_line", path, 16, "predict", tmp_path, *QUICK, "--jsonl", path
+    )
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SAMPLES.parent.parent)}) as killed:
         wait_at_work(killed, lambda: has_lines(path, 2))
         killed.send_signal(signal.SIGKILL)

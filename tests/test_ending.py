@@ -16,7 +16,7 @@ from halting import halting, has_lines, wait_at_work
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--frames", "2", "--no-tta")
-APPEND = "deepscan.append_log:LineFile.append"
+APPEND = "deepscan.append_log:LineFile.append_line"
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 

@@ -8,7 +8,6 @@ size and modification time of the input. Of each model, the last line of a file 
 from __future__ import annotations
 
 import json
-import logging
 import stat
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +17,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from deepscan.append_log import LineFile
-from deepscan.errors import OutputError
 from deepscan.files import FileIdentity
 from deepscan.report.table import result_to_dict, to_dict
 from deepscan.types import ModelInfo, Report, Result, VerdictLabel
@@ -26,12 +24,9 @@ from deepscan.types import ModelInfo, Report, Result, VerdictLabel
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-log = logging.getLogger(__name__)
-
 SCHEMA_ID: Literal["deepscan.result/1"] = "deepscan.result/1"
 TRIED_AGAIN = ("internal", "timeout", "worker_died")
 
-_START = f'{{"schema":"{SCHEMA_ID}",'.encode()
 # Line ends to some readers of text, and halves of file names that are not UTF-8: written as JSON's own escapes.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "\x7f\x85\u2028\u2029"}
 
@@ -96,15 +91,8 @@ class ResultLines:
         head = to_dict(Report(version, model, ()))
         self._head = {"schema": SCHEMA_ID, "version": version, "model": head["model"]}
         self._model = json.loads(_dumps(head["model"]))  # as it is read back: no tuples
-        self._known: dict[bytes, tuple[int, int, int]] = {}
         self._identity = FileIdentity()
-        self._file = LineFile(path)
-        try:
-            self._load()
-            self._file.drop_cut_line()
-        except BaseException:
-            self._file.close()
-            raise
+        self._file: LineFile[bytes, Stamp] = LineFile(path, self._stamp_of, schema=SCHEMA_ID)
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +104,7 @@ class ResultLines:
 
     def __len__(self) -> int:
         """Inputs with a result that stands."""
-        return len(self._known)
+        return len(self._file)
 
     def recall(self, path: Path, stamp: Stamp | None) -> Result | None:
         """The result of an input that need not be judged again.
@@ -128,11 +116,11 @@ class ResultLines:
         Raises:
             OutputError: the file cannot be read.
         """
-        known = self._known.get(self._identity(str(path)))
-        if known is None or stamp is None or known[1:] != (stamp.size, stamp.mtime_ns):
+        identity = self._identity(str(path))
+        if stamp is None or self._file.get(identity) != stamp:
             return None
         try:
-            return replace(_parse(self._file.line_at(known[0])).result, path=str(path))
+            return replace(_parse(self._file.line(identity)).result, path=str(path))
         except ValueError:  # changed under our hands
             return None
 
@@ -147,37 +135,16 @@ class ResultLines:
             OutputError: it cannot be written; the file is then as it was.
             BrokenPipeError: the reader of stdout has gone.
         """
-        told = None if stamp is None else {"size": stamp.size, "mtime_ns": stamp.mtime_ns}
-        line = {**self._head, "input": told, "result": result_to_dict(result)}
-        self._file.append(_dumps(line).encode() + b"\n")
+        facts = None if stamp is None else {"size": stamp.size, "mtime_ns": stamp.mtime_ns}
+        line = {**self._head, "input": facts, "result": result_to_dict(result)}
+        self._file.append_line(_dumps(line).encode() + b"\n")
 
-    def _load(self) -> None:
-        damaged = n_whole = 0
-        for place, data in self._file.lines():
-            if not data.endswith(b"\n"):
-                if not n_whole and data[: len(_START)] != _START[: len(data)]:
-                    raise self._no_results()
-                break
-            try:
-                line = _parse(data)
-            except ValueError:
-                damaged += 1
-                continue
-            n_whole += 1
-            key = self._identity(line.result.path)
-            if line.model == self._model and line.stamp is not None and stands(line.result):
-                self._known[key] = (place, line.stamp.size, line.stamp.mtime_ns)
-            elif line.model == self._model:
-                self._known.pop(key, None)  # the last line of a path counts
-        if damaged and not n_whole:
-            raise self._no_results()
-        if damaged:
-            log.warning("%s: damaged lines passed over, their inputs are judged again: %d", self._file.name, damaged)
-
-    def _no_results(self) -> OutputError:
-        return OutputError(
-            f"{self._file.name} is not written to", f"it holds something else than {SCHEMA_ID}", "Give another name."
-        )
+    def _stamp_of(self, data: bytes) -> tuple[bytes, Stamp | None] | None:
+        """Of a line of this model whose input and stamp it is; without a stamp where it does not stand."""
+        line = _parse(data)
+        if line.model != self._model:
+            return None
+        return self._identity(line.result.path), line.stamp if stands(line.result) else None
 
 
 def _parse(data: bytes) -> _Line:

@@ -298,7 +298,7 @@ def test_a_damaged_line_is_passed_over(tmp_path, clip, line, caplog):
     path.write_bytes(line + path.read_bytes())
     with Journal(tmp_path / "out") as journal:
         assert process(journal, clip) == "recalled"
-    assert "1 damaged lines" in caplog.text
+    assert "1 damaged lines passed over" in caplog.text
 
 
 def test_jobs_know_what_the_others_did(tmp_path, clip):
@@ -337,7 +337,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path, clip, monkeypatch):
 
         entry = journal.recall(clip, PNG)
         with monkeypatch.context() as patched:
-            patched.setattr("deepscan.datasets.store.journal.os.write", some)
+            patched.setattr("os.write", some)
             with pytest.raises(OutputError, match=r"journal\.jsonl cannot be written: the disk is full"):
                 journal.append(replace(entry, row=replace(entry.row, video_id="b")))
         assert journal.path.read_bytes() == before

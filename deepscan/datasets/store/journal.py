@@ -24,31 +24,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from deepscan.append_log import lock_file
+from deepscan.append_log import LineFile
 from deepscan.config import Settings
 from deepscan.datasets.readers.base import CorpusItem
 from deepscan.datasets.store.archive import escape_text, output_error, unescape_text
 from deepscan.datasets.store.manifest import Failure, ManifestRow, Status
 from deepscan.datasets.store.store import StoredVideo, StoreSettings, recipe
 from deepscan.datasets.store.tar_members import file_stamp, member_sha256
-from deepscan.errors import MediaError, OutputError
+from deepscan.errors import MediaError
 from deepscan.files import file_sha256
 
 if TYPE_CHECKING:
     from deepscan.config import MediaLimits
 
-log = logging.getLogger(__name__)
-
 _TRIED_AGAIN = ("too_large", "internal")
-_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +114,7 @@ class _Line(Settings):
     n_crops: int
 
 
-class Journal:
+class Journal(LineFile[tuple[str, str], Entry]):
     """The journal of an output folder; a context manager.
 
     Array jobs each write one of their own, and read those of the others: what any of them has done is done. Lines are
@@ -136,36 +130,17 @@ class Journal:
 
     def __init__(self, folder: Path, suffix: str = "") -> None:
         self.folder = folder
-        self.path = folder / f"journal{suffix}.jsonl"
-        self._entries: dict[tuple[str, str], Entry] = {}
+        path = folder / f"journal{suffix}.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path in sorted(folder.glob("journal*.jsonl"), key=lambda path: (path == self.path, path)):
-                self._load(path)
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         except OSError as error:
-            raise output_error(self.path, error) from error
-        if not lock_file(self._handle):
-            self.close()
-            raise OutputError(f"{folder} cannot be written", "another run is writing to it", "Wait for it to end.")
-        self._drop_cut_line()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def close(self) -> None:
-        """Close the file; nothing is lost without it."""
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
+            raise output_error(path, error) from error
+        self._of_other_jobs: dict[tuple[str, str], Entry] = {}
+        for other in sorted(folder.glob("journal*.jsonl")):
+            if other != path:
+                with LineFile(other, _parse, writable=False) as file:
+                    self._of_other_jobs |= file.records()
+        super().__init__(path, _parse)
 
     def recall(self, item: CorpusItem, settings: StoreSettings, *, original: Entry | None = None) -> Entry | None:
         """What is known of this video, with the corpus' path and split of today; None if it must be looked at.
@@ -177,7 +152,8 @@ class Journal:
             settings: of the run.
             original: today's entry of its original; :func:`usable_boxes` says when it counts.
         """
-        entry = self._entries.get((item.dataset, item.video_id))
+        identity = item.dataset, item.video_id
+        entry = self.get(identity) or self._of_other_jobs.get(identity)
         boxes = usable_boxes(original, settings)
         todays = settings.for_boxes(boxes.sha256 if boxes else None)
         if entry is None or entry.recipe != recipe(todays) or entry.stamp is None:
@@ -206,51 +182,15 @@ class Journal:
             "n_crops": entry.n_crops,
         }
         data = json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
-        before = os.fstat(self._handle).st_size
-        try:
-            while data:  # a disk that is almost full takes a part, and refuses the rest
-                data = data[os.write(self._handle, data) :]
-        except OSError as error:
-            os.ftruncate(self._handle, before)
-            raise output_error(self.path, error) from error
-        self._entries[entry.row.identity] = entry
+        self.append_line(data, entry.row.identity, entry)
 
-    def _load(self, path: Path) -> None:
-        damaged = 0
-        with path.open("rb") as file:
-            for data in file:
-                if not data.endswith(b"\n"):
-                    break
-                try:
-                    line = _Line.model_validate_json(data)
-                    row = ManifestRow.from_cells(line.row)
-                except ValueError:
-                    damaged += 1
-                    continue
-                self._entries[row.identity] = Entry(
-                    row,
-                    unescape_text(line.message),
-                    line.stamp,
-                    line.sha256,
-                    line.recipe,
-                    line.store_bytes,
-                    line.n_crops,
-                )
-        if damaged:
-            log.warning("%s has %d damaged lines; their videos are looked at again", path, damaged)
 
-    def _drop_cut_line(self) -> None:
-        """What follows the last line end would otherwise run into the next line."""
-        size = os.fstat(self._handle).st_size
-        keep = size
-        while keep:
-            start = max(0, keep - _PIECE)
-            os.lseek(self._handle, start, os.SEEK_SET)
-            keep = start + os.read(self._handle, keep - start).rfind(b"\n") + 1
-            if keep > start:
-                break
-        if keep < size:
-            os.ftruncate(self._handle, keep)
+def _parse(data: bytes) -> tuple[tuple[str, str], Entry]:
+    line = _Line.model_validate_json(data)
+    row = ManifestRow.from_cells(line.row)
+    message = unescape_text(line.message)
+    entry = Entry(row, message, line.stamp, line.sha256, line.recipe, line.store_bytes, line.n_crops)
+    return row.identity, entry
 
 
 def usable_boxes(original: Entry | None, settings: StoreSettings) -> Entry | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,37 +124,32 @@ class Journal:
 
     Raises:
         ConfigError: the file is of another recipe.
-        OutputError: it cannot be read or written, or another run writes to it.
+        OutputError: it cannot be read or written, holds something else, or another run writes to it.
     """
 
     def __init__(self, path: Path | None, recipe: Mapping[str, Any]) -> None:
-        self._known: dict[tuple[str, str], Outcome] = {}
-        self._file = None if path is None else LineFile(path)
-        if self._file is None:
-            return
-        try:
-            self._file.drop_cut_line()
-            self._read({"schema": JOURNAL_ID, "recipe": json.loads(json.dumps(recipe))})
-        except (ValueError, KeyError, TypeError) as error:
-            self.close()
-            raise ConfigError(f"{path} cannot be read as a journal", str(error), "Give another --out.") from error
-        except BaseException:
-            self.close()
-            raise
+        self._head = {"schema": JOURNAL_ID, "recipe": json.loads(json.dumps(recipe))}
+        self._file: LineFile[tuple[str, str], Outcome] = LineFile(
+            path or Path(os.devnull), self._parse, schema=JOURNAL_ID
+        )
+        if not self._file.n_lines:
+            self._file.append_line(_line(self._head))
 
-    def _read(self, head: Mapping[str, Any]) -> None:
-        assert self._file is not None  # noqa: S101 - there is nothing to read without
-        lines = [json.loads(line) for _, line in self._file.lines()]
-        if not lines:
-            self._file.append(_line(head))
-        elif lines[0] != head:
+    def _parse(self, line: bytes) -> tuple[tuple[str, str], Outcome] | None:
+        content = json.loads(line)
+        try:
+            if "recipe" not in content:
+                outcome = Outcome(content["verdict"], content["probability"], content["reason"])
+                return (content["subject"], content["change"]), outcome
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"Invalid line ({error}).") from error
+        if content != self._head:
             raise ConfigError(
-                f"{self._file.name} is of another measurement",
+                "The journal is of another measurement",
                 "model, settings, data or seed were others",
                 "Give another folder with --out, or remove it.",
             )
-        for row in lines[1:]:
-            self._known[row["subject"], row["change"]] = Outcome(row["verdict"], row["probability"], row["reason"])
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -165,12 +161,11 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; nothing is lost without it."""
-        if self._file is not None:
-            self._file.close()
+        self._file.close()
 
     def get(self, subject: Subject, condition: Condition) -> Outcome | None:
         """An answer that is there already."""
-        return self._known.get((subject.key, condition.key))
+        return self._file.get((subject.key, condition.key))
 
     def add(self, subject: Subject, condition: Condition, outcome: Outcome) -> None:
         """Keep an answer.
@@ -178,10 +173,9 @@ class Journal:
         Raises:
             OutputError: it cannot be written.
         """
-        self._known[subject.key, condition.key] = outcome
-        if self._file is not None:
-            row = {"subject": subject.key, "change": condition.key, "verdict": outcome.verdict}
-            self._file.append(_line(row | {"probability": outcome.probability, "reason": outcome.reason}))
+        row = {"subject": subject.key, "change": condition.key, "verdict": outcome.verdict}
+        line = _line(row | {"probability": outcome.probability, "reason": outcome.reason})
+        self._file.append_line(line, (subject.key, condition.key), outcome)
 
 
 def conditions_of(picked: Sequence[tuple[Change, Sequence[float]]]) -> tuple[Condition, ...]:
@@ -274,4 +268,4 @@ def judge_all(
 
 
 def _line(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, allow_nan=False).encode() + b"\n"
+    return json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
