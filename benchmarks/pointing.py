@@ -43,7 +43,7 @@ from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 from deepscan.extract.video.frames import sample_frames
 from deepscan.files import write_atomically
-from deepscan.models.ensemble import create_scorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.train.self_blend import blend_mask, draw_blend, self_blend
 from deepscan.types import RgbImage
 
@@ -165,9 +165,9 @@ def measure(found: Sequence[Pair], detector: Detector) -> Figures:
         raise MediaError("No face was found", "", "Give images, folders or tars of portraits.", reason="no_face")
     masks = np.stack([pair.mask for pair in found])
     blended = np.stack([pair.blended for pair in found])
-    after, _ = signed_maps(detector.network, detector.card, blended)
-    before, _ = signed_maps(detector.network, detector.card, np.stack([pair.real for pair in found]))
-    scorer = create_scorer(detector.network, detector.card, device=detector.device, tta=False)
+    after, _ = signed_maps(detector.networks, blended)
+    before, _ = signed_maps(detector.networks, np.stack([pair.real for pair in found]))
+    scorer = torch_scorer(detector.networks, device=detector.device, tta=False)
     calibration = detector.card.calibration
     logits = np.concatenate([score.frame_logits for score in scorer.score([crop[None] for crop in blended])])
     fake = logits * calibration.frame_scale + calibration.frame_bias >= 0

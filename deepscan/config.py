@@ -83,6 +83,15 @@ class CropSettings(Settings):
     shift_y: float = Field(0.06, ge=-0.5, le=0.5)
     align: Literal["none", "eyes"] = "none"
 
+    def same_but_size(self, other: CropSettings) -> bool:
+        """Whether two rules cut the same square."""
+        return self.model_copy(update={"size_px": other.size_px}) == other
+
+    @property
+    def text(self) -> str:
+        """The rule in words."""
+        return f"margin {self.margin:g}, shift {self.shift_y:g}, align {self.align}, {self.size_px} px"
+
 
 class HeadSettings(Settings):
     """The temporal head.

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,17 +26,11 @@ from deepscan.extract.people import (
     search_people,
 )
 from deepscan.files import file_sha256
-from deepscan.models.card import DetectorCard, EnsembleCard
-from deepscan.models.checkpoint import (
-    DEFAULT_DETECTOR,
-    DetectorFiles,
-    list_detectors,
-    resolve_detector,
-    untrained_detector,
-)
-from deepscan.models.ensemble import Ensemble, EnsembleFiles, open_detector
+from deepscan.models.card import Card
+from deepscan.models.checkpoint import DEFAULT_DETECTOR, list_detectors, resolve_detector, untrained_detector
+from deepscan.models.ensemble import Networks, open_detector
 from deepscan.models.feature_squeezing import disagreements
-from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
+from deepscan.models.runtime_scorer import device_of, foresee_runtime, make_scorer
 from deepscan.models.scorer import Features
 from deepscan.processes import LostReason
 from deepscan.runtimes import RuntimeName
@@ -46,9 +39,6 @@ from deepscan.types import ModelInfo, Report, Result, Score, Track, Verdict, Ver
 from deepscan.verdict import TURNED, Hidden, abstain, decide, limit, notes_on, unjudged, visible_people
 from deepscan.version import __version__
 
-if TYPE_CHECKING:
-    from deepscan.models.network import DetectorNetwork
-
 log = logging.getLogger(__name__)
 
 
@@ -56,8 +46,7 @@ class Detector:
     """A loaded detector. Make one with :func:`load_detector` and use it for many files.
 
     Args:
-        source: networks, or the files that they are loaded from where the runtime needs that.
-        card: of the detector.
+        networks: of the detector; those on disk are loaded where the runtime needs that.
         settings: of every prediction.
         isolation: of the process that decodes; None decodes in this one. It changes no score.
 
@@ -71,26 +60,25 @@ class Detector:
 
     def __init__(
         self,
-        source: DetectorNetwork | Ensemble | DetectorFiles | EnsembleFiles,
-        card: DetectorCard | EnsembleCard,
+        networks: Networks,
         settings: PredictSettings | None = None,
         *,
         isolation: IsolationLimits | None = DEFAULT_ISOLATION,
     ) -> None:
         prepare(isolation)  # it gets ready while the networks do
-        self.card, self._source, self.isolation = card, source, isolation
+        self.card, self._networks, self.isolation = networks.card, networks, isolation
         self.settings = settings or PredictSettings()
-        self.device = place_of(self.settings)
-        self._scorer, self.runtime = make_scorer(source, card, self.settings)
+        self.device = device_of(self.settings)
+        self._scorer, self.runtime = make_scorer(networks, self.settings)
         # The detector's networks are small and called often: nobody has seen them gain from Apple's GPUs.
         self._finder = FaceFinder(self.settings.face, "cpu" if self.device == "mps" else self.device, self.runtime)
 
     @property
-    def network(self) -> DetectorNetwork | Ensemble:
-        """The detector's network in torch, or those of an ensemble; loaded now if nothing has needed it so far."""
-        if isinstance(self._source, DetectorFiles | EnsembleFiles):
-            self._source = self._source.load()
-        return self._source
+    def networks(self) -> Networks:
+        """The detector's networks in torch; loaded now if nothing has needed them so far."""
+        if self._networks.on_disk:
+            self._networks = self._networks.load()
+        return self._networks
 
     @property
     def info(self) -> ModelInfo:
@@ -321,10 +309,10 @@ def load_detector(
     """
     settings = settings or PredictSettings()
     if _is_untrained(str(model), settings):
-        return Detector(*untrained_detector(str(model)), settings, isolation=isolation)
-    files = open_detector(resolve_detector(model))
-    _refuse_untrained(str(model), files.card, settings)
-    return Detector(files, files.card, settings, isolation=isolation)
+        return Detector(Networks.of(*untrained_detector(str(model))), settings, isolation=isolation)
+    networks = open_detector(resolve_detector(model))
+    _refuse_untrained(str(model), networks.card, settings)
+    return Detector(networks, settings, isolation=isolation)
 
 
 def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:
@@ -343,13 +331,13 @@ def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str
         detector = load_detector(model, settings)
         return name, detector.info
     folder = resolve_detector(model)
-    files = open_detector(folder)
-    _refuse_untrained(name, files.card, settings)
-    runtime = foresee_runtime(files, settings)
+    networks = open_detector(folder)
+    _refuse_untrained(name, networks.card, settings)
+    runtime = foresee_runtime(networks, settings)
     if runtime == "openvino":
         FaceFinder(settings.face, "cpu", runtime)  # for its conversion
     known = name in list_detectors()
-    return name if known else str(folder.absolute()), _model_info(files.card, settings, runtime)
+    return name if known else str(folder.absolute()), _model_info(networks.card, settings, runtime)
 
 
 def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
@@ -381,7 +369,7 @@ def lost_result(path: Path, reason: LostReason, why: str) -> Result:
     return error_result(path, reason, f"{text}. {hint}")
 
 
-def _model_info(card: DetectorCard | EnsembleCard, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
+def _model_info(card: Card, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
     calibration, threshold = card.calibration, settings.threshold
     band = (calibration.uncertain_low, calibration.uncertain_high)
     return ModelInfo(
@@ -405,7 +393,7 @@ def _is_untrained(name: str, settings: PredictSettings) -> bool:
     return name in list_backbones() or name.startswith("timm:")
 
 
-def _refuse_untrained(name: str, card: DetectorCard | EnsembleCard, settings: PredictSettings) -> None:
+def _refuse_untrained(name: str, card: Card, settings: PredictSettings) -> None:
     if not card.trained and not settings.allow_untrained:
         raise ModelError(
             f"Model '{name}' has random weights",

@@ -25,7 +25,7 @@ from deepscan.evaluate.robustness.attacks import Attack
 from deepscan.files import write_atomically
 from deepscan.models.card import ATTACK_CHECK_FIRED
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, load_card
-from deepscan.models.ensemble import create_scorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.train.finalize import halved
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     detector = load_detector(given.folder, settings)
     halves = halved(open_data(given.data, detector.card.crop, settings, split="val"))
     fitted, measured = (_drawn(half, given.people) for half in (halves.fit, halves.measure))
-    scorer = create_scorer(detector.network, detector.card, device=detector.device)
+    scorer = torch_scorer(detector.networks, device=detector.device)
     check, why = fit_attack_check(scorer, detector.card, fitted)
     if check is None:
         raise SystemExit(f"{why}")

@@ -114,7 +114,7 @@ def _combine(
     from deepscan.evaluate.calibration.fit_ensemble import combine_detectors
     from deepscan.evaluate.cross_dataset import short_names
     from deepscan.models.checkpoint import load_card, resolve_detector
-    from deepscan.models.ensemble import common_crop
+    from deepscan.models.ensemble_folder import common_crop
     from deepscan.models.scorer import pick_device
 
     folders = [resolve_detector(model) for model in models]

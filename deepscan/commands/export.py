@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
+    from deepscan.models.card import Calibration, Card
     from deepscan.types import Score
 
 _EXIT_DIFFERS = 1
@@ -57,13 +57,13 @@ def export(
         from deepscan.models.ensemble import open_detector
         from deepscan.models.export import export_detector
 
-        files = open_detector(resolve_detector(model))
-        people = [crops for path in sample or [] for crops in _people(Path(path), files.card)]
+        networks = open_detector(resolve_detector(model))
+        people = [crops for path in sample or [] for crops in _people(Path(path), networks.card)]
         parity = export_detector(
-            files,
+            networks,
             to.value,
             out,
-            verdict=_verdict_by(files.card.calibration),
+            verdict=_verdict_by(networks.card.calibration),
             tta=tta is not False,
             samples=people,
         )
@@ -77,7 +77,7 @@ def export(
     )
 
 
-def _people(path: Path, card: DetectorCard | EnsembleCard) -> list[NDArray[np.uint8]]:
+def _people(path: Path, card: Card) -> list[NDArray[np.uint8]]:
     """The crops of everybody in a file, as a prediction sees them."""
     from deepscan.config import DEFAULT_LIMITS, PredictSettings
     from deepscan.extract.faces.detect import FaceFinder

@@ -22,7 +22,6 @@ from deepscan.datasets.dataset import Sample, SampleSet, pack_samples, read_samp
 from deepscan.datasets.store.packs import Pack, is_packable, make_pack
 from deepscan.datasets.store.store import StoreSettings, recipe
 from deepscan.errors import ConfigError
-from deepscan.models.ensemble import rule_text
 
 if TYPE_CHECKING:
     from deepscan.datasets.preprocess import Progress
@@ -372,7 +371,7 @@ def pool(sets: Sequence[SampleSet]) -> SampleSet:
 def widest_like(crop: CropSettings, crops: Iterable[CropSettings]) -> CropSettings:
     """The largest of the crop rules that are ``crop`` apart from their size: one store then serves all of them."""
     return max(
-        (crop, *(other for other in crops if other.model_copy(update={"size_px": crop.size_px}) == crop)),
+        (crop, *(other for other in crops if crop.same_but_size(other))),
         key=lambda other: other.size_px,
     )
 
@@ -388,11 +387,11 @@ def check_rule(kept: CropSettings, needed: CropSettings, name: str) -> None:
     Raises:
         ConfigError: margin, shift or alignment differ, or the crops are too small.
     """
-    same = (kept.margin, kept.shift_y, kept.align) == (needed.margin, needed.shift_y, needed.align)
+    same = kept.same_but_size(needed)
     if same and kept.size_px >= needed.size_px:
         return
     raise ConfigError(
         f"{name} has crops that are too small" if same else f"{name} was cut by another rule than the model needs",
-        f"it has {rule_text(kept)}; the model needs {rule_text(needed)}",
+        f"it has {kept.text}; the model needs {needed.text}",
         "Give the videos themselves, or preprocess them with the model's settings.",
     )

@@ -20,9 +20,9 @@ from deepscan.datasets.readers.base import SPLITS
 from deepscan.detector import Detector
 from deepscan.evaluate.evaluation import evaluate
 from deepscan.evaluate.metrics import MetricValue
-from deepscan.models.card import DetectorCard, EnsembleCard
+from deepscan.models.card import Card, EnsembleCard
 from deepscan.models.checkpoint import WEIGHTS_FILE, load_card
-from deepscan.models.ensemble import count_parameters, create_scorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.version import __version__
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ def describe(name: str, folder: Path | None, detector: Detector) -> Row:
         backbone=card.backbone,
         head=card.head,
         size_px=card.crop.size_px,
-        parameters=count_parameters(detector.network),
+        parameters=detector.networks.n_parameters,
         file_bytes=0 if folder is None else weights_bytes(folder),
         sha256=card.weights_sha256 or None,
         speed=measure_speed(detector),
@@ -161,7 +161,7 @@ def measure(
     return found
 
 
-def saved_figures(folder: Path, card: DetectorCard | EnsembleCard) -> dict[str, Figures]:
+def saved_figures(folder: Path, card: Card) -> dict[str, Figures]:
     """The figures that a run or a detector's card tells, by split.
 
     ``evaluation-SPLIT.json`` (the JSON of ``deepscan evaluate``) comes first, if it is of these very weights; then the
@@ -196,7 +196,7 @@ def measure_speed(detector: Detector) -> Speed:
     """Time one image as its only input, without test-time augmentation, from crop to score."""
     import torch
 
-    scorer = create_scorer(detector.network, detector.card, device=detector.device, tta=False)
+    scorer = torch_scorer(detector.networks, device=detector.device, tta=False)
     side = detector.card.crop.size_px
     crops = [np.random.default_rng(0).integers(0, 256, (1, side, side, 3), dtype=np.uint8)]
     times: list[float] = []

@@ -182,15 +182,15 @@ class _Looked:
 
 
 def _look(detector: Detector, person: Person, result: TrackResult) -> _Looked:
-    network, card = detector.network, detector.card
-    importance = explain_track(network, card, person.crops, tta=detector.settings.tta)
+    networks = detector.networks
+    importance = explain_track(networks, person.crops, tta=detector.settings.tta)
     fake = result.verdict is VerdictLabel.FAKE
     if result.verdict is VerdictLabel.UNCERTAIN:
-        fake = result.probability >= card.calibration.threshold
+        fake = result.probability >= detector.card.calibration.threshold
     by_importance = _top(importance.importance, fake=fake)
     by_frame = _top(importance.frame_logits, fake=fake)
     shown = _shown(len(person.crops), (*by_importance, *by_frame))
-    heat = explain_frames(network, card, person.crops[list(shown)])
+    heat = explain_frames(networks, person.crops[list(shown)])
     return _Looked(importance, fake, by_importance, by_frame, shown, heat)
 
 

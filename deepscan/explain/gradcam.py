@@ -39,8 +39,8 @@ from deepscan.errors import ConfigError, ModelError
 from deepscan.extract.crops import resized
 from deepscan.models.backbones.base import Backbone
 from deepscan.models.backbones.timm_backbone import TimmBackbone
-from deepscan.models.card import DetectorCard, EnsembleCard
-from deepscan.models.ensemble import Ensemble
+from deepscan.models.card import DetectorCard
+from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise, to_unit
 
@@ -84,8 +84,7 @@ class MapLayer(NamedTuple):
 
 
 def explain_frames(
-    network: DetectorNetwork | Ensemble,
-    card: DetectorCard | EnsembleCard,
+    networks: Networks,
     crops: NDArray[np.uint8],
     *,
     towards: Towards = "fake",
@@ -94,8 +93,7 @@ def explain_frames(
     """Heat of every crop of one track.
 
     Args:
-        network: of a detector, or those of an ensemble; it is left as it is.
-        card: of the same.
+        networks: of a detector; they are left as they are.
         crops: RGB ``uint8 [T, S, S, 3]``, T from 1, S the card's crop size.
         towards: the class that the heat speaks for.
         min_cells: rows and columns that the network's map has at least; 1 for the very last one.
@@ -106,7 +104,7 @@ def explain_frames(
     """
     if crops.ndim != 4 or crops.shape[3] != 3 or not len(crops):
         raise ValueError(f"Invalid crops ({crops.shape}). Supported is uint8 [T, S, S, 3], T from 1.")
-    signed, cells = signed_maps(network, card, crops, min_cells=min_cells)
+    signed, cells = signed_maps(networks, crops, min_cells=min_cells)
     speaking: NDArray[np.float32] = (signed if towards == "fake" else -signed).clip(min=0)
     scale = float(speaking.max())
     if not scale > 0:
@@ -115,33 +113,24 @@ def explain_frames(
 
 
 def signed_maps(
-    network: DetectorNetwork | Ensemble,
-    card: DetectorCard | EnsembleCard,
+    networks: Networks,
     crops: NDArray[np.uint8],
     *,
     min_cells: int = MIN_CELLS,
 ) -> tuple[NDArray[np.float32], tuple[int, int]]:
     """Maps before the part for one class is taken: positive speaks for "fake", negative for "real".
 
-    An ensemble's is the mean of its members', weighted with their shares, as its logit is of theirs.
+    Those of several networks are summed up with their weights, as the logits are.
 
     Returns:
-        ``float32 [T, S, S]`` in calibrated log-odds, and the rows and columns of the network's own map.
+        ``float32 [T, S, S]`` in calibrated log-odds, and the rows and columns of the finest network's map.
     """
-    if isinstance(network, Ensemble):
-        total, finest = np.zeros(crops.shape[:3], np.float32), (1, 1)
-        for member in network.members:
-            if member.weight > 0:
-                own = resized(crops, member.card.crop.size_px)
-                maps, cells = signed_maps(member.network, member.card, own, min_cells=min_cells)
-                total += np.float32(member.weight) * _upsampled(torch.from_numpy(maps), crops.shape[1:3])
-                finest = max(finest, cells)
-    elif isinstance(card, DetectorCard):
-        maps, finest = _network_maps(network, card, crops, min_cells)
-        total = _upsampled(torch.from_numpy(maps), crops.shape[1:3])
-    else:
-        raise TypeError(f"Invalid card ({type(card).__name__}) for {type(network).__name__}.")
-    return total * np.float32(card.calibration.frame_scale), finest
+    total, finest = np.zeros(crops.shape[:3], np.float32), (1, 1)
+    for part in networks.parts:
+        maps, cells = _network_maps(part.load(), part.card, resized(crops, part.card.crop.size_px), min_cells)
+        total += np.float32(part.frame_weight) * _upsampled(torch.from_numpy(maps), crops.shape[1:3])
+        finest = max(finest, cells)
+    return total * np.float32(networks.card.calibration.frame_scale), finest
 
 
 def find_map_layer(backbone: Backbone, crop: Tensor, min_cells: int = MIN_CELLS) -> MapLayer:

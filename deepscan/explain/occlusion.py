@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deepscan.extract.crops import resized
-from deepscan.models.card import DetectorCard, EnsembleCard
-from deepscan.models.ensemble import Ensemble
+from deepscan.models.card import DetectorCard
+from deepscan.models.ensemble import Networks
 from deepscan.models.graphs import CropFeatures
 from deepscan.models.network import DetectorNetwork
 
@@ -57,8 +57,7 @@ class TopFrames(NamedTuple):
 
 
 def explain_track(
-    network: DetectorNetwork | Ensemble,
-    card: DetectorCard | EnsembleCard,
+    networks: Networks,
     crops: NDArray[np.uint8],
     *,
     stretch: int | None = None,
@@ -67,8 +66,7 @@ def explain_track(
     """Leave out every stretch of a track once.
 
     Args:
-        network: of a detector, or those of an ensemble, in evaluation mode.
-        card: of the same.
+        networks: of a detector, in evaluation mode.
         crops: RGB ``uint8 [T, S, S, 3]``, T from 1, S the card's crop size.
         stretch: frames left out together; None takes 1, or as many as give at most :data:`MAX_STRETCHES` stretches.
         tta: over the same views as the verdict.
@@ -81,7 +79,7 @@ def explain_track(
     step = stretch or -(-time // MAX_STRETCHES)
     stretches = tuple((start, min(start + step, time)) for start in range(0, time, step))
     with torch.inference_mode():
-        logits, frame_logits = _logits(network, card, crops, stretches, tta)
+        logits, frame_logits = _logits(networks, crops, stretches, tta)
     whole = float(logits[0])
     importance = np.zeros(time)
     for (start, end), without in zip(stretches, logits[1:], strict=True):
@@ -110,28 +108,20 @@ def top_frames(values: Sequence[float] | NDArray[np.float64], n: int, *, fake: b
 
 
 def _logits(
-    network: DetectorNetwork | Ensemble,
-    card: DetectorCard | EnsembleCard,
+    networks: Networks,
     crops: NDArray[np.uint8],
     stretches: Sequence[tuple[int, int]],
     tta: bool,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Calibrated logits of the whole and without each stretch ``[1 + N]``, and of single frames ``[T]``."""
-    if isinstance(network, Ensemble):
-        video, frames = np.zeros(1 + len(stretches)), np.zeros(len(crops))
-        for member in network.members:
-            if member.weight > 0:
-                own = resized(crops, member.card.crop.size_px)
-                of_video, of_frames = _logits(member.network, member.card, own, stretches, tta)
-                video += member.weight * of_video
-                frames += member.weight * of_frames
-    elif isinstance(card, DetectorCard):
-        features = _features(network, card, crops, tta)
-        frames = network.frame_classifier(features).squeeze(-1).double().mean(dim=0).cpu().numpy()
-        video = _without(network, features, stretches)
-    else:
-        raise TypeError(f"Invalid card ({type(card).__name__}) for {type(network).__name__}.")
-    calibration = card.calibration
+    video, frames = np.full(1 + len(stretches), networks.bias), np.full(len(crops), networks.frame_bias)
+    for part in networks.parts:
+        network = part.load()
+        features = _features(network, part.card, resized(crops, part.card.crop.size_px), tta)
+        frame_logits = network.frame_classifier(features).squeeze(-1).double().mean(dim=0).cpu().numpy()
+        video += part.weight * _without(network, features, stretches)
+        frames += part.frame_weight * frame_logits
+    calibration = networks.card.calibration
     return video * calibration.scale + calibration.bias, frames * calibration.frame_scale + calibration.frame_bias
 
 

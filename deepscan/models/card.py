@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
@@ -133,7 +134,7 @@ class Metric(Settings):
     n: int
 
 
-class Card(Settings):
+class Card(Settings, ABC):
     """What every detector's card says.
 
     Attributes:
@@ -168,6 +169,16 @@ class Card(Settings):
     evaluations: list[dict[str, Any]] = Field(default_factory=list)
     limits: list[str] = Field(default_factory=list)
 
+    @property
+    @abstractmethod
+    def backbone(self) -> str:
+        """Name of the backbone, or names of the members'."""
+
+    @property
+    @abstractmethod
+    def head(self) -> str:
+        """Name of the temporal head, or names of the members'."""
+
 
 class DetectorCard(Card):
     """What a detector of one network is and what was measured of it.
@@ -184,12 +195,10 @@ class DetectorCard(Card):
 
     @property
     def backbone(self) -> str:
-        """Name of the backbone."""
         return self.network.backbone
 
     @property
     def head(self) -> str:
-        """Name of the temporal head."""
         return self.network.head.name
 
 
@@ -235,10 +244,8 @@ class EnsembleCard(Card):
 
     @property
     def backbone(self) -> str:
-        """Names of the members' backbones."""
         return " + ".join(dict.fromkeys(member.backbone for member in self.members))
 
     @property
     def head(self) -> str:
-        """Names of the members' heads."""
         return " + ".join(dict.fromkeys(member.head for member in self.members))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,8 @@ if TYPE_CHECKING:
     from deepscan.models.network import DetectorNetwork
 
 WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
-GROUPS_FILE = (
-    "groups.txt"  # of the groups it was trained on, where that is known; see deepscan.evaluate.training_groups
-)
+# Of the groups it was trained on, where that is known; see deepscan.evaluate.training_groups.
+GROUPS_FILE = "groups.txt"
 NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.export
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
@@ -83,7 +81,7 @@ def refuse_exported(folder: Path) -> None:
         )
 
 
-def load_card(folder: Path) -> DetectorCard | EnsembleCard:
+def load_card(folder: Path) -> Card:
     """Read and validate ``card.json``.
 
     Raises:
@@ -107,76 +105,12 @@ def load_card(folder: Path) -> DetectorCard | EnsembleCard:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorFiles:
-    """A detector's folder whose files were seen to be whole: its network can be loaded when it is needed.
-
-    Attributes:
-        folder: of the detector.
-        card: in it; the weights have the sha256 that it says.
-    """
-
-    folder: Path
-    card: DetectorCard
-
-    @property
-    def feature_dim(self) -> int:
-        """Length of the backbone's feature vector, as the weights have it.
-
-        Raises:
-            ModelError: the weights cannot be read or are none of a detector.
-        """
-        file = self.folder / WEIGHTS_FILE
-        try:
-            with safe_open(file, framework="numpy") as weights:
-                return int(weights.get_slice("frame_classifier.weight").get_shape()[-1])
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} cannot be read", str(error)) from error
-
-    def load(self) -> DetectorNetwork:
-        """The network in evaluation mode.
-
-        Raises:
-            ModelError: the weights cannot be read or do not fit the card.
-        """
-        from safetensors.torch import load_file
-
-        from deepscan.models.network import DetectorNetwork
-
-        file = self.folder / WEIGHTS_FILE
-        self._check_head(file)
-        network = DetectorNetwork(self.card.network)
-        try:
-            loaded = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise ModelError(f"{file} cannot be read", str(error)) from error
-        load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in loaded.items()}, file)
-        return network.eval()
-
-    def _check_head(self, file: Path) -> None:
-        """A card from a stranger may ask for a head of any size; the weights for it would have to be there."""
-        import torch
-
-        from deepscan.models.backbones.registry import backbone_spec
-        from deepscan.models.heads import create_head
-
-        backbone_spec(self.card.network.backbone)
-        head = self.card.network.head
-        with torch.device("meta"):
-            built = create_head(head, self.feature_dim)
-        n_weights = sum(weights.numel() for weights in built.parameters()) + built.out_dim * head.dense
-        if n_weights * torch.half.itemsize > file.stat().st_size:
-            why = f"the head on the card has {n_weights:,} weights, more than the file holds"
-            raise ModelError(f"{file} does not fit the network", why)
-
-
-def open_files(folder: Path, card: DetectorCard) -> DetectorFiles:
+def check_weights(folder: Path, card: DetectorCard) -> None:
     """Check a detector's weights against its card.
 
     Raises:
         ModelError: they are missing, or their sha256 differs.
     """
-    refuse_exported(folder)
     file = folder / WEIGHTS_FILE
     if not file.is_file():
         raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
@@ -187,22 +121,58 @@ def open_files(folder: Path, card: DetectorCard) -> DetectorFiles:
             f"its sha256 is {digest[:12]}..., the card says {card.weights_sha256[:12]}...",
             "Copy or install the model again.",
         )
-    return DetectorFiles(folder, card)
 
 
-def load_detector_network(folder: Path) -> tuple[DetectorNetwork, DetectorCard]:
-    """Load a detector's network in evaluation mode, with its card.
+def feature_dim(folder: Path) -> int:
+    """Length of the backbone's feature vector, as a detector's weights have it; torch is not needed.
 
     Raises:
-        ModelError: a file is missing or damaged, the sha256 differs, the weights do not fit the card, or it is an
-            ensemble: of these :func:`deepscan.models.ensemble.load_network` loads all members.
+        ModelError: the weights cannot be read or are none of a detector.
     """
-    card = load_card(folder)
-    refuse_exported(folder)
-    if isinstance(card, EnsembleCard):
-        names = ", ".join(str(folder / member.folder) for member in card.members)
-        raise ModelError(f"{folder} is an ensemble", "one network is needed here", f"Give one of its members: {names}.")
-    return open_files(folder, card).load(), card
+    file = folder / WEIGHTS_FILE
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            return int(weights.get_slice("frame_classifier.weight").get_shape()[-1])
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read", str(error)) from error
+
+
+def read_network(folder: Path, card: DetectorCard) -> DetectorNetwork:
+    """The network of a folder in evaluation mode; :func:`check_weights` comes first.
+
+    Raises:
+        ModelError: the weights cannot be read or do not fit the card.
+    """
+    from safetensors.torch import load_file
+
+    from deepscan.models.network import DetectorNetwork
+
+    file = folder / WEIGHTS_FILE
+    _check_head(folder, card)
+    network = DetectorNetwork(card.network)
+    try:
+        state = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read", str(error)) from error
+    load_state(network, {k: v.float() if v.is_floating_point() else v for k, v in state.items()}, file)
+    return network.eval()
+
+
+def _check_head(folder: Path, card: DetectorCard) -> None:
+    """A card from a stranger may ask for a head of any size; the weights for it would have to be there."""
+    import torch
+
+    from deepscan.models.backbones.registry import backbone_spec
+    from deepscan.models.heads import create_head
+
+    backbone_spec(card.network.backbone)
+    file, settings = folder / WEIGHTS_FILE, card.network.head
+    with torch.device("meta"):
+        head = create_head(settings, feature_dim(folder))
+    n_weights = sum(weights.numel() for weights in head.parameters()) + head.out_dim * settings.dense
+    if n_weights * torch.half.itemsize > file.stat().st_size:
+        why = f"the head on the card has {n_weights:,} weights, more than the file holds"
+        raise ModelError(f"{file} does not fit the network", why)
 
 
 def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *, half: bool = False) -> DetectorCard:

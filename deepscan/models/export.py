@@ -33,10 +33,11 @@ from numpy.typing import NDArray
 from deepscan.errors import ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.models.card import Calibration
-from deepscan.models.checkpoint import CARD_FILE, NETWORKS_FILE, DetectorFiles, card_bytes
-from deepscan.models.ensemble import EnsembleFiles, create_scorer
+from deepscan.models.checkpoint import CARD_FILE, NETWORKS_FILE, card_bytes
+from deepscan.models.ensemble import Networks, Part
 from deepscan.models.export_readme import readme_text
 from deepscan.models.probability import calibrated
+from deepscan.models.scorer import torch_scorer
 from deepscan.runtimes import NetworkSpec, openvino_runtime
 from deepscan.types import Score
 from deepscan.version import __version__
@@ -82,17 +83,8 @@ class Parity:
         return all(d <= MAX_DIFFERENCE for d in (self.max_difference, self.max_frame_difference))  # no for NaN, too
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
-    """A network, and what its logits count in the sum that is calibrated last."""
-
-    files: DetectorFiles
-    scale: float
-    frame_scale: float
-
-
 def export_detector(
-    files: DetectorFiles | EnsembleFiles,
+    networks: Networks,
     target: Target,
     out: Path,
     *,
@@ -103,7 +95,7 @@ def export_detector(
     """Write a detector's networks so that they run without torch; the folder appears whole or not at all.
 
     Args:
-        files: the detector's.
+        networks: of the detector.
         target: what is to read them.
         out: the folder; must not exist, or be empty.
         verdict: of a person's score, as the detector itself gives it.
@@ -123,21 +115,21 @@ def export_detector(
     except OSError as error:
         raise OutputError(f"{out} cannot be written", error.strerror or str(error)) from error
     try:
-        about = _write_networks(files, target, temporary, tta)
-        made = made_sequences(files.card.crop.size_px)
-        parity = _compare(files, about, temporary, [*made, *samples], verdict, tta)
+        about = _write_networks(networks, target, temporary, tta)
+        made = made_sequences(networks.card.crop.size_px)
+        parity = _compare(networks, about, temporary, [*made, *samples], verdict, tta)
         if not parity.holds:
             worst = max(parity.max_difference, parity.max_frame_difference)
             raise ModelError(
-                f"Model '{files.card.name}' is not exported",
+                f"Model '{networks.card.name}' is not exported",
                 f"as {target} its probabilities differ by up to {worst:.3f} from torch's, {MAX_DIFFERENCE} is allowed",
                 "Use it with deepscan itself, or export it to the other format.",
                 reason="parity",
             )
         report = _report(parity, n_made=len(made), n_samples=len(samples))
         (temporary / PARITY_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        (temporary / CARD_FILE).write_bytes(card_bytes(files.card))
-        (temporary / README_FILE).write_text(readme_text(files.card, about, target), encoding="utf-8")
+        (temporary / CARD_FILE).write_bytes(card_bytes(networks.card))
+        (temporary / README_FILE).write_text(readme_text(networks.card, about, target), encoding="utf-8")
         temporary.chmod(0o755)
         if out.is_dir():
             out.rmdir()  # Windows does not rename onto it
@@ -181,28 +173,26 @@ def _need_onnx() -> None:
         )
 
 
-def _write_networks(files: DetectorFiles | EnsembleFiles, target: Target, folder: Path, tta: bool) -> dict[str, Any]:
+def _write_networks(networks: Networks, target: Target, folder: Path, tta: bool) -> dict[str, Any]:
     """Write every network; returns what ``networks.json`` says."""
-    card, terms = files.card, _terms(files)
-    networks = []
-    for number, term in enumerate(terms, 1):
-        name = "detector" if len(terms) == 1 else f"detector-{number}"
+    card, calibration = networks.card, networks.card.calibration
+    entries = []
+    for number, part in enumerate(networks.parts, 1):
+        name = "detector" if len(networks.parts) == 1 else f"detector-{number}"
         path = folder / f"{name}{_SUFFIX[target]}"
-        size = term.files.card.crop.size_px
-        (_write_openvino if target == "openvino" else _write_onnx)(_whole_network(term.files, tta), size, path)
-        part = {"file": path.name, "size_px": size, "scale": term.scale, "frame_scale": term.frame_scale}
-        networks.append(part)
-    bias, frame_bias = _bias(files)
-    calibration = card.calibration
+        size = part.card.crop.size_px
+        (_write_openvino if target == "openvino" else _write_onnx)(_whole_network(part, tta), size, path)
+        scale, frame_scale = calibration.scale * part.weight, calibration.frame_scale * part.frame_weight
+        entries.append({"file": path.name, "size_px": size, "scale": scale, "frame_scale": frame_scale})
     about = {
         "format": "deepscan.export/1",
         "name": card.name,
         "weights_sha256": card.weights_sha256,
         "input": "crops: RGB uint8 [T, size_px, size_px, 3], one person in time order, T from 1",
         "outputs": "video_logit: float32, frame_logits: float32 [T]",
-        "networks": networks,
-        "bias": bias,
-        "frame_bias": frame_bias,
+        "networks": entries,
+        "bias": calibration.scale * networks.bias + calibration.bias,
+        "frame_bias": calibration.frame_scale * networks.frame_bias + calibration.frame_bias,
         "threshold": calibration.threshold,
         "uncertain_band": [calibration.uncertain_low, calibration.uncertain_high],
         "crop": card.crop.model_dump(mode="json"),
@@ -212,10 +202,10 @@ def _write_networks(files: DetectorFiles | EnsembleFiles, target: Target, folder
     return about
 
 
-def _whole_network(files: DetectorFiles, tta: bool) -> nn.Module:
+def _whole_network(part: Part, tta: bool) -> nn.Module:
     from deepscan.models.graphs import PersonLogits
 
-    return PersonLogits(files.load(), files.card.mean, files.card.std, tta=tta).eval()
+    return PersonLogits(part.load(), part.card.mean, part.card.std, tta=tta).eval()
 
 
 def _write_openvino(module: nn.Module, size_px: int, path: Path) -> None:
@@ -253,7 +243,7 @@ def _write_onnx(module: nn.Module, size_px: int, path: Path) -> None:
 
 
 def _compare(
-    files: DetectorFiles | EnsembleFiles,
+    networks: Networks,
     about: dict[str, Any],
     folder: Path,
     sequences: Sequence[NDArray[np.uint8]],
@@ -264,17 +254,17 @@ def _compare(
     runners, runtime = {}, ""
     for part in about["networks"]:
         runners[part["file"]], runtime = _runner(folder / part["file"])
-    scores = create_scorer(files.load(), files.card, tta=tta).score(sequences)
+    scores = torch_scorer(networks, tta=tta).score(sequences)
     worst = worst_frame = 0.0
     same = 0
     for crops, score in zip(sequences, scores, strict=True):
-        own = _logits_of(score, files.card.calibration)
+        own = _logits_of(score, networks.card.calibration)
         got = _calibrated(about, runners, crops)
         if not (np.isfinite(got[0]) and np.isfinite(got[1]).all()):
             return Parity(len(sequences), float("nan"), float("nan"), same, runtime)
         worst = max(worst, abs(float(calibrated(got[0]) - calibrated(own[0]))))
         worst_frame = max(worst_frame, float(np.abs(calibrated(got[1]) - calibrated(own[1])).max()))
-        same += verdict(score) == verdict(_score_of(got, files.card.calibration))
+        same += verdict(score) == verdict(_score_of(got, networks.card.calibration))
     return Parity(len(sequences), worst, worst_frame, same, runtime)
 
 
@@ -309,33 +299,6 @@ def _calibrated(
         one, each = runners[part["file"]](resized(crops, part["size_px"]))
         video, frames = video + part["scale"] * one, frames + part["frame_scale"] * each
     return video, frames
-
-
-def _terms(files: DetectorFiles | EnsembleFiles) -> list[_Term]:
-    """Every network with what its logits count in the calibrated logit of the whole."""
-    calibration = files.card.calibration
-    if isinstance(files, DetectorFiles):
-        return [_Term(files, calibration.scale, calibration.frame_scale)]
-    return [
-        _Term(term.files, calibration.scale * share * term.scale, calibration.frame_scale * share * term.frame_scale)
-        for member, share in _members(files)
-        for term in _terms(member)
-    ]
-
-
-def _bias(files: DetectorFiles | EnsembleFiles) -> tuple[float, float]:
-    """What is added to the sum of the terms, for the person and for single frames."""
-    calibration = files.card.calibration
-    inner = [(share, *_bias(member)) for member, share in _members(files)] if isinstance(files, EnsembleFiles) else []
-    return (
-        calibration.scale * sum(share * bias for share, bias, _ in inner) + calibration.bias,
-        calibration.frame_scale * sum(share * bias for share, _, bias in inner) + calibration.frame_bias,
-    )
-
-
-def _members(files: EnsembleFiles) -> list[tuple[DetectorFiles | EnsembleFiles, float]]:
-    shares = (entry.weight for entry in files.card.members)
-    return [(member, share) for member, share in zip(files.members, shares, strict=True) if share > 0]
 
 
 def _logits_of(score: Score, calibration: Calibration) -> tuple[float, NDArray[np.float64]]:

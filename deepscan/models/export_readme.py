@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from deepscan.models.card import DetectorCard, EnsembleCard
+from deepscan.models.card import Card
 from deepscan.text import answer_rule
 
 # Package, what loads a file, what runs it.
@@ -65,9 +65,7 @@ says how far these files were from the detector itself when they were written.
 """
 
 
-def readme_text(
-    card: DetectorCard | EnsembleCard, about: dict[str, Any], target: Literal["openvino", "onnx"], folder: str = "."
-) -> str:
+def readme_text(card: Card, about: dict[str, Any], target: Literal["openvino", "onnx"], folder: str = ".") -> str:
     """What to do with the files.
 
     Args:

@@ -1,4 +1,4 @@
-"""Scoring face sequences with a detector's network, whatever runs it."""
+"""Scoring people: what a detector's networks say of a track's crops."""
 
 from __future__ import annotations
 
@@ -6,23 +6,21 @@ import math
 import sys
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
-from deepscan.models.card import DetectorCard
+from deepscan.extract.crops import resized
+from deepscan.models.ensemble import Networks, Part
 from deepscan.runtimes import Network, Precision
 from deepscan.runtimes.processor import may_have_gpu
 from deepscan.types import Score
 
-if TYPE_CHECKING:
-    from deepscan.models.network import DetectorNetwork
+CROPS_PER_BATCH = 64  # what is quick with torch
 
-_CROPS_PER_BATCH = 64
-
-# Of one crop, for the scorer that made them and no other: of a network ``float32 [V, D]``.
+# Of one crop, for the scorer that made them and no other: of each network ``float32 [V, D]``.
 Features = Any
 
 
@@ -49,122 +47,104 @@ def pick_device(wanted: str) -> str:
     return wanted
 
 
-class Scorer(Protocol):
-    """What scores the people of a video: one network, or an ensemble."""
-
-    @property
-    def crops_per_batch(self) -> int:
-        """Crops that are best given to :meth:`features` together."""
-        ...
-
-    def features(self, crops: NDArray[np.uint8]) -> list[Features]:
-        """What :meth:`judge` needs of each crop, RGB ``uint8 [N, S, S, 3]`` with S the card's crop size."""
-        ...
-
-    def judge(self, features: Sequence[Features]) -> Score:
-        """The score of one person from the features of their crops, in the order of time, at least one."""
-        ...
-
-    def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
-        """One score for each sequence of crops, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
-        ...
-
-
-def score_sequences(scorer: Scorer, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
-    """One score for each sequence; batches are filled across sequences."""
-    if not sequences:
-        return []
-    crops, size = np.concatenate(list(sequences)), scorer.crops_per_batch
-    parts = [scorer.features(crops[start : start + size]) for start in range(0, len(crops), size)]
-    features = iter([one for part in parts for one in part])
-    return [scorer.judge(list(islice(features, len(sequence)))) for sequence in sequences]
-
-
-class NetworkScorer:
-    """Scores sequences of crops: every crop of every sequence and view goes through the backbone in shared batches.
+class Scorer:
+    """Scores people: every crop of every person and view goes through the backbones in shared batches.
 
     Args:
-        features: from crops ``uint8 [N, S, S, 3]`` to features ``float32 [V, N, D]`` of every view, in any runtime;
-            see :mod:`deepscan.models.graphs`.
-        logits: from features of one sequence ``[V, T, D]`` to video logits ``[V]`` and frame logits ``[V, T]``.
-        card: of the detector.
-        crops_per_batch: crops that go through the backbone together; None takes what is quick with torch.
+        networks: whose scores these are.
+        functions: of each part, in any runtime: from crops ``uint8 [N, S, S, 3]`` to features ``float32 [V, N, D]`` of
+            every view, and from features of one sequence ``[V, T, D]`` to video logits ``[V]`` and frame logits
+            ``[V, T]``; see :mod:`deepscan.models.graphs`.
+        crops_per_batch: crops that are best given to :meth:`features` together.
     """
 
     def __init__(
-        self, features: Network, logits: Network, card: DetectorCard, *, crops_per_batch: int | None = None
+        self,
+        networks: Networks,
+        functions: Sequence[tuple[Network, Network]],
+        *,
+        crops_per_batch: int = CROPS_PER_BATCH,
     ) -> None:
-        self.card = card
-        self._features, self._logits = features, logits
-        self.crops_per_batch = crops_per_batch or _CROPS_PER_BATCH
+        self.crops_per_batch = crops_per_batch
+        self._networks = networks
+        self._parts = [(part, *both) for part, both in zip(networks.parts, functions, strict=True)]
 
     def features(self, crops: NDArray[np.uint8]) -> list[Features]:
-        """Features ``float32 [V, D]`` of each crop, RGB ``uint8 [N, S, S, 3]`` with S the card's crop size."""
-        return list(self._features(crops)[0].swapaxes(0, 1))
+        """Features of each crop, RGB ``uint8 [N, S, S, 3]`` with S the detector's crop size."""
+        of_parts = [
+            features(resized(crops, part.card.crop.size_px))[0].swapaxes(0, 1) for part, features, _ in self._parts
+        ]
+        return list(zip(*of_parts, strict=True))
 
     def judge(self, features: Sequence[Features]) -> Score:
-        """The mean over the views of one person's score.
+        """One person's score, the mean over the views.
 
         Args:
             features: of the person's crops in the order of time, at least one.
 
         Raises:
-            ModelError: the network gives no number.
+            ModelError: a network gives no number.
         """
-        video_logits, frame_logits = self._logits(np.stack(features, axis=1))
-        video = float(video_logits.mean(dtype=np.float64))
-        frames = frame_logits.mean(axis=0, dtype=np.float64)
-        if not (math.isfinite(video) and np.isfinite(frames).all()):
-            raise ModelError(
-                f"Model '{self.card.name}' gave no number",
-                "its weights overflow or are damaged",
-                "Copy or install the model again.",
-                reason="not_finite",
-            )
-        return Score(video, frames)
+        of_parts = zip(*features, strict=True)
+        return self._networks.combine(
+            [
+                _mean(part, logits(np.stack(f, axis=1)))
+                for (part, _, logits), f in zip(self._parts, of_parts, strict=True)
+            ]
+        )
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
-        """Score each sequence.
+        """Score each sequence; batches are filled across sequences.
 
         Args:
-            sequences: RGB ``uint8 [T, S, S, 3]``, T from 1, S the card's crop size.
+            sequences: RGB ``uint8 [T, S, S, 3]``, T from 1, S the detector's crop size.
 
         Returns:
             One score for each sequence, frame logits of length T.
 
         Raises:
-            ModelError: the network gives no number.
+            ModelError: a network gives no number.
         """
-        return score_sequences(self, sequences)
+        if not sequences:
+            return []
+        crops, size = np.concatenate(list(sequences)), self.crops_per_batch
+        batches = (self.features(crops[start : start + size]) for start in range(0, len(crops), size))
+        features = (one for batch in batches for one in batch)
+        return [self.judge(list(islice(features, len(sequence)))) for sequence in sequences]
 
 
-class TorchScorer(NetworkScorer):
-    """A scorer of a network in torch.
+def _mean(part: Part, logits: Sequence[NDArray[np.float32]]) -> Score:
+    video = float(logits[0].mean(dtype=np.float64))
+    frames = logits[1].mean(axis=0, dtype=np.float64)
+    if not (math.isfinite(video) and np.isfinite(frames).all()):
+        raise ModelError(
+            f"Model '{part.card.name}' gave no number",
+            "its weights overflow or are damaged",
+            "Copy or install the model again.",
+            reason="not_finite",
+        )
+    return Score(video, frames)
+
+
+def torch_scorer(
+    networks: Networks, *, device: str = "cpu", tta: bool = True, precision: Precision = "float32"
+) -> Scorer:
+    """A detector's scorer in torch.
 
     Args:
-        network: is moved to the device and put into evaluation mode.
-        card: normalisation and crop size.
+        networks: those in memory are moved to the device and put into evaluation mode.
         device: torch device.
         tta: average the logits over the views of test-time augmentation.
-        precision: ``auto`` runs the backbone in 16 bits where the device computes in them itself. The head never is:
-            it takes no time, and sums over whole videos.
+        precision: ``auto`` runs the backbones in 16 bits where the device computes in them itself. The heads never
+            are: they take no time, and sum over whole videos.
     """
+    from deepscan.models.graphs import CropFeatures, SequenceLogits
+    from deepscan.runtimes.torch_runtime import TorchNetwork
 
-    def __init__(
-        self,
-        network: DetectorNetwork,
-        card: DetectorCard,
-        *,
-        device: str = "cpu",
-        tta: bool = True,
-        precision: Precision = "float32",
-    ) -> None:
-        from deepscan.models.graphs import CropFeatures, SequenceLogits
-        from deepscan.runtimes.torch_runtime import TorchNetwork
+    def functions(part: Part) -> tuple[Network, Network]:
+        network = part.load()
+        features = CropFeatures(network, part.card.mean, part.card.std, tta=tta)
+        logits = TorchNetwork(SequenceLogits(network), device, "float32")
+        return TorchNetwork(features, device, precision), logits
 
-        self.network = network
-        super().__init__(
-            TorchNetwork(CropFeatures(network, card.mean, card.std, tta=tta), device, precision),
-            TorchNetwork(SequenceLogits(network), device, "float32"),
-            card,
-        )
+    return Scorer(networks, [functions(part) for part in networks.parts])

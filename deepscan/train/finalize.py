@@ -32,8 +32,9 @@ from deepscan.files import write_atomically
 from deepscan.models.backbones.registry import backbone_spec
 from deepscan.models.card import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import save_detector
+from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import TorchScorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def finish_detector(
     if len({sample.label for sample in halves.fit.samples}) == 2:
         fitted, notes = _fit(recipe, network, card, halves.fit)
         card = card.model_copy(update={"calibration": fitted})
-        scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+        scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
         limits, told_of_limits = fit_visibility(scorer.score, card, halves.fit, rate=recipe.calibration.error_rate)
         card = card.model_copy(update={"visibility": limits})
         check, why = fit_attack_check(scorer, card, halves.fit)
@@ -156,7 +157,7 @@ def halved(val: SampleSet) -> Halves:
 def _fit(
     recipe: Recipe, network: DetectorNetwork, card: DetectorCard, samples: SampleSet
 ) -> tuple[Calibration, list[str]]:
-    scorer = TorchScorer(network, card, tta=PredictSettings().tta)
+    scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
     videos: list[tuple[float, int, str, str]] = []
     frames: list[tuple[float, int, str, str]] = []
     for people in score_samples(scorer.score, card.crop.size_px, samples):
@@ -187,7 +188,7 @@ def _measured(
 ) -> Evaluation:
     """Samples of a split, evaluated; with a folder, the whole of it is kept there as JSON."""
     names = sorted({sample.source for sample in samples.samples})
-    evaluation = evaluate(Detector(network, card), samples, data=names, split=split, resamples=_RESAMPLES)
+    evaluation = evaluate(Detector(Networks.of(network, card)), samples, data=names, split=split, resamples=_RESAMPLES)
     if folder is not None:
         text = json.dumps(evaluation.to_dict(), indent=1, allow_nan=False) + "\n"
         write_atomically(folder / EVALUATION_FILE.format(split=split), text.encode())

@@ -39,7 +39,8 @@ from deepscan.datasets.dataset import SampleSet
 from deepscan.errors import ConfigError, ModelError
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.files import temporary_beside
-from deepscan.models.checkpoint import WEIGHTS_FILE, load_detector_network, load_weights, resolve_detector
+from deepscan.models.checkpoint import WEIGHTS_FILE, load_weights, resolve_detector
+from deepscan.models.ensemble import open_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train.batches import BatchMaker
@@ -136,7 +137,7 @@ def initial_network(recipe: Recipe, data: Path | None = None) -> DetectorNetwork
         missing = load_weights(network, start)
         log.info("start from %s; at random start: %s", start.name, ", ".join([*missing, "head"]))
         return network
-    other, _ = load_detector_network(resolve_detector(names[-1]))
+    other, _ = open_detector(resolve_detector(names[-1])).single()
     if other.settings.backbone != recipe.model.backbone:
         raise ModelError(
             f"{names[-1]} cannot be trained further as {recipe.model.backbone}",
@@ -160,7 +161,7 @@ def teacher_network(settings: DistillSettings, data: Path | None = None) -> Dete
         ModelError, ConfigError: there is none, or its backbone is not told.
     """
     if (file := _weights_file(settings.teacher, data)) is None:
-        network, _ = load_detector_network(resolve_detector(settings.teacher))
+        network, _ = open_detector(resolve_detector(settings.teacher)).single()
     elif settings.backbone is None:
         raise ConfigError(
             f"distill.teacher is a file of weights ({file.name})",

@@ -14,9 +14,9 @@ from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.errors import ConfigError
 from deepscan.evaluate.cross_dataset import short_names
 from deepscan.evaluate.plots import plot_training
-from deepscan.models.card import DetectorCard, EnsembleCard
+from deepscan.models.card import Card, DetectorCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
-from deepscan.models.ensemble import save_ensemble
+from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.train.epoch_log import EPOCHS_FILE, read_epochs
 from deepscan.train.finalize import finish_detector
 from deepscan.train.fit import Machine, is_leading_process, train_network
@@ -29,7 +29,7 @@ CURVES_FILE = "curves.png"
 
 def train(
     recipe: Recipe, samples: SampleSet, run: Path, machine: Machine | None = None, *, resume: bool = False
-) -> DetectorCard | EnsembleCard | None:
+) -> Card | None:
     """Train by a recipe; the folder of the run is then a detector.
 
     With several processes each calls this; all but the leading one return None when their part is done.

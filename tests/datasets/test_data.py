@@ -20,6 +20,7 @@ from deepscan.detector import Detector
 from deepscan.errors import ConfigError
 from deepscan.evaluate.evaluation import evaluate
 from deepscan.models.card import AttackCheck, Calibration
+from deepscan.models.ensemble import Networks
 from deepscan.train.recipe import parse_recipe
 
 CROP = CropSettings(size_px=48, margin=0.1)
@@ -184,7 +185,7 @@ def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip, as
     check = AttackCheck(limits={"denoise": 1e-9})  # everything moves so far
     certain = Calibration(uncertain_low=0.5, uncertain_high=0.5)
     made = card(crop=CROP, attack_check=check, calibration=certain)
-    detector = Detector(network(), made, PredictSettings(tta=False, frames=3, **asked))
+    detector = Detector(Networks.of(network(), made), PredictSettings(tta=False, frames=3, **asked))
     predicted = detector.predict(face_clip)
     assert predicted.reason == ("possible_attack" if asked else None)
     samples = open_data([root], CROP, detector.settings, preparation=Preparation(tmp_path / "cache"))

@@ -22,7 +22,9 @@ from deepscan.evaluate.robustness.attack_tables import draw_curves, to_markdown
 from deepscan.evaluate.robustness.attacks import Attack
 from deepscan.models.card import AttackCheck, Calibration
 from deepscan.models.checkpoint import load_card
-from deepscan.models.ensemble import create_scorer, save_ensemble
+from deepscan.models.ensemble import Networks
+from deepscan.models.ensemble_folder import save_ensemble
+from deepscan.models.scorer import torch_scorer
 
 CHECK = AttackCheck(limits={"bits": 0.5, "median": 0.5})
 TWO = [Attack(name="fgsm", budget=1), Attack(name="fgsm", budget=16)]
@@ -50,14 +52,14 @@ def seeing(samples):
     with torch.no_grad():
         last.weight.neg_()
         last.bias.neg_()
-    scorer = create_scorer(made, card(), tta=False)
+    scorer = torch_scorer(Networks.of(made, card()), tta=False)
     middle = np.median([scorer.score([sample.crops([0, 1], 32)])[0].video_logit for sample in samples.samples])
     calibration = Calibration(scale=1.0, bias=-float(middle), uncertain_low=0.45, uncertain_high=0.55)
-    return lambda **changes: Detector(made, card(calibration=calibration, **changes), NO_TTA)
+    return lambda **changes: Detector(Networks.of(made, card(calibration=calibration, **changes)), NO_TTA)
 
 
 def detector(**changes):
-    return Detector(network(), card(**changes), NO_TTA)
+    return Detector(Networks.of(network(), card(**changes)), NO_TTA)
 
 
 def measured(judge, samples, attacks=TWO, **options):
@@ -85,7 +87,7 @@ def test_the_threshold_keeps_the_rate_and_no_more():
 
 def test_a_detector_gets_a_check_from_clean_people(samples):
     made = network()
-    scorer = create_scorer(made, card())
+    scorer = torch_scorer(Networks.of(made, card()))
     check, why = fit_attack_check(scorer, card(), samples, rate=0.1)
     assert why is None
     moved = [own for _, own in squeeze_changes(scorer, card(), check, samples)]
@@ -148,7 +150,7 @@ def test_the_same_seed_gives_the_same_figures(samples):
 
 def test_attacks_are_carried_over(samples, seeing):
     needs_toolbox()
-    source = Detector(network(seed=1), card(name="other"), NO_TTA)
+    source = Detector(Networks.of(network(seed=1), card(name="other")), NO_TTA)
     found = measured(seeing(), samples, TWO[1:], transfer_from=source, limit=16)
     assert [str(row.condition) for row in found.rows[::3]] == ["clean", "fgsm 16", "fgsm 16, made on other"]
     assert found.to_dict()["made_on"]["name"] == "other"

@@ -14,8 +14,9 @@ from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import DeepscanError
 from deepscan.evaluate.robustness.attacks import Attack, Attacker, _squeezed, evaluating, perturbed
 from deepscan.models.card import AttackCheck
-from deepscan.models.ensemble import create_scorer
+from deepscan.models.ensemble import Networks
 from deepscan.models.feature_squeezing import squeezed
+from deepscan.models.scorer import torch_scorer
 
 LABELS = np.array([0, 1, 0, 1])
 CHECK = AttackCheck(limits={"bits": 1.0, "median": 1.0, "denoise": 1.0})
@@ -37,7 +38,9 @@ def crops():
 
 
 def logits(made, crops):
-    return np.array([score.video_logit for score in create_scorer(made, card(), tta=False).score(list(crops))])
+    return np.array(
+        [score.video_logit for score in torch_scorer(Networks.of(made, card()), tta=False).score(list(crops))]
+    )
 
 
 @pytest.mark.parametrize("name", ["fgsm", "pgd"])
@@ -89,7 +92,7 @@ def test_the_network_is_as_it_was(crops):
 
 def test_who_knows_the_views_moves_their_mean_further(crops):
     made = network()
-    scorer = create_scorer(made, card(), tta=True)
+    scorer = torch_scorer(Networks.of(made, card()), tta=True)
 
     def moved(knows):
         attack = Attack(name="pgd", budget=4, steps=6, knows=knows)

@@ -16,6 +16,7 @@ from deepscan.datasets.dataset import read_samples
 from deepscan.detector import Detector
 from deepscan.evaluate.card_figures import condensed, shortcuts
 from deepscan.evaluate.evaluation import evaluate
+from deepscan.models.ensemble import Networks
 from deepscan.report.html.model_view import model_view
 from deepscan.report.model_card import model_card_markdown
 
@@ -23,7 +24,7 @@ from deepscan.report.model_card import model_card_markdown
 @pytest.fixture(scope="module", params=[30, 6])
 def evaluation(request, tmp_path_factory):
     samples = read_samples(pairs_store(tmp_path_factory.mktemp("made"), n=request.param, length=2))
-    return evaluate(Detector(network(), card(), NO_TTA), samples, data=["made"], resamples=20)
+    return evaluate(Detector(Networks.of(network(), card()), NO_TTA), samples, data=["made"], resamples=20)
 
 
 def test_what_a_card_keeps_is_what_was_measured(evaluation):

@@ -31,7 +31,8 @@ from deepscan.evaluate.metrics import MetricValue
 from deepscan.evaluate.tables import comparison_csv, comparison_markdown
 from deepscan.models.card import Metric
 from deepscan.models.checkpoint import WEIGHTS_FILE, load_card
-from deepscan.models.ensemble import count_parameters, save_ensemble
+from deepscan.models.ensemble import Networks
+from deepscan.models.ensemble_folder import save_ensemble
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_a_row(tmp_path):
     detector = load_detector(folder, NO_TTA)
     row = describe("tiny", folder, detector)
     assert (row.name, row.backbone, row.head, row.size_px) == ("tiny", "custom_cnn", "mean", 32)
-    assert row.parameters == count_parameters(detector.network) == sum(p.numel() for p in network().parameters())
+    assert row.parameters == detector.networks.n_parameters == sum(p.numel() for p in network().parameters())
     assert row.file_bytes == (folder / WEIGHTS_FILE).stat().st_size
     assert row.sha256 == detector.card.weights_sha256
     assert row.figures == {}
@@ -58,7 +59,7 @@ def test_a_row(tmp_path):
 
 
 def test_random_weights_have_neither_file_nor_figures():
-    row = describe("net", None, Detector(network(), card(trained=False), NO_TTA))
+    row = describe("net", None, Detector(Networks.of(network(), card(trained=False)), NO_TTA))
     assert (row.file_bytes, row.figures) == (0, {})
     assert row.to_record()["file_mb"] is None
 
@@ -69,14 +70,16 @@ def test_an_ensemble_is_the_sum_of_its_members(tmp_path):
     row = describe("all", tmp_path / "all", load_detector(tmp_path / "all", NO_TTA))
     assert row.backbone == "custom_cnn + meso4"
     assert row.file_bytes == sum(weights_bytes(member) for member in members)
-    assert row.parameters == sum(count_parameters(load_detector(m, NO_TTA).network) for m in members)
+    assert row.parameters == sum(load_detector(m, NO_TTA).networks.n_parameters for m in members)
 
 
 def test_speed_is_the_median_of_single_images(monkeypatch):
-    detector = Detector(network(), card(), NO_TTA.model_copy(update={"tta": True}))
+    detector = Detector(Networks.of(network(), card()), NO_TTA.model_copy(update={"tta": True}))
     seen = []
-    forward = detector.network.backbone.forward
-    monkeypatch.setattr(detector.network.backbone, "forward", lambda x: seen.append(len(x)) or forward(x))
+    forward = detector.networks.parts[0].network.backbone.forward
+    monkeypatch.setattr(
+        detector.networks.parts[0].network.backbone, "forward", lambda x: seen.append(len(x)) or forward(x)
+    )
     ticks = iter([0.0, *(t for taken in (9, 9, 9, 1) for t in (0.0, taken)), *(0, 0, 5, 0, 0, 2, 0, 0, 3)])
     monkeypatch.setattr(compare.time, "perf_counter", lambda: next(ticks))
     speed = measure_speed(detector)
@@ -88,7 +91,7 @@ def test_speed_is_the_median_of_single_images(monkeypatch):
 def test_slow_networks_are_timed_less_often(monkeypatch):
     monkeypatch.setattr(compare, "_RUNS", 1000)
     monkeypatch.setattr(compare, "_MOST_SECONDS", 0.05)
-    assert 1 <= measure_speed(Detector(network(), card(), NO_TTA)).runs < 1000
+    assert 1 <= measure_speed(Detector(Networks.of(network(), card()), NO_TTA)).runs < 1000
 
 
 # Figures
@@ -206,7 +209,7 @@ def test_the_caption_says_where_and_how(rows):
 
 
 def test_a_figure_without_a_value():
-    row = describe("x", None, Detector(network(), card(), NO_TTA))
+    row = describe("x", None, Detector(Networks.of(network(), card()), NO_TTA))
     figures = compare.Figures("made test", MetricValue(None, n=3, reason="only real inputs were scored"))
     record = replace(row, figures={"test": figures}).to_record()
     assert "| - |" in comparison_markdown([record])

@@ -19,6 +19,7 @@ from deepscan.evaluate.evaluation import evaluate
 from deepscan.evaluate.evaluation_plots import draw_cross, draw_evaluation
 from deepscan.evaluate.evaluation_tables import print_cross, print_evaluation
 from deepscan.evaluate.training_groups import group_hash
+from deepscan.models.ensemble import Networks
 
 PNG = b"\x89PNG\r\n"
 
@@ -34,7 +35,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def contenders():
-    random = Detector(network(), card(name="random"), NO_TTA)
+    random = Detector(Networks.of(network(), card(name="random")), NO_TTA)
     return [
         Contender("stripes", StripeDetector()),
         Contender("random", random, frozenset({group_hash("made", "p000")})),

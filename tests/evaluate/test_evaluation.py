@@ -26,7 +26,8 @@ from deepscan.evaluate.metrics import TITLES
 from deepscan.evaluate.training_groups import group_hash, read_groups, write_groups
 from deepscan.extract.people import Person
 from deepscan.models.card import AttackCheck
-from deepscan.models.ensemble import save_ensemble
+from deepscan.models.ensemble import Networks
+from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.types import Score, VerdictLabel
 
 ANSWERS = {
@@ -41,7 +42,7 @@ def samples(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def detector():
-    return Detector(network(), card(), NO_TTA)
+    return Detector(Networks.of(network(), card()), NO_TTA)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_frames_can_be_limited(detector, samples):
 
 def test_settings_are_the_detectors(samples):
     settings = PredictSettings(tta=False, threshold=0.9)
-    found = evaluate(Detector(network(), card(), settings), samples, resamples=0)
+    found = evaluate(Detector(Networks.of(network(), card()), settings), samples, resamples=0)
     probabilities = np.array([video.probability for video in found.videos])
     assert found.model.threshold == 0.9
     assert {v.reason for v in found.videos} == {
@@ -168,7 +169,7 @@ def test_settings_are_the_detectors(samples):
         "conflicting",
     }  # a threshold of one's own leaves no uncertain band
     assert [video.verdict == "fake" for video in found.videos] == (probabilities >= 0.9).tolist()
-    with_views = evaluate(Detector(network(), card(), PredictSettings(tta=True)), samples, resamples=0)
+    with_views = evaluate(Detector(Networks.of(network(), card()), PredictSettings(tta=True)), samples, resamples=0)
     assert [v.probability for v in with_views.videos] != pytest.approx(probabilities.tolist(), abs=1e-6)
 
 
@@ -179,10 +180,10 @@ def test_the_check_for_attacks_is_part_of_the_answers_where_it_is_asked_for(samp
     """Half of them move further than the limit when they are squeezed: the figures are of the answers that are left."""
     settings = NO_TTA.model_copy(update={"attack_check": True})
     made = card(attack_check=AttackCheck(limits={"denoise": 1.0}))
-    one = Detector(network(), made, settings)
+    one = Detector(Networks.of(network(), made), settings)
     people = [Person(s.track.track, s.crops(range(len(s)), 32)) for s in samples.samples]
     limit = float(np.median(one.disagreements([person.crops for person in people])))
-    detector = Detector(network(), card(attack_check=AttackCheck(limits={"denoise": limit})), settings)
+    detector = Detector(Networks.of(network(), card(attack_check=AttackCheck(limits={"denoise": limit}))), settings)
     expected = {
         sample.video_id: detector.answer([person], detector.score([person.crops]))
         for sample, person in zip(samples.samples, people, strict=True)
@@ -196,7 +197,7 @@ def test_the_check_for_attacks_is_part_of_the_answers_where_it_is_asked_for(samp
     assert reasons[None] > 5
     assert_figures_are_of(found)
     assert evaluate(detector, samples, resamples=0).video["coverage"].value < (
-        evaluate(Detector(network(), made, NO_TTA), samples, resamples=0).video["coverage"].value
+        evaluate(Detector(Networks.of(network(), made), NO_TTA), samples, resamples=0).video["coverage"].value
     )
 
 
@@ -237,7 +238,9 @@ def assert_figures_are_of(found):
 def test_larger_crops_are_resized(tmp_path, samples):
     small = StripeDetector(crop=CropSettings(size_px=32))
     assert {len(v.frames) for v in evaluate(small, samples, resamples=0).videos} == {3}
-    shrunk = Detector(network(), card(crop=CropSettings(size_px=32).model_copy(update={"size_px": 16})), NO_TTA)
+    shrunk = Detector(
+        Networks.of(network(), card(crop=CropSettings(size_px=32).model_copy(update={"size_px": 16}))), NO_TTA
+    )
     found = evaluate(shrunk, samples, resamples=0)
     first = next(s for s in samples.samples if s.video_id == found.videos[0].video_id)
     crops = first.crops(range(3), 16)
@@ -292,13 +295,13 @@ def test_one_class_and_imbalance(detector, samples):
 
 def test_one_sided_answers(samples):
     calibration = CALIBRATION.model_copy(update={"bias": 50.0})
-    found = evaluate(Detector(network(), card(calibration=calibration), NO_TTA), samples, resamples=0)
+    found = evaluate(Detector(Networks.of(network(), card(calibration=calibration)), NO_TTA), samples, resamples=0)
     assert warned(found, "All 60 scored inputs lie on the 'fake' side")
 
 
 def test_random_weights_are_marked(samples):
     settings = PredictSettings(tta=False, allow_untrained=True)
-    found = evaluate(Detector(network(), card(trained=False), settings), samples, resamples=0)
+    found = evaluate(Detector(Networks.of(network(), card(trained=False)), settings), samples, resamples=0)
     assert warned(found, "Random weights")
     assert {video.verdict for video in found.videos} == {VerdictLabel.UNCERTAIN}
     assert found.video["auc"].value is not None

@@ -18,7 +18,8 @@ from deepscan.evaluate.evaluation import evaluate
 from deepscan.evaluate.robustness.attack_check import has_fired, squeeze_changes
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.models.checkpoint import load_card
-from deepscan.models.ensemble import create_scorer, load_network
+from deepscan.models.ensemble import open_detector
+from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
 
 
@@ -98,12 +99,12 @@ class Stripes:
 @pytest.fixture
 def knowing(monkeypatch):
     """The member called "good" sees the artefact while shares are fitted."""
-    create = combine.create_scorer
+    create = combine.torch_scorer
 
-    def scorer(network, card, **options):
-        return Stripes() if card.name == "good" else create(network, card, **options)
+    def scorer(networks, **options):
+        return Stripes() if networks.card.name == "good" else create(networks, **options)
 
-    monkeypatch.setattr(combine, "create_scorer", scorer)
+    monkeypatch.setattr(combine, "torch_scorer", scorer)
 
 
 def test_the_better_member_gets_the_larger_share(tmp_path, members, samples, knowing):
@@ -130,9 +131,9 @@ def test_the_better_member_gets_the_larger_share(tmp_path, members, samples, kno
     calibration = made.card.calibration
     assert 0 < calibration.uncertain_low <= calibration.threshold <= calibration.uncertain_high < 1
     # What was fitted is what it answers with.
-    network, card = load_network(tmp_path / "all")
-    assert card.calibration == calibration
-    assert len(network.members) == 2
+    networks = open_detector(tmp_path / "all")
+    assert networks.card.calibration == calibration
+    assert len(networks.parts) == 2
 
 
 def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, samples):
@@ -141,8 +142,9 @@ def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, sam
     assert check is not None
     assert load_card(tmp_path / "all").attack_check == check
     # By its own scores: the rate is that of the ensemble, with or without a neighbour.
-    network, card = load_network(tmp_path / "all")
-    moved = squeeze_changes(create_scorer(network, card, tta=False), card, check, samples)
+    networks = open_detector(tmp_path / "all")
+    card = networks.card
+    moved = squeeze_changes(torch_scorer(networks, tta=False), card, check, samples)
     assert len(moved) == 160
     fired = [has_fired(own, check) for _, own in moved]
     assert sum(fired) <= check.false_positive_rate * 160

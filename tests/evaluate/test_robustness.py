@@ -47,6 +47,7 @@ from deepscan.evaluate.robustness.sweep import (
     subject_seed,
 )
 from deepscan.evaluate.robustness.tables import print_report, to_csv, to_markdown
+from deepscan.models.ensemble import Networks
 from deepscan.types import ModelInfo
 
 MODEL = ModelInfo("made", None, 0.5, (0.5, 0.5), True, "custom_cnn", "mean", "1", {})
@@ -87,7 +88,7 @@ def report_of(judged, **options):
 
 
 def test_unchanged_is_what_evaluation_says(samples):
-    detector = Detector(network(), card(), NO_TTA)
+    detector = Detector(Networks.of(network(), card()), NO_TTA)
     bench = CropBench(detector, samples)
     judged = judged_by(bench, conditions("noise"))
     expected = evaluate(detector, samples, resamples=200, seed=0)
@@ -194,7 +195,7 @@ def footage(tmp_path_factory, portrait):
 
 @pytest.fixture(scope="module")
 def seen_on_frames(footage):
-    detector = Detector(network(), card(), PredictSettings(tta=False, frames=3))
+    detector = Detector(Networks.of(network(), card()), PredictSettings(tta=False, frames=3))
     bench = FrameBench(detector, footage)
     picked = conditions(
         "jpeg", "h264-crf", "social", "rescale", "frame-drop", "occlusion", place="frames", jpeg=[20],
@@ -236,7 +237,7 @@ def test_nobody_and_nothing_are_no_guess(seen_on_frames):
 
 
 def test_of_a_clip_only_the_middle(footage, monkeypatch):
-    detector = Detector(network(), card(), PredictSettings(tta=False, frames=2))
+    detector = Detector(Networks.of(network(), card()), PredictSettings(tta=False, frames=2))
     bench = FrameBench(detector, footage[:1], seconds=0.2)
     results = []
     predict = Detector.predict_or_error
@@ -260,7 +261,7 @@ def test_folders_and_tars_are_read_too(tmp_path, footage, portrait_image):
         CorpusItem("in/face", tmp_path / "a.tar", 0, "made", "real", "a", None, member="in/face.jpg"),
         CorpusItem("folder", tmp_path, 1, "made", "m", "b", None, frames=tuple(frames)),
     ]
-    bench = FrameBench(Detector(network(), card(), NO_TTA), items)
+    bench = FrameBench(Detector(Networks.of(network(), card()), NO_TTA), items)
     for subject in bench.subjects:
         outcomes = [outcome for _, outcome in bench.judge(subject, conditions("jpeg", place="frames", jpeg=[30]))]
         assert all(outcome.probability is not None for outcome in outcomes), subject.key

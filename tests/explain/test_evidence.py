@@ -13,6 +13,7 @@ from deepscan.explain import evidence
 from deepscan.explain.evidence import N_SHOWN, explain
 from deepscan.explain.occlusion import explain_track
 from deepscan.explain.overlay import overlay_crop
+from deepscan.models.ensemble import Networks
 from deepscan.types import VerdictLabel
 
 pytest.importorskip("pytorch_grad_cam")
@@ -21,7 +22,7 @@ pytest.importorskip("pytorch_grad_cam")
 @pytest.fixture(scope="module")
 def judge():
     network, card = detector("custom_cnn", 64, calibration=CALIBRATED)
-    return Detector(spread(network).eval(), card, PredictSettings(frames=5, device="cpu"))
+    return Detector(Networks.of(spread(network).eval(), card), PredictSettings(frames=5, device="cpu"))
 
 
 def test_two_people_are_explained_on_one_scale(judge, two_people_clip):
@@ -37,7 +38,7 @@ def test_two_people_are_explained_on_one_scale(judge, two_people_clip):
         assert person.times_s == tuple(frame.time_s for frame in person.result.frames)
         assert person.crops.shape == person.overlays.shape == (5, 64, 64, 3)
         assert np.array_equal(person.overlays[2], overlay_crop(person.crops[2], person.heat.heat[2]))
-        own = explain_track(judge.network, judge.card, person.crops)
+        own = explain_track(judge.networks, person.crops)
         np.testing.assert_allclose(person.importance.importance, own.importance, atol=1e-5)
         probability = 1 / (1 + np.exp(-person.importance.logit))
         assert person.result.probability == pytest.approx(probability, abs=0.02)  # scored in another precision

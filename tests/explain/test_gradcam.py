@@ -17,7 +17,7 @@ from deepscan.explain.gradcam import HeatMaps, explain_frames, find_map_layer, s
 from deepscan.models.backbones.base import Backbone
 from deepscan.models.backbones.registry import list_backbones
 from deepscan.models.card import Calibration, EnsembleCard, EnsembleMember
-from deepscan.models.ensemble import Ensemble, LoadedMember
+from deepscan.models.ensemble import Networks, weighted
 from deepscan.models.transform import to_unit
 
 pytest.importorskip("pytorch_grad_cam")
@@ -41,7 +41,7 @@ def test_every_backbone_has_maps_that_follow_the_picture_and_stays_as_it_is(name
     training = [module.training for module in network.modules()]
     crops = noise(2, SIDE)
     crops[1] //= 4
-    signed, cells = signed_maps(network, card, crops)
+    signed, cells = signed_maps(Networks.of(network, card), crops)
     assert signed.shape == (2, SIDE, SIDE)
     assert signed.dtype == np.float32
     assert min(cells) >= 5
@@ -55,7 +55,7 @@ def test_every_backbone_has_maps_that_follow_the_picture_and_stays_as_it_is(name
 
 def test_heat_lies_where_the_logit_comes_from():
     network, card = detector(Corner())
-    heat = explain_frames(network, card, np.full((1, 32, 32, 3), 200, np.uint8)).heat[0]
+    heat = explain_frames(Networks.of(network, card), np.full((1, 32, 32, 3), 200, np.uint8)).heat[0]
     np.testing.assert_allclose(heat[:16, :16], 1, rtol=1e-5)
     assert not heat[16:].any()
     assert not heat[:, 16:].any()
@@ -64,7 +64,7 @@ def test_heat_lies_where_the_logit_comes_from():
 @pytest.mark.parametrize(("row", "column"), [(3, 4), (20, 22), (2, 24)])
 def test_heat_moves_with_the_picture(row, column):
     network, card = detector(Brightness())
-    heat = explain_frames(network, card, spot(32, row, column)[None]).heat[0]
+    heat = explain_frames(Networks.of(network, card), spot(32, row, column)[None]).heat[0]
     rows, columns = np.nonzero(heat > 0.5)
     assert (rows.mean(), columns.mean()) == (row + 2.5, column + 2.5)
 
@@ -75,8 +75,8 @@ def test_a_mirrored_crop_has_mirrored_heat_where_the_kernels_are_symmetric():
         if isinstance(module, nn.Conv2d):
             module.weight.data = (module.weight + module.weight.flip(-1)) / 2
     crops = noise(2, 64)
-    signed, cells = signed_maps(network, card, crops)
-    mirrored, _ = signed_maps(network, card, np.ascontiguousarray(crops[:, :, ::-1]))
+    signed, cells = signed_maps(Networks.of(network, card), crops)
+    mirrored, _ = signed_maps(Networks.of(network, card), np.ascontiguousarray(crops[:, :, ::-1]))
     assert cells == (8, 8)
     np.testing.assert_allclose(mirrored, signed[:, :, ::-1], rtol=1e-3, atol=1e-4 * float(np.abs(signed).max()))
     assert not np.allclose(signed, signed[:, :, ::-1], atol=1e-2 * float(np.abs(signed).max()))
@@ -85,7 +85,7 @@ def test_a_mirrored_crop_has_mirrored_heat_where_the_kernels_are_symmetric():
 def test_a_map_before_pooling_adds_up_to_the_calibrated_logit():
     network, card = detector("resnet18", SIDE, calibration=CALIBRATED)
     crops = noise(3, SIDE)
-    signed, cells = signed_maps(network, card, crops, min_cells=1)
+    signed, cells = signed_maps(Networks.of(network, card), crops, min_cells=1)
     assert cells == (3, 3)
     less_constant = logits(network, crops) - network.frame_classifier.bias.item()
     np.testing.assert_allclose(signed.mean(axis=(1, 2)), less_constant * CALIBRATED.frame_scale, rtol=1e-3, atol=1e-4)
@@ -99,7 +99,7 @@ def test_maps_are_those_of_the_package_before_its_scaling():
     crop = spot(32, 9, 5, value=130)[None]
     with HiResCAM(nn.Sequential(network.backbone, network.frame_classifier), [network.backbone.look]) as cam:
         theirs = cam(input_tensor=to_unit(crop), targets=[RawScoresOutputTarget()])
-    ours = explain_frames(network, card, crop)
+    ours = explain_frames(Networks.of(network, card), crop)
     np.testing.assert_allclose(ours.heat, theirs, atol=1e-5)
     assert ours.scale == pytest.approx(130 / 255, rel=1e-5)
 
@@ -107,7 +107,7 @@ def test_maps_are_those_of_the_package_before_its_scaling():
 def test_a_quiet_frame_stays_quiet_beside_a_loud_one():
     network, card = detector(Brightness())
     crops = np.stack([spot(32, 5, 5), spot(32, 5, 5, value=51), spot(32, 5, 5, value=0)])
-    heat = explain_frames(network, card, crops)
+    heat = explain_frames(Networks.of(network, card), crops)
     np.testing.assert_allclose(heat.heat.max(axis=(1, 2)), [1, 0.2, 0], rtol=1e-4)
     assert heat.scale == pytest.approx(1, rel=1e-5)
     halved = heat.on_scale(2.0)
@@ -120,8 +120,11 @@ def test_a_quiet_frame_stays_quiet_beside_a_loud_one():
 def test_heat_for_one_class_is_where_there_is_none_for_the_other():
     network, card = detector(Brightness(), mean=(0.5, 0.5, 0.5))
     crops = noise(3)
-    fake, real = explain_frames(network, card, crops), explain_frames(network, card, crops, towards="real")
-    signed, _ = signed_maps(network, card, crops)
+    fake, real = (
+        explain_frames(Networks.of(network, card), crops),
+        explain_frames(Networks.of(network, card), crops, towards="real"),
+    )
+    signed, _ = signed_maps(Networks.of(network, card), crops)
     np.testing.assert_allclose(fake.heat * fake.scale - real.heat * real.scale, signed, rtol=1e-4, atol=1e-7)
     for found in (fake, real):
         assert found.heat.dtype == np.float32
@@ -131,7 +134,7 @@ def test_heat_for_one_class_is_where_there_is_none_for_the_other():
 
 def test_where_nothing_speaks_for_the_class_there_is_no_heat():
     network, card = detector(Brightness())
-    heat = explain_frames(network, card, noise(2), towards="real")
+    heat = explain_frames(Networks.of(network, card), noise(2), towards="real")
     assert heat.scale == 0
     assert not heat.heat.any()
     assert not heat.on_scale(3.0).heat.any()
@@ -140,7 +143,6 @@ def test_where_nothing_speaks_for_the_class_there_is_no_heat():
 
 def ensemble(weights=(0.75, 0.25, 0.0)):
     parts = [detector(Brightness(), 64, calibration=CALIBRATED), detector(Corner(), 32), detector(Linear(), 32)]
-    members = tuple(LoadedMember(net, card, w) for (net, card), w in zip(parts, weights, strict=True))
     card = EnsembleCard(
         name="both",
         crop=CropSettings(size_px=64),
@@ -151,18 +153,18 @@ def ensemble(weights=(0.75, 0.25, 0.0)):
             for i, w in enumerate(weights)
         ),
     )
-    return Ensemble(members), card
+    return weighted([Networks.of(*part) for part in parts], weights, card)
 
 
 def test_an_ensembles_map_is_the_weighted_mean_of_its_members_calibrated_ones():
-    network, card = ensemble()
+    networks = ensemble()
     crops = np.full((1, 64, 64, 3), 255, np.uint8)
-    signed, cells = signed_maps(network, card, crops)
+    signed, cells = signed_maps(networks, crops)
     everywhere = 2.0 * 0.75 * CALIBRATED.frame_scale
     np.testing.assert_allclose(signed[0, :30, :30], everywhere + 2.0 * 0.25, rtol=1e-5)
     np.testing.assert_allclose(signed[0, 34:], everywhere, rtol=1e-5)
     assert cells == (64, 64)
-    assert explain_frames(network, card, crops).heat.shape == (1, 64, 64)
+    assert explain_frames(networks, crops).heat.shape == (1, 64, 64)
 
 
 class Linear(Backbone):
@@ -181,7 +183,7 @@ class Linear(Backbone):
 def test_a_network_without_any_map_is_told():
     network, card = detector(Linear())
     with pytest.raises(ModelError, match="gives no heat map") as error:
-        explain_frames(network, card, noise(1))
+        explain_frames(Networks.of(network, card), noise(1))
     assert error.value.reason == "no_map"
 
 
@@ -210,8 +212,8 @@ def test_one_branch_of_several_is_not_taken_for_the_whole():
 
 def test_a_layer_that_is_changed_in_place_afterwards_keeps_its_own_map():
     network, card = detector(Branches())
-    crops = noise(2, 16)
-    signed, _ = signed_maps(network, card, crops)
+    crops = noise(2)
+    signed, _ = signed_maps(Networks.of(network, card), crops)
     before = network.backbone.trunk(to_unit(crops))
     joined = network.backbone.left.weight[0] + network.backbone.right.weight[0]
     # Each cell's own gradient, which is 0 where the ReLU is.
@@ -222,18 +224,18 @@ def test_a_map_that_is_not_finite_is_refused():
     network, card = detector(Brightness())
     network.frame_classifier.weight.data.fill_(float("inf"))
     with pytest.raises(ModelError, match="gave no heat"):
-        explain_frames(network, card, noise(1))
+        explain_frames(Networks.of(network, card), noise(1))
 
 
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     network, card = detector(Brightness())
     with pytest.raises(ConfigError, match=r"pip install 'deepscan\[explain\]'"):
-        explain_frames(network, card, noise(1))
+        explain_frames(Networks.of(network, card), noise(1))
 
 
 @pytest.mark.parametrize("shape", [(0, 32, 32, 3), (32, 32, 3), (1, 32, 32)])
 def test_what_is_no_sequence_of_crops_is_refused(shape):
     network, card = detector(Brightness())
     with pytest.raises(ValueError, match="Invalid crops"):
-        explain_frames(network, card, np.zeros(shape, np.uint8))
+        explain_frames(Networks.of(network, card), np.zeros(shape, np.uint8))

@@ -18,6 +18,7 @@ from deepscan.config import PredictSettings
 from deepscan.detector import Detector
 from deepscan.errors import MediaError
 from deepscan.models.checkpoint import save_detector
+from deepscan.models.ensemble import Networks
 
 pytest.importorskip("pytorch_grad_cam")
 
@@ -31,7 +32,7 @@ def pair(real, blended, mask):
 
 def test_a_map_that_follows_the_change_is_told_from_one_that_sits_in_the_middle():
     network, card = detector(Brightness())
-    judge = Detector(network, card, PredictSettings(device="cpu"))
+    judge = Detector(Networks.of(network, card), PredictSettings(device="cpu"))
     mask = np.zeros((32, 32), bool)
     mask[4:20, 4:20] = True
     plain, changed = np.full((32, 32), 40), np.full((32, 32), 40)

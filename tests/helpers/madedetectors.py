@@ -10,6 +10,7 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSe
 from deepscan.detector import Detector
 from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.checkpoint import save_detector
+from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
 from deepscan.types import Score
 
@@ -63,7 +64,7 @@ class StripeDetector(Detector):
     """Sees the stripes of :func:`madestores.stripes`; a sequence's logit is the mean of its frames'."""
 
     def __init__(self, settings=NO_TTA, **changes):
-        super().__init__(network(), card(**changes), settings)
+        super().__init__(Networks.of(network(), card(**changes)), settings)
         self.calls = []
 
     def score(self, sequences):

@@ -24,11 +24,11 @@ from deepscan.models.checkpoint import (
     list_detectors,
     load_backbone_weights,
     load_card,
-    load_detector_network,
     resolve_detector,
     save_detector,
     untrained_detector,
 )
+from deepscan.models.ensemble import open_detector
 from deepscan.models.network import DetectorNetwork
 
 SETTINGS = ModelSettings(backbone="meso4", head=HeadSettings(hidden=4, dense=3))
@@ -79,7 +79,7 @@ def logits(network):
 
 
 def test_round_trip(folder):
-    network, card = load_detector_network(folder)
+    network, card = open_detector(folder).single()
     assert card == CARD.model_copy(update={"weights_sha256": file_sha256(folder / WEIGHTS_FILE)})
     assert not network.training
     for name, value in make_network().state_dict().items():
@@ -91,7 +91,7 @@ def test_round_trip(folder):
 def test_round_trip_in_half_precision(tmp_path):
     original = make_network()
     card = save_detector(tmp_path / "half", original, CARD, half=True)
-    network, loaded = load_detector_network(tmp_path / "half")
+    network, loaded = open_detector(tmp_path / "half").single()
     assert loaded == card
     stored = load_file(tmp_path / "half" / WEIGHTS_FILE)
     assert {v.dtype for v in stored.values()} == {torch.float16, torch.int64}
@@ -107,7 +107,7 @@ def test_saving_again_replaces(folder):
     torch.manual_seed(1)
     other = DetectorNetwork(SETTINGS).eval()
     save_detector(folder, other, CARD.model_copy(update={"name": "other"}))
-    network, card = load_detector_network(folder)
+    network, card = open_detector(folder).single()
     assert card.name == "other"
     assert torch.equal(logits(network), logits(other))
 
@@ -127,7 +127,7 @@ def test_exchanged_weights_are_refused(folder):
     data[-1] ^= 1
     (folder / WEIGHTS_FILE).write_bytes(data)
     with pytest.raises(ModelError, match="damaged or was exchanged"):
-        load_detector_network(folder)
+        open_detector(folder).single()
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -10])
@@ -135,30 +135,30 @@ def test_truncated_weights_are_refused(folder, keep):
     file = folder / WEIGHTS_FILE
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(ModelError, match="damaged"):
-        load_detector_network(folder)
+        open_detector(folder).single()
     vouch_for_the_weights(folder)  # and also when the card agrees with the stump
     with pytest.raises(ModelError, match="cannot be read"):
-        load_detector_network(folder)
+        open_detector(folder).single()
 
 
 def test_a_pickle_in_place_of_the_weights_is_not_opened(folder, tmp_path):
     (folder / WEIGHTS_FILE).write_bytes(pickle.dumps(Bomb(tmp_path / "marker")))
     vouch_for_the_weights(folder)
     with pytest.raises(ModelError, match="cannot be read"):
-        load_detector_network(folder)
+        open_detector(folder).single()
     assert not (tmp_path / "marker").exists()
 
 
 def test_missing_weights(folder):
     (folder / WEIGHTS_FILE).unlink()
     with pytest.raises(ModelError, match=r"model\.safetensors is missing"):
-        load_detector_network(folder)
+        open_detector(folder).single()
 
 
 def test_missing_card(folder):
     (folder / CARD_FILE).unlink()
     with pytest.raises(ModelError, match=r"card\.json cannot be read"):
-        load_detector_network(folder)
+        open_detector(folder).single()
     with pytest.raises(ModelError, match=r"it is a folder without card\.json"):
         resolve_detector(folder)
 
@@ -198,26 +198,26 @@ def test_a_card_that_is_no_card(folder, text):
 def test_an_invalid_card_says_where(folder, changes, where):
     edit_card(folder, **changes)
     with pytest.raises(ModelError, match=where) as caught:
-        load_detector_network(folder)
+        open_detector(folder).single()
     assert "\n" not in str(caught.value)
 
 
 def test_a_zero_standard_deviation_is_refused(folder):
     edit_card(folder, std=[0.0, 0.5, 0.5])  # would divide by it: every score NaN
     with pytest.raises(ModelError, match="std"):
-        load_detector_network(folder)
+        open_detector(folder).single()
 
 
 def test_a_head_without_layers_is_refused(folder):
     edit_card(folder, network={"backbone": "meso4", "head": {"bidirectional_layers": 0, "unidirectional_layers": 0}})
     with pytest.raises(ModelError):
-        load_detector_network(folder)
+        open_detector(folder).single()
 
 
 def test_an_unknown_backbone_in_the_card(folder):
     edit_card(folder, network={"backbone": "meso5"})
     with pytest.raises(ModelError, match="Unknown backbone 'meso5'") as caught:
-        load_detector_network(folder)
+        open_detector(folder).single()
     assert caught.value.reason == "unknown_model"
 
 
@@ -232,7 +232,7 @@ def test_an_unknown_backbone_in_the_card(folder):
 def test_weights_that_do_not_fit_the_card(folder, network):
     edit_card(folder, network=network)
     with pytest.raises(ModelError, match="does not fit the network") as caught:
-        load_detector_network(folder)
+        open_detector(folder).single()
     assert len(str(caught.value)) < 500
     assert "\n" not in str(caught.value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,20 +15,13 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSe
 from deepscan.detector import describe_detector, load_detector
 from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.extract.crops import resized
-from deepscan.models import ensemble
+from deepscan.models import ensemble_folder
 from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
-from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card, load_detector_network, save_detector
-from deepscan.models.ensemble import (
-    combine,
-    count_parameters,
-    create_scorer,
-    load_network,
-    members_sha256,
-    names_apart,
-    save_ensemble,
-)
+from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card, save_detector
+from deepscan.models.ensemble import members_sha256, open_detector, weighted
+from deepscan.models.ensemble_folder import distinct_names, save_ensemble
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import TorchScorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
 
 KINDS = {
@@ -76,42 +70,48 @@ def tree(folder):
 # The arithmetic
 
 
-def test_combining_is_the_weighted_mean_of_calibrated_logits():
-    scores = [Score(1.0, np.array([1.0, -2.0])), Score(-3.0, np.array([0.0, 4.0]))]
+def test_combining_is_the_weighted_mean_of_calibrated_logits(members):
     calibrations = [
         Calibration(scale=2, bias=1, frame_scale=0.5, frame_bias=0.25),
         Calibration(scale=1, bias=0, frame_scale=3, frame_bias=-1),
     ]
-    got = combine(scores, calibrations, [0.25, 0.75])
+    one, two = (
+        replace(open_detector(folder), card=load_card(folder).model_copy(update={"calibration": calibration}))
+        for folder, calibration in zip(members, calibrations, strict=True)
+    )
+    both = weighted([one, two], [0.25, 0.75], one.card)
+    got = both.combine([Score(1.0, np.array([1.0, -2.0])), Score(-3.0, np.array([0.0, 4.0]))])
     assert got.video_logit == pytest.approx(0.25 * 3 + 0.75 * -3)
     np.testing.assert_allclose(got.frame_logits, [0.25 * 0.75 + 0.75 * -1, 0.25 * -0.75 + 0.75 * 11])
+    assert len(weighted([one, two], [0, 1], one.card).parts) == 1  # what has no share is not run
 
 
 def test_it_scores_as_its_members_do(members, tmp_path):
     """Each member sees crops of its own size; sequences keep their lengths."""
     save_ensemble(tmp_path / "all", members, name="both", weights=[3, 1])
-    network, card = load_network(tmp_path / "all")
-    assert card.crop == CropSettings(size_px=64, margin=0.2)
+    networks = open_detector(tmp_path / "all")
+    assert networks.card.crop == CropSettings(size_px=64, margin=0.2)
     sequences = [sequence(3), sequence(1, seed=1)]
-    got = create_scorer(network, card).score(sequences)
+    scorer = torch_scorer(networks)
+    got = scorer.score(sequences)
     assert [len(score.frame_logits) for score in got] == [3, 1]
-    parts, calibrations = [], []
-    for folder in members:
-        one, own = load_detector_network(folder)
-        parts.append(TorchScorer(one, own).score([resized(s, own.crop.size_px) for s in sequences]))
-        calibrations.append(own.calibration)
-    for index, score in enumerate(got):
-        expected = combine([scores[index] for scores in parts], calibrations, [0.75, 0.25])
-        assert score.video_logit == pytest.approx(expected.video_logit, rel=1e-5)
-        np.testing.assert_allclose(score.frame_logits, expected.frame_logits, rtol=1e-5)
-    assert abs(parts[0][0].video_logit - parts[1][0].video_logit) > 0.01  # the members do not say the same
-    assert create_scorer(network, card).score([]) == []
+    video, frames = 0.0, np.zeros(3)
+    for folder, share in zip(members, (0.75, 0.25), strict=True):
+        part = open_detector(folder)
+        calibration = part.card.calibration
+        (alone,) = torch_scorer(part).score([resized(sequences[0], part.card.crop.size_px)])
+        video += share * (alone.video_logit * calibration.scale + calibration.bias)
+        frames += share * (alone.frame_logits * calibration.frame_scale + calibration.frame_bias)
+        assert abs(alone.video_logit - got[0].video_logit) > 0.01  # the members do not say the same
+    assert got[0].video_logit == pytest.approx(video, rel=1e-5)
+    np.testing.assert_allclose(got[0].frame_logits, frames, rtol=1e-5)
+    assert scorer.score([]) == []
 
 
 def test_without_tta_no_member_uses_it(members, tmp_path):
     save_ensemble(tmp_path / "all", members, name="both")
-    network, card = load_network(tmp_path / "all")
-    with_views, without = (create_scorer(network, card, tta=tta).score([sequence(2)])[0] for tta in (True, False))
+    networks = open_detector(tmp_path / "all")
+    with_views, without = (torch_scorer(networks, tta=tta).score([sequence(2)])[0] for tta in (True, False))
     assert with_views.video_logit != pytest.approx(without.video_logit, abs=1e-6)
 
 
@@ -126,17 +126,8 @@ def test_resizing():
 
 def test_parameters_are_those_of_all_members(members, tmp_path):
     save_ensemble(tmp_path / "all", members, name="both")
-    parts = [load_detector_network(folder)[0] for folder in members]
-    assert count_parameters(load_network(tmp_path / "all")[0]) == sum(map(count_parameters, parts)) > 0
-
-
-def test_a_card_of_the_other_kind_is_refused(members, tmp_path):
-    save_ensemble(tmp_path / "all", members, name="both")
-    network, card = load_network(tmp_path / "all")
-    with pytest.raises(ValueError, match="Invalid card"):
-        create_scorer(network, load_card(members[0]))
-    with pytest.raises(ValueError, match="Invalid card"):
-        create_scorer(load_detector_network(members[0])[0], card)
+    parts = [open_detector(folder) for folder in members]
+    assert open_detector(tmp_path / "all").n_parameters == sum(part.n_parameters for part in parts) > 0
 
 
 # On disk
@@ -193,12 +184,11 @@ def test_an_ensemble_can_be_a_member(members, tmp_path):
     save_ensemble(tmp_path / "outer", [inner, third], name="outer")
     shutil.rmtree(inner)
     crops = [sequence(2)]
-    outer, card = load_network(tmp_path / "outer")
-    got = create_scorer(outer, card).score(crops)[0].video_logit
-    inside, own = outer.members[0].network, outer.members[0].card
-    one = create_scorer(inside, own).score(crops)[0].video_logit * 2 + 1
-    network, other = load_detector_network(third)
-    two = TorchScorer(network, other).score([resized(crops[0], 48)])[0].video_logit * 2 + 0.3
+    outer = open_detector(tmp_path / "outer")
+    got = torch_scorer(outer).score(crops)[0].video_logit
+    inside = open_detector(tmp_path / "outer" / outer.card.members[0].folder)
+    one = torch_scorer(inside).score(crops)[0].video_logit * 2 + 1
+    two = torch_scorer(open_detector(third)).score([resized(crops[0], 48)])[0].video_logit * 2 + 0.3
     assert got == pytest.approx((one + two) / 2, rel=1e-5)
 
 
@@ -207,7 +197,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(members, tmp_path):
     save_ensemble(out, members, name="x")
     other = make(tmp_path / "c", "cnn", seed=5)
     save_ensemble(out, [other, members[1]], name="y")
-    assert load_network(out)[1].name == "y"
+    assert open_detector(out).card.name == "y"
     assert len(list((out / "members").iterdir())) == 2
 
 
@@ -222,11 +212,11 @@ def test_an_interrupted_save_leaves_the_old_one(members, tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         target.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(ensemble.shutil, "copyfile", killed)
+    monkeypatch.setattr(ensemble_folder.shutil, "copyfile", killed)
     with pytest.raises(OutputError, match="No space left"):
         save_ensemble(out, [other, members[1]], name="y")
     assert tree(out) == before
-    assert load_network(out)[1].name == "x"
+    assert open_detector(out).card.name == "x"
 
 
 def test_a_damaged_copy_is_made_again(members, tmp_path):
@@ -234,7 +224,7 @@ def test_a_damaged_copy_is_made_again(members, tmp_path):
     card = save_ensemble(out, members, name="x")
     (out / card.members[0].folder / WEIGHTS_FILE).write_bytes(b"cut off")
     save_ensemble(out, members, name="x")
-    assert load_network(out)[1].name == "x"
+    assert open_detector(out).card.name == "x"
 
 
 # Refusals
@@ -277,7 +267,7 @@ def test_an_exchanged_member_is_refused(members, tmp_path):
     shutil.rmtree(place)
     make(place, "cnn", seed=9)
     with pytest.raises(ModelError, match="was exchanged"):
-        load_network(out)
+        open_detector(out)
 
 
 def edit(folder, change):
@@ -293,10 +283,10 @@ def test_a_damaged_or_missing_member(members, tmp_path):
     data[-1] ^= 1
     (place / WEIGHTS_FILE).write_bytes(data)
     with pytest.raises(ModelError, match="damaged or was exchanged"):
-        load_network(out)
+        open_detector(out)
     shutil.rmtree(place)
     with pytest.raises(ModelError, match="cannot be read"):
-        load_network(out)
+        open_detector(out)
 
 
 def test_shares_changed_by_hand(members, tmp_path):
@@ -307,14 +297,14 @@ def test_shares_changed_by_hand(members, tmp_path):
 
     edit(tmp_path / "all", change)
     with pytest.raises(ModelError, match="changed by hand"):
-        load_network(tmp_path / "all")
+        open_detector(tmp_path / "all")
 
 
 def test_a_crop_rule_changed_by_hand(members, tmp_path):
     save_ensemble(tmp_path / "all", members, name="x")
     edit(tmp_path / "all", lambda card: card["crop"].update(margin=0.5))
     with pytest.raises(ModelError, match="asks for other crops"):
-        load_network(tmp_path / "all")
+        open_detector(tmp_path / "all")
 
 
 @pytest.mark.parametrize("place", ["../b", "/etc", "", ".", "members/../../b", "c:\\x", "a\\b"])
@@ -322,7 +312,7 @@ def test_members_outside_are_refused(members, tmp_path, place):
     save_ensemble(tmp_path / "all", members, name="x")
     edit(tmp_path / "all", lambda card: card["members"][1].update(folder=place))
     with pytest.raises(ModelError, match="not a valid model card"):
-        load_network(tmp_path / "all")
+        open_detector(tmp_path / "all")
 
 
 def test_a_link_to_itself_is_refused(members, tmp_path):
@@ -331,13 +321,13 @@ def test_a_link_to_itself_is_refused(members, tmp_path):
     shutil.rmtree(place)
     place.symlink_to(out, target_is_directory=True)
     with pytest.raises(ModelError, match="leads out of the folder"):
-        load_network(out)
+        open_detector(out)
 
 
 def test_where_one_network_is_needed_the_members_are_named(members, tmp_path):
     save_ensemble(tmp_path / "all", members, name="x")
     with pytest.raises(ModelError, match=r"is an ensemble.*members.cnn-"):
-        load_detector_network(tmp_path / "all")
+        open_detector(tmp_path / "all").single()
 
 
 # A detector like any other
@@ -376,4 +366,7 @@ def test_members_of_one_name_are_told_apart(tmp_path):
     assert names[:3] == ["default (a)", "default (b)", "other"]
     shas = [load_card(folder).weights_sha256[:12] for folder in folders]
     assert names[3:] == [f"twice (run) ({sha})" for sha in shas[3:]]
-    assert names_apart([load_card(folders[0]), load_card(folders[2])], [folders[0], folders[2]]) == ["default", "other"]
+    assert distinct_names([load_card(folders[0]), load_card(folders[2])], [folders[0], folders[2]]) == [
+        "default",
+        "other",
+    ]

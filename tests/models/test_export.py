@@ -24,9 +24,11 @@ from deepscan.errors import ModelError, OutputError
 from deepscan.models import export
 from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.checkpoint import load_card, save_detector
-from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
+from deepscan.models.ensemble import open_detector
+from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.models.export import Parity, export_detector, made_sequences
 from deepscan.models.network import DetectorNetwork
+from deepscan.models.scorer import torch_scorer
 from deepscan.runtimes.openvino_runtime import load_openvino
 from deepscan.types import Score
 
@@ -64,7 +66,7 @@ def crops(n, side=48, seed=0):
 
 def wanted(files, sequence, tta=True):
     """P(fake) of a person, by torch."""
-    (score,) = create_scorer(files.load(), files.card, tta=tta).score([sequence])
+    (score,) = torch_scorer(files, tta=tta).score([sequence])
     calibration = files.card.calibration
     return 1 / (1 + np.exp(-(score.video_logit * calibration.scale + calibration.bias)))
 
@@ -183,7 +185,7 @@ def test_frames_alone_that_differ_are_enough():
 def test_differences_are_seen_on_made_crops(tmp_path):
     """The made crops are not all answered with certainty, where nothing would show."""
     files = open_detector(ROOT / "deepscan" / "weights" / "default")
-    scores = create_scorer(files.load(), files.card, tta=False).score(made_sequences(files.card.crop.size_px)[:6])
+    scores = torch_scorer(files, tta=False).score(made_sequences(files.card.crop.size_px)[:6])
     logits = [score.video_logit for score in scores]
     assert np.ptp(logits) > 1
     assert max(map(abs, logits)) < 6

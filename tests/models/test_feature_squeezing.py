@@ -11,7 +11,8 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSe
 from deepscan.detector import Detector, load_detector
 from deepscan.models.card import AttackCheck, Calibration, DetectorCard
 from deepscan.models.checkpoint import CARD_FILE, card_bytes, load_card, save_detector
-from deepscan.models.ensemble import save_ensemble
+from deepscan.models.ensemble import Networks
+from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.models.feature_squeezing import denoised, disagreements, median_smoothed, reduced_depth, squeezed
 from deepscan.models.network import DetectorNetwork
 from deepscan.types import Score
@@ -137,7 +138,7 @@ def made_detector(settings, attack_check, **calibration):
         attack_check=attack_check,
         weights_sha256="",
     )
-    return Detector(network, card, settings)
+    return Detector(Networks.of(network, card), settings)
 
 
 def everywhere(limit):
@@ -174,8 +175,9 @@ def test_an_ensemble_moves_as_its_members_do(tmp_path):
     for seed in (0, 1):
         detector = made_detector(PredictSettings(), None)
         torch.manual_seed(seed)
-        nn.init.normal_(detector.network.classifier[-1].weight)
-        save_detector(tmp_path / f"part{seed}", detector.network, detector.card)
+        network, card = detector.networks.single()
+        nn.init.normal_(network.classifier[-1].weight)
+        save_detector(tmp_path / f"part{seed}", network, card)
         parts.append(tmp_path / f"part{seed}")
     save_ensemble(tmp_path / "both", parts, name="both")
     card = load_card(tmp_path / "both").model_copy(update={"attack_check": CHECK})

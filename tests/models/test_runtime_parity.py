@@ -18,10 +18,11 @@ from deepscan.models import runtime_scorer
 from deepscan.models.backbones.registry import list_backbones
 from deepscan.models.card import Calibration, DetectorCard
 from deepscan.models.checkpoint import save_detector
-from deepscan.models.ensemble import create_scorer, open_detector, save_ensemble
+from deepscan.models.ensemble import open_detector
+from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.runtime_scorer import foresee_runtime, make_scorer, place_of
-from deepscan.models.scorer import NetworkScorer
+from deepscan.models.runtime_scorer import converted_networks, device_of, foresee_runtime, make_scorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.runtimes import openvino_runtime, processor
 
 QUICK = ("custom_cnn", "meso4", "mesoinception4", "resnet18")
@@ -111,9 +112,9 @@ def probability(logit):
 def assert_parity(files, side, lengths=LENGTHS, tta=True):
     sequences = [sequence(n, side, seed) for seed, n in enumerate(lengths)]
     settings = PredictSettings(runtime="openvino", tta=tta)
-    scorer, runtime = make_scorer(files, files.card, settings)
+    scorer, runtime = make_scorer(files, settings)
     assert runtime == "openvino"
-    expected = create_scorer(files.load(), files.card, tta=tta).score(sequences)
+    expected = torch_scorer(files, tta=tta).score(sequences)
     got = scorer.score(sequences)
     for a, b, n in zip(got, expected, lengths, strict=True):
         assert a.frame_logits.shape == (n,)
@@ -138,9 +139,9 @@ def test_every_backbone(tmp_path, backbone):
 
 def test_runtimes_agree_in_each_precision(tiny, precision):
     sequences = [sequence(n, 64, n) for n in LENGTHS]
-    exact = create_scorer(tiny.load(), tiny.card, tta=True).score(sequences)
+    exact = torch_scorer(tiny, tta=True).score(sequences)
     for runtime in ("openvino", "torch"):
-        scorer, _ = make_scorer(tiny, tiny.card, PredictSettings(runtime=runtime, device="cpu", tta=True))
+        scorer, _ = make_scorer(tiny, PredictSettings(runtime=runtime, device="cpu", tta=True))
         apart = [
             float(np.abs(probability(a.frame_logits) - probability(b.frame_logits)).max())
             for a, b in zip(scorer.score(sequences), exact, strict=True)
@@ -173,7 +174,7 @@ def test_every_head(tmp_path, head, tta):
 
 
 def test_people_share_batches_and_score_as_each_alone(tiny):
-    scorer, _ = make_scorer(tiny, tiny.card, PredictSettings(runtime="openvino"))
+    scorer, _ = make_scorer(tiny, PredictSettings(runtime="openvino"))
     sequences = [sequence(n, 64, n) for n in (5, 1, 30, 2)]
     for together, crops in zip(scorer.score(sequences), sequences, strict=True):
         (alone,) = scorer.score([crops])
@@ -190,7 +191,7 @@ def test_an_ensemble(tmp_path):
     save_ensemble(tmp_path / "all", [tmp_path / "inner", tmp_path / "b"], name="all")
     files = open_detector(tmp_path / "all")
     assert_parity(files, 64)
-    assert len(runtime_scorer._all_specs(files, True)) == 9
+    assert len(converted_networks(files, True)) == 9
 
 
 def test_the_same_verdicts_of_a_video(tmp_path, face_clip, portrait_image):
@@ -218,7 +219,7 @@ def test_a_network_that_answers_with_nan_is_an_error_not_a_score(tmp_path):
                         weights_sha256="")  # fmt: skip
     save_detector(tmp_path, network, card)
     files = open_detector(tmp_path)
-    scorer, runtime = make_scorer(files, files.card, PredictSettings(runtime="openvino"))
+    scorer, runtime = make_scorer(files, PredictSettings(runtime="openvino"))
     assert runtime == "openvino"
     with pytest.raises(ModelError) as caught:
         scorer.score([sequence(2, 64)])
@@ -236,34 +237,34 @@ def no_gpu(monkeypatch):
 
 @pytest.mark.usefixtures("no_gpu")
 def test_auto_is_openvino_on_the_processor(tiny):
-    assert make_scorer(tiny, tiny.card, PredictSettings())[1] == "openvino"
-    assert make_scorer(tiny, tiny.card, PredictSettings(runtime="torch"))[1] == "torch"
+    assert make_scorer(tiny, PredictSettings())[1] == "openvino"
+    assert make_scorer(tiny, PredictSettings(runtime="torch"))[1] == "torch"
 
 
 def test_a_gpu_is_for_torch(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     made = []
-    monkeypatch.setattr(runtime_scorer, "create_scorer", lambda *_, **given: made.append(given))
-    assert make_scorer(tiny, tiny.card, PredictSettings())[1] == "torch"
+    monkeypatch.setattr(runtime_scorer, "torch_scorer", lambda *_, **given: made.append(given))
+    assert make_scorer(tiny, PredictSettings())[1] == "torch"
     assert foresee_runtime(tiny, PredictSettings()) == "torch"
     assert made == [{"device": "cuda", "tta": True, "precision": "auto"}]
-    assert place_of(PredictSettings(runtime="openvino")) == "cpu"
+    assert device_of(PredictSettings(runtime="openvino")) == "cpu"
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_openvino_on_a_gpu_is_refused(device):
     with pytest.raises(ModelError, match=f"does not run on device '{device}'") as caught:
-        place_of(PredictSettings(runtime="openvino", device=device))
+        device_of(PredictSettings(runtime="openvino", device=device))
     assert caught.value.reason == "no_device"
 
 
 @pytest.mark.usefixtures("no_gpu")
 def test_networks_in_memory_stay_in_torch_unless_forced(tiny):
-    network = tiny.load()
-    assert make_scorer(network, tiny.card, PredictSettings())[1] == "torch"
-    scorer, runtime = make_scorer(network, tiny.card, PredictSettings(runtime="openvino"))
+    loaded = tiny.load()
+    assert make_scorer(loaded, PredictSettings())[1] == "torch"
+    scorer, runtime = make_scorer(loaded, PredictSettings(runtime="openvino"))
     assert runtime == "openvino"
-    (a,), (b,) = (s.score([sequence(3, 64)]) for s in (scorer, create_scorer(network, tiny.card)))
+    (a,), (b,) = (s.score([sequence(3, 64)]) for s in (scorer, torch_scorer(loaded)))
     assert probability(a.video_logit) == pytest.approx(probability(b.video_logit), abs=0.01)
 
 
@@ -271,9 +272,9 @@ def test_networks_in_memory_stay_in_torch_unless_forced(tiny):
 def test_without_openvino_auto_is_torch_and_says_why(tiny, monkeypatch, caplog):
     monkeypatch.setattr(openvino_runtime, "is_installed", lambda: False)
     with caplog.at_level(logging.INFO, "deepscan"):
-        scorer, runtime = make_scorer(tiny, tiny.card, PredictSettings())
+        scorer, runtime = make_scorer(tiny, PredictSettings())
     assert runtime == "torch"
-    assert isinstance(scorer, NetworkScorer)
+    assert len(scorer.score([sequence(1, 64)])) == 1
     assert [r.levelname for r in caplog.records if "OpenVINO is not installed" in r.getMessage()] == ["INFO"]
 
 
@@ -289,13 +290,13 @@ def test_a_network_that_does_not_convert_runs_in_torch_and_is_not_tried_again(tm
 
     monkeypatch.setattr(openvino_runtime, "convert", fail)
     with caplog.at_level(logging.INFO, "deepscan"):
-        assert make_scorer(files, files.card, PredictSettings())[1] == "torch"
-        assert make_scorer(files, files.card, PredictSettings())[1] == "torch"
+        assert make_scorer(files, PredictSettings())[1] == "torch"
+        assert make_scorer(files, PredictSettings())[1] == "torch"
     assert tried == ["meso4-lstm-backbone"]
     assert caplog.text.count("run in torch") == 2
     assert foresee_runtime(files, PredictSettings()) == "torch"
     with pytest.raises(ModelError, match="no such operation"):  # forced, it is tried, and told
-        make_scorer(files, files.card, PredictSettings(runtime="openvino"))
+        make_scorer(files, PredictSettings(runtime="openvino"))
     assert len(tried) == 2
 
 
@@ -320,9 +321,10 @@ def test_a_leading_process_says_what_its_workers_will_use(tmp_path, monkeypatch)
 
 
 def test_the_network_of_a_loaded_detector_is_there_for_who_wants_it(tiny):
-    detector = Detector(tiny, tiny.card, PredictSettings(runtime="openvino"))
-    assert isinstance(detector.network, DetectorNetwork)
-    assert detector.network is detector.network
+    detector = Detector(tiny, PredictSettings(runtime="openvino"))
+    network, card = detector.networks.single()
+    assert (type(network), card) == (DetectorNetwork, tiny.card)
+    assert detector.networks is detector.networks
 
 
 def test_weights_that_changed_after_conversion_are_refused(tmp_path):
@@ -346,7 +348,7 @@ from deepscan.models.ensemble import open_detector
 from deepscan.models.runtime_scorer import make_scorer
 from pathlib import Path
 files = open_detector(Path(sys.argv[1]))
-scorer, runtime = make_scorer(files, files.card, PredictSettings(device="cpu"))
+scorer, runtime = make_scorer(files, PredictSettings(device="cpu"))
 assert runtime == "openvino"
 (score,) = scorer.score([np.zeros((2, 64, 64, 3), np.uint8)])
 print(score.video_logit)
@@ -355,8 +357,8 @@ assert not {"torch", "torchvision", "timm", "facenet_pytorch"} & set(sys.modules
 
 
 def test_scoring_with_kept_networks_does_without_torch(tiny, precision):
-    scorer, _ = make_scorer(tiny, tiny.card, PredictSettings(runtime="openvino"))  # keeps them
-    words = [sys.executable, "-c", _SCORE, str(tiny.folder), precision]
+    scorer, _ = make_scorer(tiny, PredictSettings(runtime="openvino"))  # keeps them
+    words = [sys.executable, "-c", _SCORE, str(tiny.parts[0].folder), precision]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (score,) = scorer.score([np.zeros((2, 64, 64, 3), np.uint8)])

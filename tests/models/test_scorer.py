@@ -11,10 +11,10 @@ from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import ModelError
-from deepscan.models import scorer
 from deepscan.models.card import DetectorCard
+from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import TorchScorer, pick_device
+from deepscan.models.scorer import CROPS_PER_BATCH, pick_device, torch_scorer
 from deepscan.models.transform import normalise, to_unit, tta_views
 
 SIDE = 32
@@ -58,7 +58,7 @@ def by_hand(network, unit):
 
 def test_without_tta_it_is_one_pass_through_the_network(network):
     crops = sequence(3)
-    (score,) = TorchScorer(network, CARD, tta=False).score([crops])
+    (score,) = torch_scorer(Networks.of(network, CARD), tta=False).score([crops])
     video, frames = by_hand(network, torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255)
     assert score.video_logit == pytest.approx(video, rel=1e-4, abs=1e-5)
     np.testing.assert_allclose(score.frame_logits, frames, rtol=1e-4, atol=1e-5)
@@ -69,7 +69,7 @@ def test_tta_is_the_mean_of_the_single_views(network):
     views = tta_views(to_unit(crops))
     single = [by_hand(network, view) for view in views]
     assert len({round(video, 4) for video, _ in single}) == len(views) == 2  # each view tells something new
-    (score,) = TorchScorer(network, CARD, tta=True).score([crops])
+    (score,) = torch_scorer(Networks.of(network, CARD), tta=True).score([crops])
     assert score.video_logit == pytest.approx(np.mean([video for video, _ in single]), rel=1e-4, abs=1e-5)
     np.testing.assert_allclose(score.frame_logits, np.mean([f for _, f in single], axis=0), rtol=1e-4, atol=1e-5)
 
@@ -78,20 +78,21 @@ def test_tta_is_the_mean_of_the_single_views(network):
 @given(lengths=st.lists(st.integers(1, 5), min_size=2, max_size=4))
 def test_many_tracks_score_as_each_alone(network, lengths):
     sequences = [sequence(n, seed) for seed, n in enumerate(lengths)]
-    together = TorchScorer(network, CARD).score(sequences)
+    together = torch_scorer(Networks.of(network, CARD)).score(sequences)
     assert [len(s.frame_logits) for s in together] == lengths
     for score, crops in zip(together, sequences, strict=True):
-        assert_same(score, TorchScorer(network, CARD).score([crops])[0])
+        assert_same(score, torch_scorer(Networks.of(network, CARD)).score([crops])[0])
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_batches_inside_change_nothing(network, monkeypatch, size):
+def test_batches_inside_change_nothing(network, size):
     sequences = [sequence(3, 0), sequence(4, 1)]
-    expected = TorchScorer(network, CARD).score(sequences)
+    expected = torch_scorer(Networks.of(network, CARD)).score(sequences)
     sizes = []
     hook = network.backbone.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    monkeypatch.setattr(scorer, "_CROPS_PER_BATCH", size)
-    scores = TorchScorer(network, CARD).score(sequences)
+    scoring = torch_scorer(Networks.of(network, CARD))
+    scoring.crops_per_batch = size
+    scores = scoring.score(sequences)
     hook.remove()
     assert max(sizes) == 2 * size  # two views
     assert sum(sizes) == 2 * 7
@@ -100,19 +101,19 @@ def test_batches_inside_change_nothing(network, monkeypatch, size):
 
 
 def test_more_crops_than_one_real_batch(network):
-    crops = sequence(scorer._CROPS_PER_BATCH + 3)
-    (score,) = TorchScorer(network, CARD, tta=False).score([crops])
+    crops = sequence(CROPS_PER_BATCH + 3)
+    (score,) = torch_scorer(Networks.of(network, CARD), tta=False).score([crops])
     assert score.frame_logits.shape == (len(crops),)
-    (tail,) = TorchScorer(network, CARD, tta=False).score([crops[-2:]])
+    (tail,) = torch_scorer(Networks.of(network, CARD), tta=False).score([crops[-2:]])
     np.testing.assert_allclose(score.frame_logits[-2:], tail.frame_logits, rtol=1e-4, atol=1e-5)
 
 
 def test_nobody_to_score(network):
-    assert TorchScorer(network, CARD).score([]) == []
+    assert torch_scorer(Networks.of(network, CARD)).score([]) == []
 
 
 def test_scores_are_plain_numbers(network):
-    (score,) = TorchScorer(network, CARD).score([sequence(2)])
+    (score,) = torch_scorer(Networks.of(network, CARD)).score([sequence(2)])
     assert type(score.video_logit) is float
     assert score.frame_logits.dtype == np.float64
 
@@ -120,7 +121,7 @@ def test_scores_are_plain_numbers(network):
 def test_a_network_in_training_mode_is_scored_in_evaluation_mode():
     torch.manual_seed(0)
     network = DetectorNetwork(SETTINGS).train()
-    scoring = TorchScorer(network, CARD)
+    scoring = torch_scorer(Networks.of(network, CARD))
     assert_same(*(scoring.score([sequence(2)])[0] for _ in range(2)))
 
 
@@ -131,7 +132,7 @@ def test_a_network_that_answers_with_nan_is_an_error_not_a_score(broken):
     with torch.no_grad():
         network.classifier[-1].bias.fill_(broken)
     with pytest.raises(ModelError):
-        TorchScorer(network, CARD).score([sequence(1)])
+        torch_scorer(Networks.of(network, CARD)).score([sequence(1)])
 
 
 def test_views():

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,17 @@ from deepscan.evaluate.robustness.attack_check import fit_attack_check
 from deepscan.evaluate.score_dataset import score_samples
 from deepscan.evaluate.training_groups import group_hash, read_groups
 from deepscan.files import write_atomically
-from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
+from deepscan.models.card import EnsembleCard
 from deepscan.models.checkpoint import CARD_FILE, card_bytes
-from deepscan.models.ensemble import (
+from deepscan.models.ensemble import open_detector
+from deepscan.models.ensemble_folder import (
     claim_folder,
-    combine,
     common_crop,
-    create_scorer,
-    load_network,
-    names_apart,
+    distinct_names,
     normalised_shares,
     save_ensemble,
 )
+from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
 
 log = logging.getLogger(__name__)
@@ -52,25 +52,25 @@ class Combined:
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """What the members say of everybody: rows are people, ``scores`` one a member."""
+    """What the members say of everybody, as calibrated logits.
+
+    Attributes:
+        people: n of them.
+        logits: ``float64 [n, members]``.
+        frame_logits: of each person ``float64 [members, T]``.
+    """
 
     people: tuple[Sample, ...]
-    scores: tuple[tuple[Score, ...], ...]
-    calibrations: tuple[Calibration, ...]
-
-    def logits(self) -> NDArray[np.float64]:
-        """Calibrated logits ``float64 [people, members]``."""
-        rows = [
-            [score.video_logit * c.scale + c.bias for score, c in zip(row, self.calibrations, strict=True)]
-            for row in self.scores
-        ]
-        return np.array(rows, np.float64).reshape(len(rows), len(self.calibrations))
+    logits: NDArray[np.float64]
+    frame_logits: tuple[NDArray[np.float64], ...]
 
     def where(self, keep: NDArray[np.bool_]) -> _Scored:
-        """Some of the rows."""
+        """Some of the people."""
         rows = np.flatnonzero(keep)
         return _Scored(
-            tuple(self.people[row] for row in rows), tuple(self.scores[row] for row in rows), self.calibrations
+            tuple(self.people[row] for row in rows),
+            self.logits[rows],
+            tuple(self.frame_logits[row] for row in rows),
         )
 
 
@@ -126,7 +126,7 @@ def combine_detectors(
     else:
         half = np.array([_first_half(person) for person in scored.people], bool)
         first = scored.where(half)
-        shares = fit_weights(first.logits(), [person.label for person in first.people])
+        shares = fit_weights(first.logits, [person.label for person in first.people])
         told = f"fitted on half of the groups of {data or 'the data'}, {len(first.people)} people"
         rest, unseen = scored.where(~half), samples.where(lambda sample: not _first_half(sample))
     fitted = _calibrated(rest, shares, calibration or CalibrationSettings())
@@ -138,7 +138,7 @@ def combine_detectors(
     card = save_ensemble(
         folder, sources, name=name, weights=list(map(float, shares)), calibration=fitted.calibration, training=training
     )
-    scorer = create_scorer(load_network(folder)[0], card, device=device, tta=tta)
+    scorer = torch_scorer(open_detector(folder), device=device, tta=tta)
     limits, told_of_limits = fit_visibility(
         scorer.score, card, unseen, rate=(calibration or CalibrationSettings()).error_rate
     )
@@ -194,31 +194,33 @@ def _score(
     on_progress: Callable[[str, int, int], None] | None,
 ) -> _Scored:
     """Score everybody with every member, one member after the other; who lacks a score of any is left out."""
-    loaded = [load_network(source) for source in sources]
-    cards: list[DetectorCard | EnsembleCard] = [card for _, card in loaded]
+    members = [open_detector(source).load() for source in sources]
+    cards = [member.card for member in members]
     crop = common_crop(cards, [str(source) for source in sources])
     for kept in {sample.crop for sample in samples.samples}:
         check_rule(kept, crop, "The data")
     by_id: dict[str, list[Score]] = {}
     people: dict[str, Sample] = {}
-    for (network, card), called in zip(loaded, names_apart(cards, sources), strict=True):
-        scorer = create_scorer(network, card, device=device, tta=tta)
-
-        def progress(done: int, total: int, name: str = called) -> None:
-            if on_progress is not None:
-                on_progress(name, done, total)
-
-        size_px = card.crop.size_px
+    for member, name in zip(members, distinct_names(cards, sources), strict=True):
+        scorer = torch_scorer(member, device=device, tta=tta)
+        calibration, size_px = member.card.calibration, member.card.crop.size_px
+        progress = None if on_progress is None else partial(on_progress, name)
         for video in score_samples(scorer.score, size_px, samples, frames=frames, on_progress=progress):
             for person, score in zip(video.judged, video.scores, strict=True):
                 key = f"{person.track.path}#{person.track.track.id}"
                 people[key] = person
-                by_id.setdefault(key, []).append(score)
-    whole = [key for key, scores in by_id.items() if len(scores) == len(loaded)]
+                by_id.setdefault(key, []).append(
+                    Score(
+                        score.video_logit * calibration.scale + calibration.bias,
+                        score.frame_logits * calibration.frame_scale + calibration.frame_bias,
+                    )
+                )
+    whole = [key for key, scores in by_id.items() if len(scores) == len(members)]
+    logits = np.array([[score.video_logit for score in by_id[key]] for key in whole], np.float64)
     return _Scored(
         tuple(people[key] for key in whole),
-        tuple(tuple(by_id[key]) for key in whole),
-        tuple(card.calibration for card in cards),
+        logits.reshape(len(whole), len(members)),
+        tuple(np.stack([score.frame_logits for score in by_id[key]]) for key in whole),
     )
 
 
@@ -240,17 +242,17 @@ def _first_half(person: Sample) -> bool:
 
 
 def _calibrated(scored: _Scored, shares: NDArray[np.float64], settings: CalibrationSettings) -> FittedCalibration:
-    combined = [combine(row, scored.calibrations, list(shares)) for row in scored.scores]
-    sizes = [len(score.frame_logits) for score in combined]
+    frame_logits = [shares @ logits for logits in scored.frame_logits]
+    sizes = list(map(len, frame_logits))
     labels = np.array([person.label for person in scored.people], np.int64)
     groups = np.array([f"{person.dataset}/{person.group}" for person in scored.people], dtype=str)
     datasets = np.array([person.dataset for person in scored.people], dtype=str)
     return fit_calibration(
-        np.array([score.video_logit for score in combined]),
+        scored.logits @ shares,
         labels,
         datasets,
         groups=groups,
-        frame_logits=np.concatenate([np.empty(0), *(score.frame_logits for score in combined)]),
+        frame_logits=np.concatenate([np.empty(0), *frame_logits]),
         frame_labels=np.repeat(labels, sizes),
         frame_groups=np.repeat(groups, sizes),
         frame_sources=np.repeat(datasets, sizes),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Literal
 
-from deepscan.errors import ConfigError
 from deepscan.evaluate.robustness.corruptions import Change, Crops
 
 if TYPE_CHECKING:
@@ -32,13 +31,8 @@ def _attacked(
 def _attacker(detector: Detector) -> Attacker:
     """Kept: it holds a copy of the network."""
     from deepscan.evaluate.robustness.attacks import Attacker
-    from deepscan.models.card import EnsembleCard
-    from deepscan.models.ensemble import Ensemble
 
-    network, card = detector.network, detector.card
-    if isinstance(network, Ensemble) or isinstance(card, EnsembleCard):
-        raise ConfigError(f"{card.name} cannot be attacked", "it is an ensemble", "Give one of its members.")
-    return Attacker(network, card, card.attack_check, str(detector.device))
+    return Attacker(*detector.networks.single(), detector.card.attack_check, str(detector.device))
 
 
 ATTACKS: dict[str, Change] = {

@@ -29,10 +29,9 @@ from deepscan.extract.crops import resized
 from deepscan.extract.people import is_too_dark
 from deepscan.extract.video.sampling import evenly
 from deepscan.models.card import ATTACK_CHECK_FIRED, AttackCheck, DetectorCard, Metric
-from deepscan.models.ensemble import Ensemble, create_scorer
 from deepscan.models.feature_squeezing import disagreements
 from deepscan.models.probability import calibrated
-from deepscan.models.scorer import Scorer
+from deepscan.models.scorer import Scorer, torch_scorer
 from deepscan.types import VerdictLabel
 from deepscan.version import __version__
 
@@ -187,7 +186,7 @@ class AttackMeasure:
                 check_rule(crop, judge.card.crop, "The data")
         check = detector.card.attack_check
         self._attackers: dict[str | None, Attacker] = {}
-        if not isinstance(detector.network, Ensemble):
+        if isinstance(detector.card, DetectorCard):
             self._attackers[None] = _attacker(detector, check)
         elif transfer_from is None:
             raise ConfigError(
@@ -196,7 +195,7 @@ class AttackMeasure:
                 "Give one of its members with --transfer-from.",
             )
         if transfer_from is not None:
-            if isinstance(transfer_from.network, Ensemble):
+            if not isinstance(transfer_from.card, DetectorCard):
                 raise ConfigError(f"{transfer_from.card.name} is an ensemble", "attacks are made on one network")
             self._attackers[transfer_from.card.name] = _attacker(transfer_from, check)
         self.conditions = [
@@ -204,8 +203,7 @@ class AttackMeasure:
             *(Condition(attack, made_on) for made_on in self._attackers for attack in attacks),
         ]
         self._scorers: dict[bool, Scorer] = {
-            tta: create_scorer(detector.network, detector.card, device=detector.device, tta=tta)
-            for tta in (False, True)
+            tta: torch_scorer(detector.networks, device=detector.device, tta=tta) for tta in (False, True)
         }
         self._people = _drawn(samples, limit, seed)
         if not self._people:
@@ -342,10 +340,7 @@ def rescaled(crops: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 
 
 def _attacker(detector: Detector, check: AttackCheck | None) -> Attacker:
-    network, card = detector.network, detector.card
-    assert not isinstance(network, Ensemble)  # noqa: S101 - whoever calls has looked
-    assert isinstance(card, DetectorCard)  # noqa: S101 - one network has one
-    return Attacker(network, card, check, detector.device)
+    return Attacker(*detector.networks.single(), check, detector.device)
 
 
 def _drawn(samples: SampleSet, limit: int | None, seed: int) -> list[Sample]:

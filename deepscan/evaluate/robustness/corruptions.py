@@ -105,7 +105,7 @@ class Attack(Protocol):
         Args:
             crops: of one person, at the size that the detector takes.
             label: the truth, 0 real, 1 fake.
-            detector: that is attacked; ``detector.network`` is its torch network.
+            detector: that is attacked; its networks are in torch.
             strength: one of the change's.
             seed: of everything random.
         """
