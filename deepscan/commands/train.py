@@ -64,7 +64,7 @@ def train(
 
         recipe = load_recipe(config, tuple(changes or ()))
         try:
-            from deepscan.datasets.data import has_sources
+            from deepscan.datasets.training_sources import has_sources
             from deepscan.train.fit import Machine, is_leading_process
             from deepscan.train.run import settle
             from deepscan.train.run import train as train_run
@@ -95,7 +95,8 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
 
     from deepscan.commands.evaluate import preparation_of, progress_of
     from deepscan.config import PredictSettings
-    from deepscan.datasets.data import open_data, open_sources
+    from deepscan.datasets.data import open_data
+    from deepscan.datasets.training_sources import open_sources
 
     with progress_of() as report:
         how = replace(preparation_of(cache, jobs, report), divide=True)

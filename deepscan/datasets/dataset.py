@@ -1,13 +1,10 @@
-"""What training and evaluation work on: one sample for each person of each video or picture.
+"""What training and evaluation work on: one sample for each person of each video or picture of stores and packs.
 
-Everything comes from a store, so that a face is found, followed and cut for training as it is for prediction. A folder
-of videos or pictures is first preprocessed into a store beside the run, which is kept and used again.
+Everything comes from a store, so that a face is found, followed and cut for training as it is for prediction.
 """
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,8 +26,6 @@ from deepscan.extract.tracks import iou
 if TYPE_CHECKING:
     from deepscan.datasets.readers import CorpusItem, Split
 
-log = logging.getLogger(__name__)
-
 MANIFEST_NAME = "manifest.csv"
 _COMPRESSIONS = ("raw", "c0", "c23", "c40")
 # Two tracks of a fake and its real that cover each other less than this are two people.
@@ -45,7 +40,7 @@ class SampleFacts:
         face_px: median size of the person's face in the source.
         brightness: median mean luma of the crops, in [0, 255].
         height_px: of the video's frames.
-        compression: where the corpus' naming tells it (FaceForensics++: c0, c23, c40).
+        compression: where the corpus' names have it (FaceForensics++: c0, c23, c40).
         n_tracks: people in the video.
     """
 
@@ -62,7 +57,6 @@ class Sample:
 
     Attributes:
         id: unique: address of the video in its store, and track. (Names may recur in another corpus.)
-        video: as the store has it, without its tracks.
         track: the person; crops are decoded when they are asked for.
         crop: the crop rule of the store.
         frame_shape: height and width of the video in pixels.
@@ -72,7 +66,7 @@ class Sample:
         facts: for tables.
         source: what it is counted and drawn under: the dataset, unless a recipe names its sources; of a collection
             ``SOURCE/ORIGIN``.
-        family: kind of manipulation; empty where it is not told.
+        family: kind of manipulation; empty where it is not known.
     """
 
     id: str
@@ -93,6 +87,11 @@ class Sample:
 
     def __len__(self) -> int:
         return len(self.track)
+
+    @property
+    def source_name(self) -> str:
+        """The source alone, without the origin."""
+        return source_name(self.source)
 
     def crops(self, indices: Sequence[int], size_px: int) -> NDArray[np.uint8]:
         """Crops, RGB ``uint8 [k, size_px, size_px, 3]``, of these sightings.
@@ -137,25 +136,23 @@ class SampleSet:
         Raises:
             ConfigError: there are none.
         """
-        found = self.where(lambda sample: sample.split == name)
-        if not found.samples:
+        part = self.where(lambda sample: sample.split == name)
+        if not part.samples:
             have = ", ".join(sorted({sample.split or "none" for sample in self.samples}))
             raise ConfigError(f"There is no sample in split {name!r}", f"there are {have}", "See deepscan preprocess.")
-        return replace(found, without=Counter({key: n for key, n in self.without.items() if key[0] == name}))
+        return replace(part, without=Counter({key: n for key, n in self.without.items() if key[0] == name}))
 
 
-def read_samples(
-    paths: str | Path | Sequence[str | Path],
-    *,
-    cache: Path | None = None,
-    prepare: Callable[[Path, Path], None] | None = None,
-) -> SampleSet:
+def source_name(source: str) -> str:
+    """The name of a source without the origin that may follow it: ``SOURCE`` of ``SOURCE/ORIGIN``."""
+    return source.partition("/")[0]
+
+
+def read_samples(paths: str | Path | Sequence[str | Path]) -> SampleSet:
     """The samples of stores.
 
     Args:
-        paths: folders of stores or their manifests. Anything else is made a store by ``prepare``.
-        cache: folder for the stores that are made.
-        prepare: preprocesses a corpus (first path) into a store (second path).
+        paths: folders of stores, or their manifests.
 
     Raises:
         ConfigError: the stores were made with different crop rules or sizes, or there is no sample.
@@ -165,7 +162,7 @@ def read_samples(
     samples: list[Sample] = []
     without: Counter[tuple[str, int, str]] = Counter()
     for path in map(Path, given):
-        folder = _store_of(path, cache, prepare)
+        folder = path.parent if path.name == MANIFEST_NAME else path
         rows = read_manifest(folder / MANIFEST_NAME)
         samples += _samples(folder, rows)
         without.update((row.split or "none", row.label, str(row.reason)) for row in rows if row.status != "ok")
@@ -177,9 +174,9 @@ def read_samples(
         )
     rules = {sample.crop for sample in samples}
     if len(rules) > 1:
-        told = "; ".join(sorted(f"{r.size_px} px, margin {r.margin:g}, {r.align}" for r in rules))
-        raise ConfigError("The stores were cut by different rules", told, "Preprocess them with the same settings.")
-    return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), rules.pop(), without)
+        shown = "; ".join(sorted(f"{r.size_px} px, margin {r.margin:g}, {r.align}" for r in rules))
+        raise ConfigError("The stores were cut by different rules", shown, "Preprocess them with the same settings.")
+    return _sample_set(samples, rules.pop(), without)
 
 
 def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
@@ -195,34 +192,27 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
     if not pack.faces:
         raise ConfigError("The pictures gave no face to work on", f"{len(pack.without)} were left out")
     by_id = {item.video_id: item for item in items}
-    there = {(face.video_id, face.number) for face, _ in pack.faces}
+    known = {(face.video_id, face.number) for face, _ in pack.faces}
     samples = []
     for face, track in pack.faces:
         item = by_id[face.video_id]
-        paired = item.original is not None and (item.original, face.number) in there
-        samples.append(
-            Sample(
-                id=f"{item.dataset}/{face.video_id}#{face.number}",
-                video_id=face.video_id,
-                dataset=item.dataset,
-                label=item.label,
-                method=item.method,
-                group=item.group,
-                split=item.split,
-                track=track,
-                crop=pack.settings.crop,
-                frame_shape=(face.height_px, face.width_px),
-                facts=SampleFacts(
-                    track.track.sightings[0].face.size_px, face.brightness, face.height_px, None, face.n_people
-                ),
-                pair=f"{item.dataset}/{item.original}#{face.number}" if paired else None,
-                aligned=paired and face.aligned,
-            )
-        )
+        size_px = track.track.sightings[0].face.size_px
+        facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people)
+        name, shape = f"{item.dataset}/{face.video_id}#{face.number}", (face.height_px, face.width_px)
+        sample = _sample(item, name, track, pack.settings.crop, shape, facts)
+        if item.original is not None and (item.original, face.number) in known:
+            sample = replace(sample, pair=f"{item.dataset}/{item.original}#{face.number}", aligned=face.aligned)
+        samples.append(sample)
     without: Counter[tuple[str, int, str]] = Counter(
         (by_id[name].split or "none", by_id[name].label, reason) for name, reason in pack.without.items()
     )
-    return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), pack.settings.crop, without)
+    return _sample_set(samples, pack.settings.crop, without)
+
+
+def pool(sets: Sequence[SampleSet]) -> SampleSet:
+    """Several sets as one, with the crop rule of the first; the sizes that crops are kept in may differ."""
+    without = sum((samples.without for samples in sets), Counter())
+    return _sample_set((sample for samples in sets for sample in samples.samples), sets[0].crop, without)
 
 
 def is_store(path: Path) -> bool:
@@ -231,51 +221,53 @@ def is_store(path: Path) -> bool:
     return manifest.is_file() and (manifest.parent / STORE_FOLDER).is_dir()
 
 
-def _store_of(path: Path, cache: Path | None, prepare: Callable[[Path, Path], None] | None) -> Path:
-    if is_store(path):
-        return path.parent if path.name == MANIFEST_NAME else path
-    if not path.exists():
-        raise ConfigError(f"{path} cannot be read", "there is no such file or folder", "Check --data.")
-    if cache is None or prepare is None:
-        raise ConfigError(f"{path} is no store", "there is no manifest.csv in it", "Run deepscan preprocess first.")
-    name = hashlib.sha256(str(path.resolve()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    folder = cache / f"{path.resolve().name}-{name}"
-    prepare(path, folder)
-    return folder
+def _sample_set(samples: Iterable[Sample], crop: CropSettings, without: Counter[tuple[str, int, str]]) -> SampleSet:
+    return SampleSet(tuple(sorted(samples, key=lambda sample: sample.id)), crop, without)
 
 
 def _samples(folder: Path, rows: Iterable[ManifestRow]) -> list[Sample]:
     """One for each track, fakes with their pairs."""
-    found: list[Sample] = []
+    samples: list[Sample] = []
     reals: dict[tuple[str, str, int], str] = {}  # of an input's content and a track: the sample
     by_group: dict[tuple[str, str], list[tuple[Sample, str]]] = {}
-    lent: dict[str, str] = {}
+    reused: dict[str, str] = {}  # of a fake that was cut at the boxes of an original: the original's content
     for row in rows:
         if row.store is None:
             continue
         stored = read_store(folder / row.store)
         for track in stored.tracks:
-            sample = _sample(row, stored, track)
-            found.append(sample)
+            name, shape = f"{stored.key}#{track.track.id}", (stored.video.height_px, stored.video.width_px)
+            sample = _sample(row, name, track, stored.settings.crop, shape, _facts(row, stored, track))
+            samples.append(sample)
             if row.label == REAL:
                 reals[row.dataset, stored.video.sha256, track.track.id] = sample.id
                 by_group.setdefault((row.dataset, row.group), []).append((sample, stored.video.sha256))
             elif stored.video.boxes == "original" and stored.video.boxes_sha256 is not None:
-                lent[sample.id] = stored.video.boxes_sha256
-    return [_paired(sample, reals, by_group, lent) if sample.label == FAKE else sample for sample in found]
+                reused[sample.id] = stored.video.boxes_sha256
+    return [_paired(sample, reals, by_group, reused) if sample.label == FAKE else sample for sample in samples]
 
 
-def _sample(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> Sample:
+def _facts(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> SampleFacts:
     sightings = track.track.sightings
-    facts = SampleFacts(
+    return SampleFacts(
         face_px=float(np.median([s.face.size_px for s in sightings])),
         brightness=float(np.median([s.brightness for s in sightings])),
         height_px=stored.video.height_px,
         compression=next((part for part in row.video_id.split("/") if part in _COMPRESSIONS), None),
         n_tracks=stored.video.n_tracks,
     )
+
+
+def _sample(
+    row: ManifestRow | CorpusItem,
+    name: str,
+    track: StoredTrack,
+    crop: CropSettings,
+    frame_shape: tuple[int, int],
+    facts: SampleFacts,
+) -> Sample:
     return Sample(
-        id=f"{stored.key}#{track.track.id}",
+        id=name,
         video_id=row.video_id,
         dataset=row.dataset,
         label=row.label,
@@ -283,8 +275,8 @@ def _sample(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> Sample
         group=row.group,
         split=row.split,
         track=track,
-        crop=stored.settings.crop,
-        frame_shape=(stored.video.height_px, stored.video.width_px),
+        crop=crop,
+        frame_shape=frame_shape,
         facts=facts,
         source=row.dataset,
     )
@@ -294,11 +286,11 @@ def _paired(
     fake: Sample,
     reals: dict[tuple[str, str, int], str],
     by_group: dict[tuple[str, str], list[tuple[Sample, str]]],
-    lent: dict[str, str],
+    reused: dict[str, str],
 ) -> Sample:
     """A fake with the real it was made from: the one whose boxes it has, else the only real of its group."""
     number = fake.track.track.id
-    if (content := lent.get(fake.id)) is not None:
+    if (content := reused.get(fake.id)) is not None:
         real = reals.get((fake.dataset, content, number))
         return replace(fake, pair=real, aligned=real is not None)
     same = by_group.get((fake.dataset, fake.group), [])

@@ -87,8 +87,8 @@ class BatchMaker:
         self.stage: StageSettings = recipe.stages[stage]
         self.size_px = self.stage.size_px or recipe.crop.size_px
         self._by_id = {sample.id: sample for sample in samples.samples}
-        self._reals = _grouped((s for s in samples.samples if s.label == REAL), _collection)
-        self._fakes = _grouped((s for s in samples.samples if s.label == FAKE), _collection)
+        self._reals = _grouped((s for s in samples.samples if s.label == REAL), lambda s: s.source_name)
+        self._fakes = _grouped((s for s in samples.samples if s.label == FAKE), lambda s: s.source_name)
         self._methods = {
             name: list(_grouped(fakes, lambda s: s.method).values()) for name, fakes in self._fakes.items()
         }
@@ -228,7 +228,7 @@ class BatchMaker:
         return (
             _any(rng, self._by_origin[fake.source])
             if fake.source in self._by_origin
-            else self._real(rng, _collection(fake))
+            else self._real(rng, fake.source_name)
         )
 
     # Making
@@ -319,11 +319,6 @@ class BatchMaker:
             torch.from_numpy(regions),
             torch.tensor(partners),
         )
-
-
-def _collection(sample: Sample) -> str:
-    """What a sample is drawn under: its source, without the origin."""
-    return sample.source.partition("/")[0]
 
 
 def _grouped(samples: Iterable[Sample], key: Callable[[Sample], str]) -> dict[str, list[Sample]]:

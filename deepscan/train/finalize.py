@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from deepscan.config import PredictSettings
-from deepscan.datasets.dataset import Sample, SampleSet
+from deepscan.datasets.dataset import SampleSet
 from deepscan.datasets.readers.base import SPLITS
 from deepscan.detector import Detector
 from deepscan.evaluate.calibration.calibrate import fit_calibration
@@ -203,16 +203,12 @@ def _split(samples: SampleSet, name: str) -> SampleSet:
 
 def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
     """The sources and collections that have reals and fakes, each by itself."""
-
-    def name(sample: Sample) -> str:
-        return sample.source.partition("/")[0]
-
     labels: dict[str, set[int]] = {}
     for sample in samples.samples:
-        labels.setdefault(name(sample), set()).add(sample.label)
+        labels.setdefault(sample.source_name, set()).add(sample.label)
 
     def of(source: str) -> SampleSet:
-        return samples.where(lambda sample: name(sample) == source)
+        return samples.where(lambda sample: sample.source_name == source)
 
     return {source: of(source) for source in sorted(labels) if len(labels[source]) == 2}
 

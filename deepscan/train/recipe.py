@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from deepscan.config import CalibrationSettings, CropSettings, ModelSettings, Settings
-from deepscan.datasets.data import SourceSettings
+from deepscan.datasets.training_sources import SourceSettings
 from deepscan.errors import ConfigError
 
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepscan.datasets.dataset import source_name
 from deepscan.errors import DeepscanError
 from deepscan.evaluate.bootstrap import Band, Floats, Groups, decisions
 from deepscan.evaluate.calibration.conformal import (
@@ -330,13 +331,13 @@ def _fit_main(
 
 def _collections(source: NDArray[Any]) -> NDArray[Any]:
     """Names of sources without those of their origins."""
-    return np.array([name.partition("/")[0] for name in source.tolist()], dtype=source.dtype)
+    return np.array([source_name(name) for name in source.tolist()], dtype=source.dtype)
 
 
 def _with_enough(source: NDArray[Any], ids: NDArray[Any], fake: NDArray[np.bool_], least: int) -> NDArray[Any]:
     """Sources, those with too few independent reals under the name of their collection."""
     counts = {name: len(np.unique(ids[(source == name) & ~fake])) for name in np.unique(source)}
-    names = [name if counts[name] >= least else name.partition("/")[0] for name in source.tolist()]
+    names = [name if counts[name] >= least else source_name(name) for name in source.tolist()]
     return np.array(names, dtype=source.dtype)
 
 
