@@ -33,6 +33,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,6 +41,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 import hostile
+from tqdm import tqdm
 
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
@@ -104,12 +106,12 @@ def fuzz(n: int, seed: int, detector: Detector | None = None, keep: Path | None 
         detector = load_detector(settings=settings, isolation=IsolationLimits(stall_s=STALL_S))
     done = Fuzzed(n)
     mutants = hostile.mutated(hostile.seeds(), n, seed)
-    with _heard() as heard:
-        for part in _parts(mutants, _PART):
+    with _captured_log() as log, tqdm(total=n, unit="file") as bar:
+        for part in iter(lambda: list(islice(mutants, _PART)), []):
             with tempfile.TemporaryDirectory(prefix="deepscan-fuzz-") as folder:
                 _judge(part, Path(folder), detector, done, keep)
-            _tell(f"{done.n_rows} of {n}")
-    if "Traceback" in heard.getvalue():
+            bar.update(len(part))
+    if "Traceback" in log.getvalue():
         done.failures.append("a traceback was logged")
     done.processes = processes_started() - before
     done.seconds = time.perf_counter() - start
@@ -163,7 +165,7 @@ def _wrong(result: Result) -> str | None:
 
 
 @contextlib.contextmanager
-def _heard() -> Iterator[io.StringIO]:
+def _captured_log() -> Iterator[io.StringIO]:
     """What is logged goes there and not to stderr."""
     stream = io.StringIO()
     handler, logger = logging.StreamHandler(stream), logging.getLogger("deepscan")
@@ -175,17 +177,6 @@ def _heard() -> Iterator[io.StringIO]:
     finally:
         logger.removeHandler(handler)
         logger.propagate = before
-
-
-def _parts(mutants: Iterator[hostile.Mutant], n: int) -> Iterator[list[hostile.Mutant]]:
-    part: list[hostile.Mutant] = []
-    for mutant in mutants:
-        part.append(mutant)
-        if len(part) == n:
-            yield part
-            part = []
-    if part:
-        yield part
 
 
 def cost(clips: Sequence[Path], repeats: int) -> list[dict[str, Any]]:
@@ -207,10 +198,6 @@ def _decode_s(clip: Path, isolation: IsolationLimits | None) -> float:
     for _ in sample_frames(clip, _COST_FRAMES, isolation=isolation):
         pass
     return time.perf_counter() - start
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _print(done: Fuzzed) -> None:

@@ -33,15 +33,17 @@ import av.error
 import numpy as np
 from footage import CLIPS, default_folder, make_clip
 from measure import markdown
+from tqdm import tqdm
 
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError, MediaError
+from deepscan.evaluate.robustness.codecs import Coding, write_clip
 from deepscan.explain.timeline import sampling_step_s
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.files import write_atomically
 from deepscan.train.self_blend import BlendParameters, draw_blend, self_blend
-from deepscan.types import Face, RgbImage
+from deepscan.types import Face, Frame, RgbImage
 
 SCHEMA = "deepscan.benchmark.localise/1"
 _MOST_FRAMES = 400
@@ -108,18 +110,6 @@ def read(path: Path) -> tuple[list[RgbImage], Fraction]:
         raise MediaError(f"{path.name}: cannot be read", str(error), "Give a video.") from error
 
 
-def write(path: Path, frames: Sequence[RgbImage], rate: Fraction) -> None:
-    """Encode frames."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate, options={"crf": "18", "preset": "veryfast"})
-        stream.height, stream.width = (side - side % 2 for side in frames[0].shape[:2])
-        stream.pix_fmt = "yuv420p"
-        for image in frames:
-            cropped = np.ascontiguousarray(image[: stream.height, : stream.width])
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(cropped, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
 def blended(frames: Sequence[RgbImage], finder: FaceFinder, rng: np.random.Generator) -> list[RgbImage] | None:
     """The largest face of each frame blended into itself, by one drawing that moves a little; None without faces."""
     parameters: BlendParameters = draw_blend(rng)
@@ -137,7 +127,8 @@ def judge(detector: Detector, name: str, kind: Kind, frames: Sequence[RgbImage],
           folder: Path) -> Judged:  # fmt: skip
     """Encode and judge one made clip."""
     path = folder / "made.mp4"
-    write(path, frames, rate)
+    timed = (Frame(image, float(index / rate), index) for index, image in enumerate(frames))
+    write_clip(path, timed, Coding("libx264", crf=18), float(rate))
     result = detector.predict(path)
     found = tuple((s.start_s, s.end_s, s.probability) for s in result.segments)
     return Judged(name, kind, span, found, sampling_step_s(result) or 0.0, result.probability)
@@ -151,8 +142,7 @@ def measure(options: argparse.Namespace) -> Iterator[Judged]:
     sources: list[tuple[Path, Path | None]] = [(clip, None) for clip in clips]
     sources += [(real, fake) for real, fake in options.pair or []]
     with tempfile.TemporaryDirectory(prefix="deepscan-") as made:
-        for number, (clip, forgery) in enumerate(sources, 1):
-            print(f"{number} of {len(sources)}: {clip.name}", file=sys.stderr, flush=True)
+        for clip, forgery in tqdm(sources, unit="clip"):
             frames, rate = read(clip)
             n = len(frames) if forgery is None else min(len(frames), len(read(forgery)[0]))
             length = int(n * rng.uniform(0.25, 0.5))

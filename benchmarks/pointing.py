@@ -28,11 +28,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from deepscan.config import FaceSettings, PredictSettings
 from deepscan.detector import Detector, load_detector
@@ -49,7 +49,6 @@ from deepscan.types import RgbImage
 
 SCHEMA = "deepscan.benchmark.pointing/1"
 _MASK_LEVEL = 0.5  # of the soft mask's peak: what counts as inside
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,10 +210,8 @@ def hits(flags: NDArray[np.bool_]) -> Hits:
     n, k = len(flags), int(flags.sum())
     if not n:
         return Hits(0, 0, math.nan, 0.0, 1.0)
-    share, z2 = k / n, _Z95**2
-    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return Hits(k, n, share, max(0.0, middle - half), min(1.0, middle + half))
+    interval = binomtest(k, n).proportion_ci(method="wilson")
+    return Hits(k, n, k / n, float(interval.low), float(interval.high))
 
 
 def summary(figures: Figures, model: str) -> str:
@@ -260,7 +257,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(summary(figures, detector.card.name))
         if args.json is not None:
             facts = {"model": detector.card.name, "sha256": detector.card.weights_sha256, "seed": args.seed}
-            content: dict[str, Any] = {"schema": SCHEMA, **facts, **asdict(figures)}
+            content = {"schema": SCHEMA, **facts, **asdict(figures)}
             write_atomically(args.json, (json.dumps(content, indent=1) + "\n").encode())
     except DeepscanError as error:
         print(error, file=sys.stderr)

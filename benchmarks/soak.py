@@ -27,15 +27,14 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import measure
 import psutil
 from PIL import Image
+from tqdm import tqdm
 
 from deepscan.errors import DeepscanError
 from deepscan.extract.video.frames import sample_frames
-from deepscan.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "data" / "samples"
@@ -136,14 +135,12 @@ def soaked(
     order = random.Random(0)
     start, verdicts, sizes = time.perf_counter(), dict[str, int](), list[float]()
     files_before = 0
-    for number in range(n):
+    for number in tqdm(range(n), name, unit="file"):
         verdict = judge(order.choice(inputs))
         verdicts[verdict] = verdicts.get(verdict, 0) + 1
         sizes.append(memory_mib(process))
         if number == int(WARM_UP * n):
             files_before = open_files(process)
-        if (number + 1) % 50 == 0:
-            print(f"{name}: {number + 1} of {n}, {sizes[-1]:.0f} MiB", file=sys.stderr)
     files_after, wall_s = open_files(process), time.perf_counter() - start
     window = max(1, int(WINDOW * n))
     at = int(WARM_UP * n)
@@ -227,11 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tempfile.tempdir = None
         for folder in (inputs_folder, temporary):
             shutil.rmtree(folder, ignore_errors=True)
-    print(_table(soaks))
-    if options.json:
-        report: dict[str, Any] = {"machine": measure.machine(), "soaks": [asdict(soak) for soak in soaks]}
-        write_atomically(options.json, json.dumps(report, indent=1).encode() + b"\n")
-    return 0 if all(soak.holds for soak in soaks) else 1
+    report = measure.write_report(
+        lambda: {"machine": measure.machine(), "soaks": [asdict(soak) for soak in soaks]},
+        lambda _: print(_table(soaks)),
+        options.json,
+    )
+    return report if isinstance(report, int) else int(not all(soak.holds for soak in soaks))
 
 
 def _table(soaks: Sequence[Soak]) -> str:

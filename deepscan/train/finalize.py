@@ -34,7 +34,7 @@ from deepscan.models.card import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import torch_scorer
+from deepscan.models.scorer import Scorer, torch_scorer
 from deepscan.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 EVALUATION_FILE = "evaluation-{split}.json"
 # Groups of the validation split from which it is halved.
 _ENOUGH_GROUPS = 40
-_TOLD = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
+_CARD_FIGURES = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
 _RESAMPLES = 1000
 # Of files without a usable face it is known how many they are in a split, not in which part of it.
 _FACES_ONLY = "files with a usable face"
@@ -80,10 +80,24 @@ def finish_detector(
     Raises:
         OutputError: it cannot be written.
     """
+    if recipe.half:
+        network = network.half().float()  # what is measured is what is kept
+    halves = halved(_split(samples, "val"))
+    card, notes = _calibrated(recipe, network, _new_card(recipe, samples, training or {}), halves.fit)
+    if halves.same and halves.fit.samples:
+        notes.append("Few validation groups: the figures are of the data that calibration was fitted on.")
+    for note in notes:
+        log.warning("%s", note)
+    card = card.model_copy(update={"training": {**card.training, "calibration_notes": notes}})
+    card = save_detector(folder, network, card, half=recipe.half)
+    card = _with_figures(network, card, samples, halves, folder)
+    return save_detector(folder, network, card, half=recipe.half)
+
+
+def _new_card(recipe: Recipe, samples: SampleSet, training: dict[str, Any]) -> DetectorCard:
     spec = backbone_spec(recipe.model.backbone)
-    train = samples.where(lambda sample: sample.split == "train")
-    val = _split(samples, "val")
-    card = DetectorCard(
+    n_train = sum(sample.split == "train" for sample in samples.samples)
+    return DetectorCard(
         name=recipe.name,
         version=recipe.version,
         created=time.strftime("%Y-%m-%d"),
@@ -92,50 +106,54 @@ def finish_detector(
         mean=spec.mean,
         std=spec.std,
         weights_sha256="",
-        training={"recipe": recipe.model_dump(mode="json"), "samples": len(train), **(training or {})},
+        training={"recipe": recipe.model_dump(mode="json"), "samples": n_train, **training},
         data=_data(recipe, samples),
         limits=[*_LIMITS, *recipe.limits],
     )
-    if recipe.half:
-        # What is measured is what is kept.
-        network = network.half().float()
-    halves = halved(val)
-    if len({sample.label for sample in halves.fit.samples}) == 2:
-        fitted, notes = _fit(recipe, network, card, halves.fit)
-        card = card.model_copy(update={"calibration": fitted})
-        scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
-        limits, told_of_limits = fit_visibility(scorer.score, card, halves.fit, rate=recipe.calibration.error_rate)
-        card = card.model_copy(update={"visibility": limits})
-        check, why = fit_attack_check(scorer, card, halves.fit)
-        card = card.model_copy(update={"attack_check": check})
-        notes += [*told_of_limits, *([why] if why else [])]
-    else:
+
+
+def _calibrated(
+    recipe: Recipe, network: DetectorNetwork, card: DetectorCard, samples: SampleSet
+) -> tuple[DetectorCard, list[str]]:
+    """The card with all that is fitted (calibration, visibility, the check for attacks), and what is to be noted."""
+    if len({sample.label for sample in samples.samples}) < 2:
         # Without both classes nothing is known of the error rates: every answer is "uncertain".
-        fitted = Calibration(uncertain_low=0.0, uncertain_high=1.0)
-        notes = ["The validation split lacks reals or fakes: there is no calibration, every answer is uncertain."]
-    if halves.same and val.samples:
-        notes.append("Few validation groups: the figures are of the data that calibration was fitted on.")
-    for note in notes:
-        log.warning("%s", note)
-    card = card.model_copy(update={"calibration": fitted, "training": {**card.training, "calibration_notes": notes}})
-    card = save_detector(folder, network, card, half=recipe.half)
+        unknown = Calibration(uncertain_low=0.0, uncertain_high=1.0)
+        note = "The validation split lacks reals or fakes: there is no calibration, every answer is uncertain."
+        return card.model_copy(update={"calibration": unknown}), [note]
+    scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
+    calibration, notes = _fit_calibration(recipe, scorer, card, samples)
+    card = card.model_copy(update={"calibration": calibration})
+    limits, limit_notes = fit_visibility(scorer.score, card, samples, rate=recipe.calibration.error_rate)
+    card = card.model_copy(update={"visibility": limits})
+    check, check_note = fit_attack_check(scorer, card, samples)
+    card = card.model_copy(update={"attack_check": check})
+    return card, [*notes, *limit_notes, *([check_note] if check_note else [])]
+
+
+def _with_figures(
+    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, halves: Halves, folder: Path
+) -> DetectorCard:
+    """The card with what is measured: of all sources together, and of each by itself where there are several."""
     metrics: dict[str, Metric] = {}
     kept = []
     val_part = "val" if halves.same else f"half of val that calibration did not see, {_FACES_ONLY}"
-    for name, told, part in (("val", val_part, halves.measure), ("test", "test", _split(samples, "test"))):
+    for name, description, part in (
+        ("val", val_part, halves.measure),
+        ("test", "test", _split(samples, "test")),
+    ):
         if not part.samples:
             continue
         evaluation = _measured(network, card, part, name, folder)
-        metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _TOLD)
-        kept.append(condensed(evaluation, told))
+        metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _CARD_FIGURES)
+        kept.append(condensed(evaluation, description))
         # Pooled, a source that is easily told from the others hides how well its own fakes are.
-        for source, own in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
-            evaluation = _measured(network, card, own, name)
-            metrics |= card_metrics(evaluation.video, f"{source} {name}", _TOLD)
-            kept.append(condensed(evaluation, f"{source}: {told.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"))
-    return save_detector(
-        folder, network, card.model_copy(update={"metrics": metrics, "evaluations": kept}), half=recipe.half
-    )
+        of_one = f"{description.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"
+        for source, of_source in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
+            evaluation = _measured(network, card, of_source, name)
+            metrics |= card_metrics(evaluation.video, f"{source} {name}", _CARD_FIGURES)
+            kept.append(condensed(evaluation, f"{source}: {of_one}"))
+    return card.model_copy(update={"metrics": metrics, "evaluations": kept})
 
 
 def halved(val: SampleSet) -> Halves:
@@ -154,10 +172,9 @@ def halved(val: SampleSet) -> Halves:
     )
 
 
-def _fit(
-    recipe: Recipe, network: DetectorNetwork, card: DetectorCard, samples: SampleSet
+def _fit_calibration(
+    recipe: Recipe, scorer: Scorer, card: DetectorCard, samples: SampleSet
 ) -> tuple[Calibration, list[str]]:
-    scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
     videos: list[tuple[float, int, str, str]] = []
     frames: list[tuple[float, int, str, str]] = []
     for people in score_samples(scorer.score, card.crop.size_px, samples):
@@ -197,8 +214,8 @@ def _measured(
 
 def _split(samples: SampleSet, name: str) -> SampleSet:
     """The samples of a split, which may be none, and what gave no sample there."""
-    there = samples.where(lambda sample: sample.split == name)
-    return replace(there, without=Counter({key: n for key, n in samples.without.items() if key[0] == name}))
+    of_split = samples.where(lambda sample: sample.split == name)
+    return replace(of_split, without=Counter({key: n for key, n in samples.without.items() if key[0] == name}))
 
 
 def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
@@ -215,7 +232,7 @@ def _mixed_sources(samples: SampleSet) -> dict[str, SampleSet]:
 
 def _data(recipe: Recipe, samples: SampleSet) -> list[dict[str, str]]:
     """For the card: what it was trained and measured on, and under which terms."""
-    told = {source.name: source for source in recipe.data.sources}
+    described = {source.name: source for source in recipe.data.sources}
     counts = Counter((sample.source, str(sample.split or "none"), sample.label) for sample in samples.samples)
     rows = []
     for name in sorted({sample.source for sample in samples.samples}):
@@ -225,10 +242,10 @@ def _data(recipe: Recipe, samples: SampleSet) -> list[dict[str, str]]:
             if counts[name, split, 0] + counts[name, split, 1]
         ]
         row = {"name": name, "use": "; ".join(parts)}
-        if (source := told.get(name)) is not None:
-            held = sorted({s.group for s in samples.samples if s.source == name and s.split == "test"})
-            if source.group and held:
-                row["held_out"] = ", ".join(held)
+        if (source := described.get(name)) is not None:
+            held_out = sorted({s.group for s in samples.samples if s.source == name and s.split == "test"})
+            if source.group and held_out:
+                row["held_out"] = ", ".join(held_out)
             row |= {key: text for key, text in (("about", source.about), ("terms", source.terms)) if text}
         rows.append(row)
     return rows

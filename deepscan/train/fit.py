@@ -28,28 +28,36 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    ModelCheckpoint,
+    TQDMProgressBar,
+    WeightAveraging,
+)
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from deepscan.config import HeadSettings, ModelSettings
 from deepscan.datasets.dataset import SampleSet
-from deepscan.errors import ConfigError, ModelError
+from deepscan.errors import ConfigError
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.files import temporary_beside
-from deepscan.models.checkpoint import WEIGHTS_FILE, load_weights, resolve_detector
-from deepscan.models.ensemble import open_detector
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train.batches import BatchMaker
-from deepscan.train.epoch_log import EPOCHS_FILE, EpochTable
+from deepscan.train.callbacks import (
+    EPOCHS_FILE,
+    CheckpointWithinEpochs,
+    EpochTable,
+    Throughput,
+    moved_towards,
+)
+from deepscan.train.initial_weights import initial_network, teacher_network
 from deepscan.train.lightning_module import DetectorModule
 from deepscan.train.loader import TrainLoader, ValidationLoader
-from deepscan.train.recipe import DistillSettings, Recipe, StageSettings
+from deepscan.train.recipe import Recipe, StageSettings
 from deepscan.train.run_lock import FINAL_FILE, claimed
-from deepscan.train.throughput import Throughput
 
 log = logging.getLogger(__name__)
 
@@ -116,73 +124,6 @@ def _train_stages(recipe: Recipe, samples: SampleSet, run: Path, machine: Machin
     return network.eval()
 
 
-def initial_network(recipe: Recipe, data: Path | None = None) -> DetectorNetwork:
-    """The network that training starts from: random weights, a detector's, or a backbone's published ones.
-
-    Of a file of weights layers may be missing; they start at random, and the log names them.
-
-    Args:
-        recipe: of the run.
-        data: folder from which the file is looked for, too.
-
-    Raises:
-        ModelError: ``init`` names no such weights, or they do not fit.
-    """
-    network = DetectorNetwork(recipe.model)
-    if recipe.init is None:
-        return network
-    names = (recipe.init,) if isinstance(recipe.init, str) else recipe.init
-    start = next((file for name in names if (file := _weights_file(name, data)) is not None), None)
-    if start is not None:
-        missing = load_weights(network, start)
-        log.info("start from %s; at random start: %s", start.name, ", ".join([*missing, "head"]))
-        return network
-    other, _ = open_detector(resolve_detector(names[-1])).single()
-    if other.settings.backbone != recipe.model.backbone:
-        raise ModelError(
-            f"{names[-1]} cannot be trained further as {recipe.model.backbone}",
-            f"its backbone is {other.settings.backbone}",
-        )
-    same_head = other.settings.head == recipe.model.head
-    shared = ("backbone.", "frame_classifier.")
-    state = {k: v for k, v in other.state_dict().items() if same_head or k.startswith(shared)}
-    network.load_state_dict(state, strict=same_head)
-    return network
-
-
-def teacher_network(settings: DistillSettings, data: Path | None = None) -> DetectorNetwork:
-    """The network that a recipe's ``distill`` names, in evaluation mode; it is not trained.
-
-    Args:
-        settings: of the recipe.
-        data: as for :func:`initial_network`.
-
-    Raises:
-        ModelError, ConfigError: there is none, or its backbone is not told.
-    """
-    if (file := _weights_file(settings.teacher, data)) is None:
-        network, _ = open_detector(resolve_detector(settings.teacher)).single()
-    elif settings.backbone is None:
-        raise ConfigError(
-            f"distill.teacher is a file of weights ({file.name})",
-            "it does not say which network it is of",
-            "Give distill.backbone, for example timm:mobilenetv2_100.",
-        )
-    else:
-        network = DetectorNetwork(ModelSettings(backbone=settings.backbone, head=HeadSettings(name="mean")))
-        if "frame_classifier" in load_weights(network, file):
-            raise ModelError(f"{file} cannot teach", "it has no layer that tells fakes (head.weight)")
-    return network.eval().requires_grad_(False)
-
-
-def _weights_file(name: str, data: Path | None) -> Path | None:
-    """The file of plain weights that a name stands for; None where there is none, or it is of a detector."""
-    if Path(name).suffix not in (".safetensors", ".pt", ".pth") or Path(name).name == WEIGHTS_FILE:
-        return None
-    places = [Path(name), *([data / name] if data is not None else [])]
-    return next((file for file in places if file.is_file()), None)
-
-
 def is_leading_process() -> bool:
     """Whether this is the process that writes: of several that train together, the first."""
     return not getattr(rank_zero_only, "rank", 0)
@@ -245,7 +186,7 @@ def _run_stage(
     if trainer.is_global_zero:
         best = folder / f"{BEST}.ckpt"
         if best.exists():
-            _load_network(network, best)
+            load_checkpoint(network, best)
         _save_state(network, final)
     trainer.strategy.barrier(stage.name)
 
@@ -271,7 +212,10 @@ def _fit(
         max_epochs=stage.epochs,
         accumulate_grad_batches=stage.accumulate,
         gradient_clip_val=stage.clip_norm or None,
-        callbacks=_callbacks(recipe, stage, module, folder, judged=judged),
+        callbacks=[
+            *_callbacks(recipe, stage, module, folder, judged=judged),
+            *([TQDMProgressBar()] if machine.progress else []),
+        ],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         enable_progress_bar=machine.progress,
         enable_model_summary=False,
@@ -298,7 +242,7 @@ def _callbacks(
     mode = "min" if stage.monitor == "log_loss" else "max"
     callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE), Throughput(module.network.backbone)]
     if stage.ema:
-        callbacks.append(WeightAveraging(avg_fn=partial(_moved_towards, decay=stage.ema)))
+        callbacks.append(WeightAveraging(avg_fn=partial(moved_towards, decay=stage.ema)))
     if judged:
         watched = f"val_{stage.monitor}"
         callbacks.append(ModelCheckpoint(folder, BEST, monitor=watched, mode=mode, enable_version_counter=False))
@@ -306,28 +250,10 @@ def _callbacks(
             callbacks.append(EarlyStopping(watched, mode=mode, patience=stage.patience, check_on_train_epoch_end=False))
     # What is resumed from: written every so many updates, and when an epoch and its validation are over.
     callbacks.append(
-        _WithinEpochs(folder, LAST, every_n_train_steps=recipe.checkpoint_steps, enable_version_counter=False)
+        CheckpointWithinEpochs(folder, LAST, every_n_train_steps=recipe.checkpoint_steps, enable_version_counter=False)
     )
     callbacks.append(ModelCheckpoint(folder, LAST, save_on_train_epoch_end=True, enable_version_counter=False))
     return callbacks
-
-
-def _moved_towards(average: Tensor, current: Tensor, n_averaged: Tensor, decay: float) -> Tensor:
-    """The moving average, after a warm-up in which it forgets the random weights of the start quickly."""
-    if not average.is_floating_point():
-        return current
-    n = int(n_averaged)
-    return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
-
-
-class _WithinEpochs(ModelCheckpoint):
-    """Not after an epoch's last batch: its validation would be lost by a resume."""
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
@@ -346,7 +272,12 @@ def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
     return content
 
 
-def _load_network(network: DetectorNetwork, checkpoint: Path) -> None:
+def load_checkpoint(network: DetectorNetwork, checkpoint: Path) -> None:
+    """Take a network's weights from a checkpoint of its training.
+
+    Raises:
+        ConfigError: it cannot be read, or is none.
+    """
     state = _read_checkpoint(checkpoint)["state_dict"]
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})

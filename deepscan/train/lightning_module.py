@@ -18,8 +18,7 @@ from deepscan.models.backbones.registry import backbone_spec
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise
 from deepscan.train.batches import Batch
-from deepscan.train.distill import Distillation
-from deepscan.train.losses import RegionHeads, masked_frame_mean, total_loss
+from deepscan.train.losses import Distillation, RegionHeads, masked_frame_mean, total_loss
 from deepscan.train.recipe import AdversarialSettings, Recipe, StageSettings
 
 # Plain SGD needs no more than this from the step schedule: a tenth of the rate after each third of the stage.
@@ -116,7 +115,7 @@ class DetectorModule(L.LightningModule):
     def _normalised(self, pixels: Tensor) -> Tensor:
         return normalise(pixels, self.spec.mean, self.spec.std).contiguous(memory_format=torch.channels_last)
 
-    def _attacked(self, settings: AdversarialSettings, batch: Batch) -> Tensor:
+    def attacked(self, settings: AdversarialSettings, batch: Batch) -> Tensor:
         """The pixels of a batch, of a share of its samples attacked."""
         pixels, mask = _pixels(batch), batch.mask
         chosen = (torch.rand(len(mask)) < settings.share).to(mask.device)
@@ -154,7 +153,7 @@ class DetectorModule(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The loss and its parts."""
         adversarial = self.recipe.adversarial
-        pixels = _pixels(batch) if adversarial is None else self._attacked(adversarial, batch)
+        pixels = _pixels(batch) if adversarial is None else self.attacked(adversarial, batch)
         out = self._forward(pixels, batch.mask)
         parts = total_loss(self.stage.loss, out.video, out.frames, out.cells, batch)
         if self.distillation is not None:

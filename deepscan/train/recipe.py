@@ -22,8 +22,13 @@ Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
 Schedule = Literal["cosine", "constant", "step", "plateau"]
 # YAML, and so --set, makes an integer of 32.
 Precision = Annotated[
-    Literal["auto", "32", "bf16", "16"], BeforeValidator(lambda told: str(told) if type(told) is int else told)
+    Literal["auto", "32", "bf16", "16"], BeforeValidator(lambda value: str(value) if type(value) is int else value)
 ]
+
+
+def _refuse_repeated(kind: str, names: list[str]) -> None:
+    if len(set(names)) != len(names):
+        raise ValueError(f"{kind} need different names, not {', '.join(names)}")
 
 
 class DataSettings(Settings):
@@ -42,7 +47,6 @@ class DataSettings(Settings):
             of manipulations and the origins in each.
         source_shares: how often samples of a source (a dataset, or one of ``sources``) are drawn, by its name; those
             not named share the rest by size.
-        workers: processes that make batches; 0 makes them in the training process.
         motion_jitter: whether self-blended sequences vary from frame to frame, as a frame-wise swap does.
         least_change: an aligned fake that nowhere differs from its real by so many grey levels (smoothed) is no fake to
             look at, whatever its label (its sound was changed, or another person); such pairs are drawn again.
@@ -56,7 +60,6 @@ class DataSettings(Settings):
     mixup: float = Field(0.0, ge=0)
     balance: Literal["none", "label", "method", "source", "family"] = "method"
     source_shares: dict[str, float] = Field(default_factory=dict)
-    workers: int = Field(0, ge=0, le=64)
     motion_jitter: bool = True
     least_change: float = Field(0.0, ge=0, le=255)
 
@@ -68,9 +71,7 @@ class DataSettings(Settings):
 
     @model_validator(mode="after")
     def _sources_differ(self) -> Self:
-        names = [source.name for source in self.sources]
-        if len(set(names)) != len(names):
-            raise ValueError(f"sources need different names, not {', '.join(names)}")
+        _refuse_repeated("sources", [source.name for source in self.sources])
         return self
 
 
@@ -213,7 +214,6 @@ class Recipe(Settings):
         stages: one after the other.
         folds: cross-validation by group; from 2 on, one detector a fold and their ensemble.
         precision: ``auto`` is bf16 where the processor or GPU has it, else 32.
-        tta: test-time augmentation while validating.
         checkpoint_steps: updates between checkpoints within an epoch.
         calibration: at the end.
         half: keep the weights in half precision; what is measured then are these.
@@ -233,7 +233,6 @@ class Recipe(Settings):
     stages: tuple[StageSettings, ...] = Field((StageSettings(),), min_length=1)
     folds: int = Field(1, ge=1, le=20)
     precision: Precision = "auto"
-    tta: bool = False
     checkpoint_steps: int = Field(200, ge=1)
     calibration: CalibrationSettings = CalibrationSettings()
     half: bool = False
@@ -241,9 +240,7 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _stages_differ(self) -> Self:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"stages need different names, not {', '.join(names)}")
+        _refuse_repeated("stages", [stage.name for stage in self.stages])
         return self
 
 
@@ -273,10 +270,14 @@ def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
 
 def parse_recipe(content: Mapping[str, Any], name: str = "recipe") -> Recipe:
     """A recipe from plain values; raises ConfigError as :func:`load_recipe`."""
+    # Two settings that older recipes have, and that never did anything.
+    content = {key: value for key, value in content.items() if key != "tta"}
+    if isinstance(content.get("data"), dict):
+        content["data"] = {key: value for key, value in content["data"].items() if key != "workers"}
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {_told(error)}", hint="See docs/training.md for the settings.") from error
+        raise ConfigError(f"{name}: {_message(error)}", hint="See docs/training.md for the settings.") from error
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -294,27 +295,22 @@ def _apply(content: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change!r}: the value is no YAML", " ".join(str(error).split())) from error
     if key.strip() in ("name", "version"):  # texts also where YAML sees a number: 0.10 is not 0.1
         value = value if isinstance(value, str) else text.strip()
-    parts = key.strip().split(".")
-    place: Any = content
-    for depth, part in enumerate(parts):
-        last = depth == len(parts) - 1
-        if isinstance(place, list):
-            if not (part.isdigit() and int(part) < len(place)):
-                raise ConfigError(f"--set {change!r}: there is no number {part}", f"there are {len(place)}, from 0")
-            if last:
-                place[int(part)] = value
-            else:
-                place = place[int(part)]
-        elif isinstance(place, dict):
-            if last:
-                place[part] = value
-            else:
-                place = place.setdefault(part, {})
+    *path, last = key.strip().split(".")
+    node: Any = content
+    for depth, part in enumerate([*path, last]):
+        if isinstance(node, list):
+            if not (part.isdigit() and int(part) < len(node)):
+                raise ConfigError(f"--set {change!r}: there is no number {part}", f"there are {len(node)}, from 0")
+        elif not isinstance(node, dict):
+            raise ConfigError(f"--set {change!r}: {'.'.join(path[:depth])} has no settings of its own")
+        index = int(part) if isinstance(node, list) else part
+        if depth == len(path):
+            node[index] = value
         else:
-            raise ConfigError(f"--set {change!r}: {'.'.join(parts[:depth])} has no settings of its own")
+            node = node[index] if isinstance(node, list) else node.setdefault(index, {})
 
 
-def _told(error: ValidationError) -> str:
+def _message(error: ValidationError) -> str:
     """The first thing that is wrong, with the nearest known key where one is unknown."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "the whole"

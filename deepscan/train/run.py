@@ -17,7 +17,7 @@ from deepscan.evaluate.plots import plot_training
 from deepscan.models.card import Card, DetectorCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble_folder import save_ensemble
-from deepscan.train.epoch_log import EPOCHS_FILE, read_epochs
+from deepscan.train.callbacks import EPOCHS_FILE, read_epochs
 from deepscan.train.finalize import finish_detector
 from deepscan.train.fit import Machine, is_leading_process, train_network
 from deepscan.train.recipe import Recipe

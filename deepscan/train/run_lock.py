@@ -65,7 +65,7 @@ def _changed_too_late(old: Recipe, new: Recipe, run: Path) -> str | None:
     """
 
     def used(recipe: Recipe) -> dict[str, Any]:
-        plan = recipe.model_dump(mode="json", exclude={"calibration", "half", "limits", "name", "tta", "version"})
+        plan = recipe.model_dump(mode="json", exclude={"calibration", "half", "limits", "name", "version"})
         plan["data"]["sources"] = [
             {key: value for key, value in source.items() if key not in ("about", "terms")}
             for source in plan["data"]["sources"]

@@ -18,20 +18,14 @@ from sklearn.metrics import roc_auc_score
 
 from deepscan.datasets.dataset import read_samples
 from deepscan.errors import ConfigError, ModelError, OutputError
+from deepscan.extract.video.sampling import evenly
 from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train import batches
-from deepscan.train.epoch_log import read_epochs
-from deepscan.train.fit import (
-    _load_network,
-    _moved_towards,
-    initial_network,
-    pick_precision,
-    teacher_network,
-    train_network,
-)
+from deepscan.train.callbacks import moved_towards, read_epochs
+from deepscan.train.fit import load_checkpoint, pick_precision, train_network
+from deepscan.train.initial_weights import initial_network, teacher_network
 from deepscan.train.lightning_module import DetectorModule
-from deepscan.train.loader import evenly
 from deepscan.train.losses import total_loss
 from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
 
@@ -199,7 +193,7 @@ def test_what_is_no_checkpoint_is_told_in_one_line(tmp_path, content):
     file = tmp_path / "best.ckpt"
     file.write_bytes(content) if isinstance(content, bytes) else torch.save(content, file)
     with pytest.raises(ConfigError, match=r"best\.ckpt cannot be read as a checkpoint"):
-        _load_network(DetectorNetwork(recipe().model), file)
+        load_checkpoint(DetectorNetwork(recipe().model), file)
 
 
 def test_a_folder_holds_one_run(made, whole_run):
@@ -273,11 +267,11 @@ def test_the_average_forgets_the_start():
     """After 100 updates next to nothing is left of what it began with, although the decay alone would keep 82 %."""
     average = torch.ones(1)
     for n in range(1, 101):
-        average = _moved_towards(average, torch.zeros(1), torch.tensor(n), 0.998)
+        average = moved_towards(average, torch.zeros(1), torch.tensor(n), 0.998)
     assert float(average) < 0.02
-    steady = _moved_towards(torch.ones(1), torch.zeros(1), torch.tensor(10**6), 0.998)
+    steady = moved_towards(torch.ones(1), torch.zeros(1), torch.tensor(10**6), 0.998)
     assert float(steady) == pytest.approx(0.998)
-    counted = _moved_towards(torch.tensor(3), torch.tensor(4), torch.tensor(9), 0.998)
+    counted = moved_towards(torch.tensor(3), torch.tensor(4), torch.tensor(9), 0.998)
     assert counted.item() == 4
 
 
@@ -410,7 +404,7 @@ def test_attacked_batches_raise_the_loss_within_the_budget(made, video, share):
     batch.mask[0, 1] = False  # a sequence that is shorter
     state = {name: value.clone() for name, value in module.state_dict().items()}
     clean = batch.crops[batch.mask].movedim(-1, 1).float() / 255
-    found = module._attacked(plan.adversarial, batch)
+    found = module.attacked(plan.adversarial, batch)
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert all(part.training for part in module.network.modules())
     assert all(parameter.grad is None for parameter in module.parameters())

@@ -1,24 +1,84 @@
-"""How fast a run is: images a second, the share of the machine's matrix peak, and how long it waits for data."""
+"""What watches a run: the table of its epochs, its speed, checkpoints within epochs, the moving average."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from deepscan.files import write_atomically
 from deepscan.train.batches import Batch
 
 log = logging.getLogger(__name__)
 
+EPOCHS_FILE = "metrics.csv"
+_FIRST = ("epoch", "step", "learning_rate", "train_loss")
 _EVERY_STEPS = 100
 _WARM_UP_STEPS = 3
 _PEAK_SIDE, _PEAK_RUNS = 1024, 5
 _PASSES = 3  # there, and back twice: to the inputs and to the weights
+
+
+class EpochTable(Callback):
+    """Writes ``metrics.csv``: after each epoch all that was logged, one row.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        # Sums over the batches of the epoch so far: an epoch that was cut in two has one mean.
+        self._sums: dict[str, float] = {}
+        self._n = 0
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add up the parts of the loss."""
+        for name, value in outputs.items():
+            self._sums[f"train_{name}"] = self._sums.get(f"train_{name}", 0.0) + float(value)
+        self._n += 1
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add the row of the epoch that ended (validation, if any, is done by then)."""
+        figures = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("val_", "images_s"))
+        } | {name: total / self._n for name, total in self._sums.items()}
+        row = {"epoch": float(trainer.current_epoch), "step": float(trainer.global_step), **figures}
+        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
+        self._sums, self._n = {}, 0
+        if trainer.is_global_zero:
+            names = [*_FIRST, *sorted({name for row in self.rows for name in row} - set(_FIRST))]
+            table = pd.DataFrame(self.rows, columns=names).to_csv(index=False, float_format="%.6g", lineterminator="\n")
+            write_atomically(self.path, table.encode())
+
+    def state_dict(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {"rows": self.rows, "sums": self._sums, "n": self._n}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        self.rows, self._sums, self._n = list(state_dict["rows"]), dict(state_dict["sums"]), state_dict["n"]
+
+
+def read_epochs(path: Path) -> list[dict[str, float]]:
+    """The rows of a ``metrics.csv``; what was not measured in an epoch is left out of its row."""
+    rows = pd.read_csv(path).to_dict("records")
+    return [{str(name): float(cell) for name, cell in row.items() if not math.isnan(cell)} for row in rows]
 
 
 class Throughput(Callback):
@@ -103,3 +163,21 @@ def _flop(network: torch.nn.Module, size_px: int, device: torch.device) -> float
     finally:
         network.train(was_training)
     return float(counter.get_total_flops())
+
+
+class CheckpointWithinEpochs(ModelCheckpoint):
+    """Checkpoints every so many updates, not after an epoch's last batch: a resume would lose its validation."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+def moved_towards(average: Tensor, current: Tensor, n_averaged: Tensor, decay: float) -> Tensor:
+    """The moving average, after a warm-up in which it forgets the random weights of the start quickly."""
+    if not average.is_floating_point():
+        return current
+    n = int(n_averaged)
+    return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
