@@ -1,6 +1,6 @@
 """Pictures of a page in headless Chromium: ``python scripts/screenshot_report.py report.html docs/report.png``.
 
-Needs Chromium or Chrome. The script fails if the page asks for anything beyond itself, or if the console shows an error.
+Needs Chromium or Chrome. It fails if the page asks for anything beyond itself, or if the console shows an error.
 """
 
 from __future__ import annotations
