@@ -303,7 +303,7 @@ def _apply(content: dict[str, Any], change: str) -> None:
                 raise ConfigError(f"--set {change!r}: there is no number {part}", f"there are {len(node)}, from 0")
         elif not isinstance(node, dict):
             raise ConfigError(f"--set {change!r}: {'.'.join(path[:depth])} has no settings of its own")
-        index = int(part) if isinstance(node, list) else part
+        index: Any = int(part) if isinstance(node, list) else part
         if depth == len(path):
             node[index] = value
         else:
