@@ -5,20 +5,18 @@ lost on the way. Counts are of the whole manifest. Crops and distributions are o
 videos, so that the largest corpus takes seconds; which videos these are is a hash of their names and a seed, so that
 the same store gives the same bytes.
 
-The page is one file that loads nothing and runs nothing. Names in it come from strangers: the template escapes markup,
-and :func:`_plain` whatever else could break or disguise a text.
+The page is one file that loads nothing and runs nothing, with the style of the report
+(:mod:`deepscan.report.html`). Names in it come from strangers and are written as in ``manifest.csv``.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import logging
 import math
 import random
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain, zip_longest
@@ -27,11 +25,22 @@ from typing import Any
 
 import numpy as np
 
-from deepscan.datasets.dataset_stats import LABEL_NAMES, by_reason, count_rows, label_warnings, loss_warnings, percent
-from deepscan.datasets.distributions import PLOT, VIEW_BOX, Distribution, distribution
+from deepscan.datasets.dataset_stats import (
+    LABEL_NAMES,
+    Distribution,
+    by_reason,
+    count_rows,
+    distribution,
+    label_warnings,
+    loss_warnings,
+    percent,
+)
 from deepscan.datasets.store.archive import StoreError, damaged, escape_text, replacing
 from deepscan.datasets.store.manifest import Failure, ManifestRow
 from deepscan.datasets.store.store import StoredVideo, StoreSettings, read_store
+from deepscan.report.html.figures import histogram
+from deepscan.report.html.pictures import data_uri
+from deepscan.report.html.render import render_page
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +52,6 @@ _EXAMPLES = 20
 _MOST_LINES = 100
 _LONGEST_TEXT = 300
 _CROP_SIDE_PX = 112
-_JPEG_QUALITY = 85
-
-# How a text is turned round on the screen: "gpj.exe" for "exe.jpg".
-_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,18 +194,19 @@ def write_contact_sheet(
         "settings": sorted({_settings_text(video.settings) for video in videos}),
         "suspects": suspects,
         "drawn": drawn,
-        "figures": figures,
-        "view_box": VIEW_BOX,
-        "plot": PLOT,
+        "figures": [(measure, values, _drawing(measure, values)) for measure, values in figures],
         "skipped": by_reason((row.reason or "", row.video_id, "") for row in rows if row.status == "skipped"),
         "failures": by_reason((f.reason, f.video_id or f.path, f.message) for f in sorted(set(failures))),
         "damaged": list(store.damaged.values()),
         "most_examples": _EXAMPLES,
         "most_lines": _MOST_LINES,
+        "percent": percent,
+        "short": _short,
     }
+    template = files("deepscan.datasets").joinpath("contact_sheet.html.j2").read_text(encoding="utf-8")
     path = folder / REPORT_NAME
     with replacing(path) as file:
-        file.write(_render(page).encode())
+        file.write(render_page(template, **page).encode())
     return path
 
 
@@ -222,8 +228,8 @@ class _Store:
         path = self._path(row)
         try:
             stored = read_store(path)
-            told = (stored.video.dataset, stored.video.video_id, stored.video.label)
-            if told != (escape_text(row.dataset), escape_text(row.video_id), row.label):
+            written = (stored.video.dataset, stored.video.video_id, stored.video.label)
+            if written != (escape_text(row.dataset), escape_text(row.video_id), row.label):
                 raise damaged(path, "its video or label is not that of the manifest")
         except StoreError as error:
             self._note(row, error)
@@ -232,25 +238,18 @@ class _Store:
 
     def picture(self, row: ManifestRow, crop: _Crop) -> str | None:
         """A crop as the data URI of a small JPEG; None if it cannot be read."""
-        import cv2
-
         stored = self.read(row)
         if stored is None:
             return None
         try:
-            image = stored.tracks[crop.track - 1].crops([crop.index])[0]
+            return data_uri(stored.tracks[crop.track - 1].crops([crop.index])[0], _CROP_SIDE_PX)
         except (StoreError, IndexError) as error:
             changed = damaged(self._path(row), "it has changed while it was looked at")
             self._note(row, error if isinstance(error, StoreError) else changed)
             return None
-        if image.shape[0] > _CROP_SIDE_PX:
-            image = cv2.resize(image, (_CROP_SIDE_PX, _CROP_SIDE_PX), interpolation=cv2.INTER_AREA)
-        options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-        _, data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)
-        return "data:image/jpeg;base64," + base64.b64encode(bytes(data)).decode("ascii")
 
     def warn(self) -> None:
-        """Tell the log."""
+        """Log what could not be read."""
         for error in self._errors[:_EXAMPLES]:
             log.warning("%s", error)
         if len(self._errors) > _EXAMPLES:
@@ -364,15 +363,15 @@ def _warnings(
     yield from label_warnings(rows)
     yield from loss_warnings(rows)
     if n_damaged:
-        told = f"{n_damaged:,} of {len(sample):,} files looked at are missing or damaged."
-        yield told, "They are listed below; run the preprocessing again to have them made anew."
+        damage = f"{n_damaged:,} of {len(sample):,} files looked at are missing or damaged."
+        yield damage, "They are listed below; run the preprocessing again to have them made anew."
     if len({video.settings for video in videos}) > 1:
         yield "Videos were extracted with different settings.", "Run the preprocessing again, for all with the same."
-    for measure, found in figures:
-        if found and found.differs:
-            medians = " and ".join(measure.text(bars.median) for bars in found.bars)
-            told = f"{measure.title} differs between real and fake: medians {medians}, KS {found.ks:.2f}."
-            yield told, f"A detector can learn it instead of the manipulation. {measure.caveat}".strip()
+    for measure, values in figures:
+        if values and values.differs:
+            medians = " and ".join(measure.text(each.median) for each in values.histograms)
+            summary = f"{measure.title} differs between real and fake: medians {medians}, KS {values.ks:.2f}."
+            yield summary, f"A detector can learn it instead of the manipulation. {measure.caveat}".strip()
 
 
 def _settings_text(settings: StoreSettings) -> str:
@@ -385,28 +384,18 @@ def _settings_text(settings: StoreSettings) -> str:
     )
 
 
-# The page
-
-
-def _render(page: Mapping[str, Any]) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, finalize=_plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def _drawing(measure: _Measure, values: Distribution | None) -> str:
+    if values is None:
+        return ""
+    medians = (
+        f"{h.group.capitalize()}: median {measure.text(h.median)} of {h.count:,} videos." for h in values.histograms
     )
-    environment.filters |= {"count": "{:,}".format, "percent": percent, "short": _short}
-    text = files("deepscan.datasets").joinpath("contact_sheet.html.j2").read_text(encoding="utf-8")
-    return environment.from_string(text).render(page)
-
-
-def _plain(value: object) -> object:
-    """A text as in ``manifest.csv``, and without what turns the direction of writing round; other values unchanged."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return _DIRECTIONS.sub(lambda found: f"\\u{ord(found[0]):04x}", escape_text(value))
+    label = f"Histogram of {measure.title.lower()}. {' '.join(medians)}"
+    return histogram([(h.group, h.shares) for h in values.histograms], values.ticks, label=label)
 
 
 def _short(text: str) -> str:
-    """A text without its middle if it is very long."""
+    """A text as in ``manifest.csv``, without its middle if it is very long."""
+    text = escape_text(text)
     half = _LONGEST_TEXT // 2
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]}…{text[-half:]}"
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:half]}\u2026{text[-half:]}"

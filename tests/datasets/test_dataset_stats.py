@@ -1,13 +1,26 @@
-"""Counts of a manifest, and what they warn of."""
+"""Counts of a manifest, what they warn of, and how values differ between labels."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stored import item
 
-from deepscan.datasets.dataset_stats import Counts, by_reason, count_rows, label_warnings, loss_warnings, percent
+from deepscan.datasets.dataset_stats import (
+    Counts,
+    by_reason,
+    count_rows,
+    distribution,
+    ks_statistic,
+    label_warnings,
+    loss_warnings,
+    percent,
+)
 from deepscan.datasets.store.manifest import ManifestRow
 
 
@@ -43,7 +56,7 @@ VAL = rows((2, 2), split="val")
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("manifest", "expected"),
     [
         ([], ["There is nothing to train on."]),
         (rows((2, 2), status="skipped"), ["There is nothing to train on."]),
@@ -64,13 +77,13 @@ VAL = rows((2, 2), split="val")
         ([*rows((30, 30)), *rows((1, 3), split="val")], ["75.0\u00a0% of the usable videos in val are fake."]),
     ],
 )
-def test_labels(given, expected):
-    assert [told for told, _ in label_warnings(given)] == expected
-    assert all(meaning for _, meaning in label_warnings(given))
+def test_labels(manifest, expected):
+    assert [summary for summary, _ in label_warnings(manifest)] == expected
+    assert all(meaning for _, meaning in label_warnings(manifest))
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("manifest", "expected"),
     [
         ([], []),
         ([*rows((90, 90)), *rows((10, 10), status="skipped")], []),
@@ -83,8 +96,8 @@ def test_labels(given, expected):
         ([*rows((100, 8)), *rows((0, 2), status="skipped")], []),  # ten fakes tell nothing
     ],
 )
-def test_losses(given, expected):
-    assert [told for told, _ in loss_warnings(given)] == expected
+def test_losses(manifest, expected):
+    assert [summary for summary, _ in loss_warnings(manifest)] == expected
 
 
 def test_by_reason():
@@ -104,3 +117,94 @@ def test_a_row_of_each_method_is_counted_apart():
     other = [replace(row, method="FaceSwap", video_id=f"x{n}") for n, row in enumerate(rows((0, 2)))]
     kinds = count_rows([*rows((0, 1)), *other]).kinds
     assert [(kind[1], counts.videos) for kind, counts in kinds] == [("FaceSwap", 2), ("fake", 1)]
+
+
+# Distributions
+
+
+values = st.lists(st.floats(0, 1e6), min_size=1, max_size=40)
+
+
+@settings(max_examples=40)
+@given(st.lists(st.sampled_from(range(9)), min_size=2, max_size=40), st.lists(st.floats(0, 9), min_size=2, max_size=40))
+def test_ks_is_that_of_scipy(first, second):
+    from scipy.stats import ks_2samp
+
+    expected = ks_2samp(first, second, method="asymp").statistic
+    assert ks_statistic(np.array(first), np.array(second)) == pytest.approx(expected)
+
+
+@given(st.dictionaries(st.sampled_from(["real", "fake"]), values, min_size=1), st.booleans())
+def test_any_values_have_a_distribution(groups, whole):
+    groups = {name: [round(v) for v in group] if whole else group for name, group in groups.items()}
+    found = distribution(groups, whole=whole)
+    assert [(each.group, each.count) for each in found.histograms] == [(n, len(group)) for n, group in groups.items()]
+    for each in found.histograms:
+        assert sum(each.shares) == pytest.approx(1)
+        assert len(each.shares) <= (21 if whole else 24)
+    assert found.ticks
+    assert all(0 <= position <= 1 for position, _ in found.ticks)
+
+
+def test_bars_are_shares_of_their_own_group():
+    found = distribution({"real": [1, 1, 1, 2], "fake": [1, 2] * 50}, whole=True)
+    assert [each.shares for each in found.histograms] == [(0.75, 0.25), (0.5, 0.5)]
+    assert [each.median for each in found.histograms] == [1, 1.5]
+    assert found.ticks == ((0.25, "1"), (0.75, "2"))
+
+
+def test_one_outlier_does_not_squeeze_the_rest():
+    found = distribution({"real": [*np.linspace(50, 60, 999), 100_000.0]})
+    assert [text for _, text in found.ticks] == ["50", "52", "54", "56", "58", "60+"]
+    assert min(found.histograms[0].shares) > 0
+    found = distribution({"real": [*np.linspace(50, 60, 999), 0.0]})
+    assert next(text for _, text in found.ticks) == "≤50"
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 100.0, 1080.0, 1e6])
+def test_equal_values_are_one_bar_on_an_axis_that_holds_them(value):
+    found = distribution({"real": [value] * 5, "fake": [value] * 3})
+    assert found.ks == 0
+    assert not found.differs
+    low, high = (float(found.ticks[end][1].replace(",", "")) for end in (0, -1))
+    assert low <= value <= high
+    assert high <= value or value == 0
+    assert sorted(found.histograms[0].shares)[-1] == 1
+
+
+def test_few_different_values_make_few_bars():
+    shares = [100 * n / 32 for n in range(16, 33)] * 20
+    assert min(distribution({"real": shares}).histograms[0].shares) > 0
+
+
+def test_counts_above_twenty_share_a_bar():
+    found = distribution({"real": [1, 5, 400]}, whole=True)
+    assert len(found.histograms[0].shares) == 20
+    assert found.ticks[-1][1] in ("19", "20+")
+    assert distribution({"real": [30, 40]}, whole=True).ticks[0][1] == "20+"
+
+
+def test_ticks_do_not_run_into_each_other():
+    for scale in (0.001, 0.01, 1, 700, 1e5):
+        found = distribution({"real": scale * np.random.default_rng(0).uniform(0.9, 1, 500)})
+        ends = [(264 * at - 3.2 * len(text), 264 * at + 3.2 * len(text)) for at, text in found.ticks]
+        assert all(before[1] < after[0] for before, after in pairwise(ends)), found.ticks
+
+
+def test_what_counts_as_different():
+    rng = np.random.default_rng(0)
+    real = rng.normal(0, 1, 500) + 10
+    assert not distribution({"real": real, "fake": rng.normal(10.1, 1, 500)}).differs
+    far = distribution({"real": real, "fake": rng.normal(11, 1, 500)})
+    assert far.differs
+    assert far.ks == pytest.approx(0.38, abs=0.06)
+    few = distribution({"real": [1.0, 2.0, 3.0], "fake": [4.0, 5.0, 6.0]})
+    assert few.ks == 1  # three of each may well fall apart by chance
+    assert not few.differs
+
+
+def test_without_values():
+    assert distribution({"real": [], "fake": []}) is None
+    one = distribution({"real": [], "fake": [1.0]})
+    assert one.ks is None
+    assert not one.differs

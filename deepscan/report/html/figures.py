@@ -133,6 +133,44 @@ def lanes(line: Timeline, *, name: str) -> Markup:
     return _svg(height, f"{name}: {'; '.join(told[:24])}.", parts, "chart")
 
 
+def histogram(
+    groups: Sequence[tuple[str, Sequence[float]]], ticks: Sequence[tuple[float, str]], *, label: str
+) -> Markup:
+    """Groups of values over one axis, drawn on top of each other.
+
+    Args:
+        groups: name, which is the class of its outline, and the share of its values in each bin; all have the same
+            number of bins.
+        ticks: place along the axis in [0, 1], and what is written there.
+        label: for those who cannot see it.
+    """
+    left, right, top, base = 36.0, 300.0, 8.0, 116.0
+    most = max(share for _, shares in groups for share in shares)
+    step = round_step(most / 2)
+    parts = []
+    for number in range(1, int(most / step + 1e-9) + 1):
+        y = base - (base - top) * number * step / most
+        parts += [_line("grid", left, y, right, y)]
+        parts += [_text("tick", left - 5, y + 4, f"{round(100 * number * step, 3):g} %", "end")]
+    for name, shares in groups:
+        width = (right - left) / len(shares)
+        steps = "".join(
+            f"V{_n(base - (base - top) * share / most)}H{_n(left + (i + 1) * width)}" for i, share in enumerate(shares)
+        )
+        parts.append(f'<path class="bars {escape(name)}" d="M{_n(left)} {_n(base)}{steps}V{_n(base)}"/>')
+    parts.append(_line("axis", left, base, right, base))
+    for place, text in ticks:
+        x = left + (right - left) * place
+        parts += [_line("axis", x, base, x, base + 4), _text("tick", x, base + 17, text)]
+    return _svg(140, label, parts, "histogram", width=320)
+
+
+def round_step(most: float) -> float:
+    """The largest of 1, 2 and 5 times a power of ten that is at most ``most``."""
+    power = 10.0 ** math.floor(math.log10(most) + 1e-9)
+    return power * next((factor for factor in (5, 2) if factor * power <= most * (1 + 1e-9)), 1)
+
+
 def _chart_words(series: PersonSeries, line: Timeline, name: str, importance: bool) -> str:
     low, high = min(series.probabilities), max(series.probabilities)
     at = series.times_s[series.probabilities.index(high)]
@@ -221,9 +259,9 @@ def _text(kind: str, x: float, y: float, text: str, anchor: str = "middle") -> s
     return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(height: float, label: str, parts: Sequence[str], kind: str) -> Markup:
+def _svg(height: float, label: str, parts: Sequence[str], kind: str, width: int = _WIDTH) -> Markup:
     return Markup(  # noqa: S704 - made of numbers and escaped words only
-        f'<svg class="{kind}" viewBox="0 0 {_WIDTH} {_n(height)}" role="img" aria-label="{escape(label)}">'
+        f'<svg class="{kind}" viewBox="0 0 {width} {_n(height)}" role="img" aria-label="{escape(label)}">'
         + "".join(parts)
         + "</svg>"
     )

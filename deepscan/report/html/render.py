@@ -18,7 +18,7 @@ from deepscan.report.html.views import IndexRow, InputView, ModelView
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TEMPLATES = ("page.html.j2", "input.html.j2", "index.html.j2", "model.html.j2")
+_TEMPLATES = ("head.html.j2", "page.html.j2", "input.html.j2", "index.html.j2", "model.html.j2")
 # Controls, line separators, halves of characters, and what turns the direction of writing round: they could disguise
 # a text ("gpj.exe" for "exe.jpg") or are not allowed in a file.
 _DISGUISING = re.compile(
@@ -70,6 +70,17 @@ def page_html(view: PageView) -> Iterator[str]:
             style=Markup(_text("style.css")),  # noqa: S704 - ours
         )
     )
+
+
+def render_page(template: str, **values: object) -> str:
+    """A page of another kind with the head and the style of the report; it may not run anything.
+
+    Args:
+        template: text of it, which sets ``title`` and ``own_style`` and includes ``head.html.j2``.
+        values: of its variables; texts are escaped, see :func:`plain`.
+    """
+    style = Markup(_text("style.css"))  # noqa: S704 - ours
+    return _environment().from_string(template).render(policy=_policy(""), style=style, **values)
 
 
 def plain(value: object) -> object:
