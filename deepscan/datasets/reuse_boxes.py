@@ -96,9 +96,9 @@ class _Cutter:
         # What has been cut of each track, and which of its sightings are in which frame.
         self._cut: list[list[tuple[Sighting, RgbImage]]] = [[] for _ in original.tracks]
         self._due: dict[int, list[tuple[int, Sighting]]] = {}
-        for place, stored in enumerate(original.tracks):
+        for number, stored in enumerate(original.tracks):
             for sighting in stored.track.sightings:
-                self._due.setdefault(sighting.frame_index, []).append((place, sighting))
+                self._due.setdefault(sighting.frame_index, []).append((number, sighting))
 
     def cut(self, frame: Frame) -> str | None:
         """Cut what is due in this frame; why that cannot be, None if it can."""
@@ -108,12 +108,12 @@ class _Cutter:
             return f"frame {frame.index} is {width}x{height}, not {video.width_px}x{video.height_px}"
         if frame.index >= video.frames_sampled:
             return f"more than {video.frames_sampled} frames were sampled"
-        for place, sighting in self._due.pop(frame.index, ()):
+        for number, sighting in self._due.pop(frame.index, ()):
             if abs(frame.time_s - sighting.time_s) > self._tolerance_s:
                 return f"frame {frame.index} is at {frame.time_s:.3f} s, not {sighting.time_s:.3f} s"
             crop = crop_face(frame.image, sighting.face, self._crop)
-            own = Sighting(frame.index, frame.time_s, sighting.face, brightness(crop))
-            self._cut[place].append((own, crop))
+            reused = Sighting(frame.index, frame.time_s, sighting.face, brightness(crop))
+            self._cut[number].append((reused, crop))
         return None
 
     def missing(self, sampled: int) -> str | None:

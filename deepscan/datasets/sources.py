@@ -73,27 +73,27 @@ def _file(path: Path, n_frames: int, limits: MediaLimits) -> Source:
 def _folder(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Source:
     """A video that is kept as images. Their times are not known: they count as one a second."""
     total = len(item.frames)
-    places = evenly(total, n_frames)
-    for place in places:
-        checked_kind(item.frames[place], limits)
-    width, height = image_size(item.frames[places[0]], limits.max_pixels)
+    indices = evenly(total, n_frames)
+    for index in indices:
+        checked_kind(item.frames[index], limits)
+    width, height = image_size(item.frames[indices[0]], limits.max_pixels)
     return Source(
-        MediaInfo(item.path, "video", width, height, None, total), _pictures(item, places, limits), stills=True
+        MediaInfo(item.path, "video", width, height, None, total), _pictures(item, indices, limits), stills=True
     )
 
 
-def _pictures(item: CorpusItem, places: list[int], limits: MediaLimits) -> Iterator[Frame]:
+def _pictures(item: CorpusItem, indices: list[int], limits: MediaLimits) -> Iterator[Frame]:
     damaged: list[MediaError] = []
     given = 0
-    for place in places:
+    for index in indices:
         try:
-            image = read_image(item.frames[place], limits.max_pixels)
+            image = read_image(item.frames[index], limits.max_pixels)
         except MediaError as error:
             damaged.append(error)
             continue
-        yield Frame(image, time_s=float(place), index=given)
+        yield Frame(image, time_s=float(index), index=given)
         given += 1
     if not given:
         raise damaged[0]
     if damaged:
-        log.warning("%s: %d of %d frames are damaged, first: %s", item.video_id, len(damaged), len(places), damaged[0])
+        log.warning("%s: %d of %d frames are damaged, first: %s", item.video_id, len(damaged), len(indices), damaged[0])

@@ -47,10 +47,12 @@ def assign_splits(items: Iterable[CorpusItem], val: float = 0.1, test: float = 0
         )
     given = list(items)
     check_groups(given)
-    own: dict[str, Split] = {item.group: item.split for item in given if item.split is not None}
-    division = {group: own.get(group) or _drawn(group, val, test, seed) for group in {item.group for item in given}}
+    official: dict[str, Split] = {item.group: item.split for item in given if item.split is not None}
+    division = {
+        group: official.get(group) or _drawn(group, val, test, seed) for group in {item.group for item in given}
+    }
     divided = [replace(item, split=division[item.group]) for item in given]
-    _tell(given, divided, own, {"val": val, "test": test})
+    _warn(given, divided, official, {"val": val, "test": test})
     return divided
 
 
@@ -86,15 +88,15 @@ def _drawn(group: str, val: float, test: float, seed: int) -> Split:
     """The split of a group without one. Composed and decomposed accents are the same name, whatever the file system."""
     text = f"{seed}\0{unicodedata.normalize('NFC', group)}"
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-    place = int.from_bytes(digest[:8], "big") / 2**64
-    return "test" if place < test else "val" if place < test + val else "train"
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    return "test" if draw < test else "val" if draw < test + val else "train"
 
 
-def _tell(
-    given: list[CorpusItem], divided: list[CorpusItem], own: dict[str, Split], shares: dict[Split, float]
+def _warn(
+    given: list[CorpusItem], divided: list[CorpusItem], official: dict[str, Split], shares: dict[Split, float]
 ) -> None:
     """Warn of what a person may not expect of the division."""
-    followed = sum(item.split is None and item.group in own for item in given)
+    followed = sum(item.split is None and item.group in official for item in given)
     if followed:
         log.warning("%d items without a split of their own follow the others of their group", followed)
     filled = {item.split for item in divided}

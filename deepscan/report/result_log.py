@@ -163,22 +163,22 @@ def _parse(data: bytes) -> _Line:
     if isinstance(result, dict):
         # Names that are not UTF-8 are halves of characters here, which pydantic refuses in any text.
         texts = {key: result[key] for key in ("path", "message") if isinstance(result.get(key), str)}
-        loaded["result"] = {**result, **dict.fromkeys(texts, ""), **_parted(result.get("tracks"))}
+        loaded["result"] = {**result, **dict.fromkeys(texts, ""), **_divided_tracks(result.get("tracks"))}
     line: _Line = _adapter().validate_python(
         {"model": loaded.get("model"), "stamp": loaded.get("input"), "result": loaded.get("result")}
     )
     return replace(line, result=replace(line.result, **texts))
 
 
-def _parted(tracks: object) -> dict[str, Any]:
+def _divided_tracks(tracks: object) -> dict[str, Any]:
     """The tracks of a line as a result holds them: those that were judged, and the others."""
     if not isinstance(tracks, list):
         return {}
     judged: list[object] = []
     others: list[object] = []
     for track in tracks:
-        left = isinstance(track, dict) and track.get("verdict") == VerdictLabel.NOT_APPLICABLE
-        (others if left else judged).append(track)
+        left_out = isinstance(track, dict) and track.get("verdict") == VerdictLabel.NOT_APPLICABLE
+        (others if left_out else judged).append(track)
     return {"tracks": judged, "unjudged": others}
 
 

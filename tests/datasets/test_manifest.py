@@ -10,9 +10,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import ITEM, PNG, SHA, extraction, full_disk, item, tree
+from stored import full_disk, item, tree
 
-from deepscan.datasets.store.journal import Entry
 from deepscan.datasets.store.manifest import (
     COLUMNS,
     Failure,
@@ -20,11 +19,9 @@ from deepscan.datasets.store.manifest import (
     ManifestRow,
     read_failures,
     read_manifest,
-    unused_files,
     write_failures,
     write_manifest,
 )
-from deepscan.datasets.store.store import read_store, write_store
 from deepscan.errors import OutputError
 
 texts = st.text(st.characters(codec=None), max_size=10)
@@ -185,12 +182,3 @@ def test_a_full_disk_keeps_the_old_table(tmp_path, monkeypatch, write):
     with pytest.raises(OutputError, match=r"t\.csv cannot be written: the disk is full"):
         write(tmp_path / "t.csv", rows)
     assert tree(tmp_path) == before
-
-
-def test_unused_files(tmp_path):
-    used, old = (write_store(tmp_path, ITEM, sha, PNG, extraction()) for sha in (SHA, "cd" * 32))
-    left = used.parent / ".x.tmp"
-    left.write_bytes(b"")
-    rows = [Entry.stored(tmp_path, ITEM, None, read_store(used)).row, row("b", "skipped")]
-    assert unused_files(tmp_path, rows) == sorted([left, old])
-    assert unused_files(tmp_path / "nothing", []) == []

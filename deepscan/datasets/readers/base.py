@@ -23,11 +23,11 @@ from deepscan.extract.file_kinds import is_media, suffix_of
 from deepscan.text import encodable
 
 Split = Literal["train", "val", "test"]
-Place = tuple[Path, str | None]  # where an item's content is: its ``path`` and ``member``
+Position = tuple[Path, str | None]  # where an item's content is: its ``path`` and ``member``
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 REAL, FAKE = 0, 1
 REAL_METHOD = "real"
-UNTOLD_METHOD = "fake"  # a fake whose corpus does not say how it was made
+UNKNOWN_METHOD = "fake"  # a fake whose corpus does not say how it was made
 
 _LONGEST_HEADER = 1 << 16
 _LONGEST_NAME = 255
@@ -95,6 +95,14 @@ class Problem:
         object.__setattr__(self, "message", " ".join(self.message.split()))
 
 
+class Problems(list[Problem]):
+    """The problems met while a corpus is read."""
+
+    def add(self, path: Path, reason: str, message: str) -> None:
+        """Note one more."""
+        self.append(Problem(path, reason, message))
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """All that a reader found: items and problems, each sorted by path.
@@ -158,6 +166,13 @@ class Root:
             return False
         return (parent / path.name).is_relative_to(self._real)
 
+    def admits(self, path: Path, problems: Problems) -> bool:
+        """Whether ``path`` lies inside; a problem is added where it is a link that leads out."""
+        if self.holds(path):
+            return True
+        problems.add(path, "outside_root", f"{path.name!r} is a link that leads outside the corpus")
+        return False
+
     def find(self, name: str) -> Path | Problem:
         """The file that a metadata file calls ``name``, relative to the folder.
 
@@ -181,7 +196,7 @@ class Root:
                 return missing
         return missing
 
-    def media(self, folder: Path, suffixes: frozenset[str], problems: list[Problem]) -> list[Path]:
+    def media(self, folder: Path, suffixes: frozenset[str], problems: Problems) -> list[Path]:
         """The files below ``folder`` with one of these endings, sorted, hidden ones left out.
 
         Links that lead out are problems, or followed if that was asked for.
@@ -193,7 +208,7 @@ class Root:
         seen: set[str] = set()
 
         def failed(error: OSError) -> None:
-            problems.append(Problem(Path(error.filename or folder), "unreadable", error.strerror or str(error)))
+            problems.add(Path(error.filename or folder), "unreadable", error.strerror or str(error))
 
         for where, folders, files in os.walk(folder, onerror=failed, followlinks=self._follow is True):
             here = Path(where)
@@ -272,7 +287,7 @@ def parse_split(value: object) -> Split | None:
     return _SPLITS.get(str(value).strip().lower())
 
 
-def method_of(label: int, method: str = UNTOLD_METHOD) -> str:
+def method_of(label: int, method: str = UNKNOWN_METHOD) -> str:
     """``real`` for a real, else the manipulation."""
     return REAL_METHOD if label == REAL else method
 
@@ -308,14 +323,16 @@ def image_suffixes() -> frozenset[str]:
     return IMAGE_SUFFIXES
 
 
-def read_json(path: Path, problems: list[Problem]) -> Any:
-    """The content of a JSON file; None, with a problem, when it cannot be read."""
+def read_json(path: Path, problems: Problems | None = None) -> Any:
+    """The content of a JSON file; None, and a problem where they are given, if it cannot be read."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        problems.append(Problem(path, "broken_metadata", f"{path.name} cannot be read: {error.strerror or error}"))
+        why = f"{path.name} cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError) as error:
-        problems.append(Problem(path, "broken_metadata", f"{path.name} is no valid JSON: {error}"))
+        why = f"{path.name} is no valid JSON: {error}"
+    if problems is not None:
+        problems.add(path, "broken_metadata", why)
     return None
 
 
@@ -330,13 +347,13 @@ def columns_of(path: Path) -> tuple[list[str], str]:
     return [column.strip().strip('"').lower() for column in line.split(separator)], separator
 
 
-def read_rows(path: Path, problems: list[Problem]) -> list[tuple[int, dict[str, str]]]:
+def read_rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
     """The rows of a CSV with their line numbers. Each line is one row, so a quote left open costs that row only."""
     columns, separator = columns_of(path)
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        problems.append(Problem(path, "broken_metadata", f"{path.name} cannot be read: {error.strerror or error}"))
+        problems.add(path, "broken_metadata", f"{path.name} cannot be read: {error.strerror or error}")
         return []
     rows = []
     for number, line in enumerate(lines[1:], 2):
@@ -345,11 +362,11 @@ def read_rows(path: Path, problems: list[Problem]) -> list[tuple[int, dict[str, 
         try:
             values = next(csv.reader([line.decode("utf-8")], delimiter=separator, strict=True))
         except (csv.Error, ValueError) as error:
-            problems.append(Problem(path, "bad_row", f"line {number} of {path.name} is no CSV row: {error}"))
+            problems.add(path, "bad_row", f"line {number} of {path.name} is no CSV row: {error}")
             continue
         if len(values) > len(columns):
             why = f"line {number} of {path.name} has {len(values)} values for {len(columns)} columns"
-            problems.append(Problem(path, "bad_row", why))
+            problems.add(path, "bad_row", why)
             continue
         values += [""] * (len(columns) - len(values))
         rows.append((number, {column: value.strip() for column, value in zip(columns, values, strict=True)}))
@@ -371,7 +388,7 @@ def finish(
     root: Path,
     items: Iterable[CorpusItem],
     problems: Iterable[Problem],
-    originals: Mapping[Place, Place] | None = None,
+    originals: Mapping[Position, Position] | None = None,
     passed_over: Mapping[str, int] | None = None,
 ) -> Corpus:
     """Sort, tell apart the items whose names differ by their ending only, and refuse an empty corpus.
@@ -408,16 +425,16 @@ def finish(
     return Corpus(reader.name, root, _with_originals(unique, originals or {}), tuple(met), dict(passed_over or {}))
 
 
-def place_of(item: CorpusItem) -> Place:
+def position_of(item: CorpusItem) -> Position:
     """Where an item's content is."""
     return item.path, item.member
 
 
-def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Place, Place]) -> tuple[CorpusItem, ...]:
-    names = {place_of(item): item.video_id for item in items}
-    links = {place_of(item): originals.get(place_of(item)) for item in items if item.label == FAKE}
+def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Position, Position]) -> tuple[CorpusItem, ...]:
+    names = {position_of(item): item.video_id for item in items}
+    links = {position_of(item): originals.get(position_of(item)) for item in items if item.label == FAKE}
 
-    def first(fake: Place) -> str | None:
+    def first(fake: Position) -> str | None:
         here, met = fake, {fake}
         while (before := links.get(here)) is not None and before in names:
             if before in met:
@@ -426,7 +443,7 @@ def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Place, Pla
             here = before
         return names[here] if here != fake else None
 
-    return tuple(replace(item, original=first(place_of(item))) for item in items)
+    return tuple(replace(item, original=first(position_of(item))) for item in items)
 
 
 def _listed(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:

@@ -27,8 +27,9 @@ from deepscan.datasets.readers.base import (
     Corpus,
     CorpusItem,
     Groups,
-    Place,
+    Position,
     Problem,
+    Problems,
     Root,
     finish,
     method_of,
@@ -55,7 +56,7 @@ class CelebDf:
 
     def read(self, root: Path) -> Corpus:
         border = Root(root)
-        problems: list[Problem] = []
+        problems = Problems()
         groups = Groups()
         found: dict[str, tuple[str, Path, int, str]] = {}
         for folder in subfolders(root):
@@ -66,12 +67,12 @@ class CelebDf:
                 keys = identities(video.stem, label, youtube=folder.name.lower().startswith("youtube"))
                 if not keys:
                     why = f"{video.name!r} does not say whose face it shows (idA_idB_0000.mp4)"
-                    problems.append(Problem(video, "bad_name", why))
+                    problems.add(video, "bad_name", why)
                     continue
                 groups.join(*keys)
                 name = f"{folder.name}/{video.stem}".lower()
                 if name in found:
-                    problems.append(Problem(video, "duplicate", f"{video.stem!r} is there twice; the first is used"))
+                    problems.add(video, "duplicate", f"{video.stem!r} is there twice; the first is used")
                 else:
                     found[name] = without_suffix(border.relative(video)), video, label, keys[0]
         tested = _tested(border, found, problems)
@@ -87,7 +88,7 @@ class CelebDf:
             )
             for name, (video_id, path, label, key) in found.items()
         ]
-        originals: dict[Place, Place] = {}
+        originals: dict[Position, Position] = {}
         for _, path, label, _ in found.values():
             match = _PAIR.fullmatch(path.stem)
             if label == FAKE and match and (original := found.get(f"celeb-real/{match[1]}_{match[3]}")):
@@ -104,18 +105,17 @@ def identities(stem: str, label: int, *, youtube: bool = False) -> tuple[str, ..
     return (f"celeb-{match[1]}",) if match else (f"youtube-{stem}",)
 
 
-def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems: list[Problem]) -> set[str]:
+def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems: Problems) -> set[str]:
     """The listed videos that are there, as ``folder/name`` in lower case."""
     path = border.folder / _LIST
     if not path.is_file():
         return set()
-    if not border.holds(path):
-        problems.append(Problem(path, "outside_root", f"{_LIST} is a link that leads outside the corpus"))
+    if not border.admits(path, problems):
         return set()
     try:
         lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
     except OSError as error:
-        problems.append(Problem(path, "broken_metadata", f"{_LIST} cannot be read: {error.strerror or error}"))
+        problems.add(path, "broken_metadata", f"{_LIST} cannot be read: {error.strerror or error}")
         return set()
     tested = set()
     for number, line in enumerate(lines, 1):
@@ -123,7 +123,7 @@ def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems
             continue
         match = _LINE.fullmatch(line.strip())
         if not match:
-            problems.append(Problem(path, "bad_row", f"line {number} of {_LIST} is not '0 or 1, folder/name.mp4'"))
+            problems.add(path, "bad_row", f"line {number} of {_LIST} is not '0 or 1, folder/name.mp4'")
             continue
         name = without_suffix(match[2].replace("\\", "/")).lower()
         if name not in found:
@@ -134,5 +134,5 @@ def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems
         tested.add(name)
         if (match[1] == "1") != (found[name][2] == REAL):
             why = f"line {number} of {_LIST} contradicts the folder of {match[2]}; the folder counts"
-            problems.append(Problem(path, "conflict", why))
+            problems.add(path, "conflict", why)
     return tested

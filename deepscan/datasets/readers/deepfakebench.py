@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,12 @@ from deepscan.datasets.readers.base import (
     FAKE,
     REAL,
     SPLITS,
-    UNTOLD_METHOD,
+    UNKNOWN_METHOD,
     Corpus,
     CorpusItem,
     Groups,
     Problem,
+    Problems,
     Root,
     Split,
     files_in,
@@ -51,7 +53,7 @@ _METHODS = {
     "DFD_fake": "DeepFakeDetection",
     "CelebDFv1_fake": "Celeb-synthesis",
     "CelebDFv2_fake": "Celeb-synthesis",
-    "DFDC_Fake": UNTOLD_METHOD,
+    "DFDC_Fake": UNKNOWN_METHOD,
 }
 _OWN_NAMES = {
     **dict.fromkeys(("FaceForensics++", "DeepFakeDetection", "FaceShifter"), "faceforensics"),
@@ -69,15 +71,14 @@ class DeepfakeBench:
     layout = "a DeepfakeBench index DATASET.json, or a folder with one, with the frames below that folder"
 
     def matches(self, root: Path) -> bool:
-        return any(_is_index(read_json(path, [])) for path in _candidates(root))
+        return any(_is_index(read_json(path)) for path in _candidates(root))
 
     def read(self, root: Path) -> Corpus:
         border = Root(root if root.is_dir() else root.parent)
-        problems: list[Problem] = []
+        problems = Problems()
         entries: dict[tuple[str, ...], tuple[dict[str, Any], set[str]]] = {}
         for path in _candidates(root):
-            if not border.holds(path):
-                problems.append(Problem(path, "outside_root", f"{path.name!r} is a link that leads outside the corpus"))
+            if not border.admits(path, problems):
                 continue
             index = read_json(path, problems)
             if not _is_index(index):
@@ -91,7 +92,7 @@ class DeepfakeBench:
                 why = (
                     f"{several} videos of {path.name} are in several splits; test counts before train, train before val"
                 )
-                problems.append(Problem(path, "conflict", why))
+                problems.add(path, "conflict", why)
         return finish(self, root, _items(border, entries, problems), problems)
 
 
@@ -107,7 +108,7 @@ def _is_index(content: Any) -> bool:
 
 
 def _entries(
-    path: Path, index: dict[str, Any], problems: list[Problem]
+    path: Path, index: dict[str, Any], problems: Problems
 ) -> Iterator[tuple[tuple[str, ...], Split, dict[str, Any]]]:
     """Every listed video as (dataset, label, compression if any, video), its split and what is said of it."""
     for dataset, labels in index.items():
@@ -123,59 +124,55 @@ def _entries(
                             yield (dataset, label, *keys), split, inner
                         else:
                             where = "/".join((dataset, label, split, *keys))
-                            problems.append(Problem(path, "bad_row", f"{where!r} in {path.name} lists no frames"))
+                            problems.add(path, "bad_row", f"{where!r} in {path.name} lists no frames")
 
 
 def _items(
-    border: Root, entries: dict[tuple[str, ...], tuple[dict[str, Any], set[str]]], problems: list[Problem]
+    border: Root, entries: dict[tuple[str, ...], tuple[dict[str, Any], set[str]]], problems: Problems
 ) -> list[CorpusItem]:
     groups = Groups()
     found: list[tuple[CorpusItem, tuple[str, ...]]] = []
     taken: set[tuple[Path, ...]] = set()
     for keys, (entry, splits) in sorted(entries.items(), key=lambda pair: pair[0]):
         video_id = "/".join(keys)
-        what = _label(keys[0], keys[1])
+        label_method = _label(keys[0], keys[1])
         if not all(is_safe(key) for key in keys):
-            problems.append(Problem(border.folder, "bad_name", f"{video_id!r} cannot be used as a name"))
+            problems.add(border.folder, "bad_name", f"{video_id!r} cannot be used as a name")
             continue
-        if what is None:
-            problems.append(
-                Problem(border.folder, "bad_label", f"{video_id!r}: {keys[1]!r} is neither a real nor a fake")
-            )
+        if label_method is None:
+            problems.add(border.folder, "bad_label", f"{video_id!r}: {keys[1]!r} is neither a real nor a fake")
             continue
         frames = tuple(_frames(border, video_id, entry["frames"], problems))
         if not frames or frames in taken:  # the reals are repeated in each index of one manipulation
             continue
         taken.add(frames)
-        label, method = what
-        own = entry.get("group")
-        named = () if isinstance(own, str) and own else _identities(keys, label)
+        label, method = label_method
+        group = entry.get("group")
+        has_group = isinstance(group, str) and bool(group)
+        named = () if has_group else _identities(keys, label)
         if named:
             groups.join(*named)
         one = len(frames) == 1
         path = frames[0] if one else frames[0].parent
         split: Split = "test" if "test" in splits else "train" if "train" in splits else "val"
-        group = own if isinstance(own, str) and own else video_id
+        name = str(group) if has_group else video_id
         dataset = _OWN_NAMES.get(keys[0], keys[0])
-        item = CorpusItem(video_id, path, label, dataset, method, group, split, None, () if one else frames)
-        found.append((item, named))
-    return [
-        CorpusItem(
-            i.video_id,
-            i.path,
-            i.label,
-            i.dataset,
-            i.method,
-            groups.of(named[0]) if named else i.group,
-            i.split,
+        item = CorpusItem(
+            video_id,
+            path,
+            label,
+            dataset,
+            method,
+            name,
+            split,
             None,
-            i.frames,
+            () if one else frames,
         )
-        for i, named in found
-    ]
+        found.append((item, named))
+    return [replace(item, group=groups.of(named[0])) if named else item for item, named in found]
 
 
-def _frames(border: Root, video_id: str, names: list[Any], problems: list[Problem]) -> Iterator[Path]:
+def _frames(border: Root, video_id: str, names: list[Any], problems: Problems) -> Iterator[Path]:
     """The frames that are there; what is wrong with the others is told once a video and reason."""
     wrong: dict[str, list[str]] = {}
     for name in names:
@@ -184,10 +181,10 @@ def _frames(border: Root, video_id: str, names: list[Any], problems: list[Proble
             yield path
         else:
             wrong.setdefault(path.reason if isinstance(path, Problem) else "bad_name", []).append(str(name))
-    told = {"missing_file": "are not there", "outside_root": "point outside the corpus", "bad_name": "are no images"}
+    faults = {"missing_file": "are not there", "outside_root": "point outside the corpus", "bad_name": "are no images"}
     for reason, bad in wrong.items():
-        why = f"{len(bad)} of {len(names)} frames of {video_id!r} {told[reason]}, first {bad[0]!r}"
-        problems.append(Problem(border.folder, reason, why))
+        why = f"{len(bad)} of {len(names)} frames of {video_id!r} {faults[reason]}, first {bad[0]!r}"
+        problems.add(border.folder, reason, why)
 
 
 def _label(dataset: str, label: str) -> tuple[int, str] | None:
@@ -199,7 +196,7 @@ def _label(dataset: str, label: str) -> tuple[int, str] | None:
     match = _FAKE_NAME.match(label)
     if match is None:
         return None
-    return FAKE, UNTOLD_METHOD if match[1] in ("", dataset) else match[1]
+    return FAKE, UNKNOWN_METHOD if match[1] in ("", dataset) else match[1]
 
 
 def _identities(keys: tuple[str, ...], label: int) -> tuple[str, ...]:

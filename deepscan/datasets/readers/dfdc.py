@@ -25,6 +25,7 @@ from deepscan.datasets.readers.base import (
     CorpusItem,
     Groups,
     Problem,
+    Problems,
     Root,
     finish,
     method_of,
@@ -54,13 +55,12 @@ class Dfdc:
     def read(self, root: Path) -> Corpus:
         border = Root(root)
         items: list[CorpusItem] = []
-        problems: list[Problem] = []
+        problems = Problems()
         originals: list[tuple[str, str]] = []
         listed: dict[Path, dict[str, Path | None]] = {}
         made_from: dict[Path, tuple[Path, str]] = {}
         for part in _parts(root) or [root]:
-            if not border.holds(part):
-                problems.append(Problem(part, "outside_root", f"{part.name!r} is a link that leads outside the corpus"))
+            if not border.admits(part, problems):
                 continue
             listed[part] = _read_part(border, part, items, problems, originals, made_from)
         group_of = original_groups(originals)
@@ -83,7 +83,7 @@ def _parts(root: Path) -> list[Path]:
     parts = sorted([folder for folder in found if folder not in outer or (folder / _METADATA).exists()] + deeper)
     if parts:
         return parts
-    if (root / _METADATA).is_file() and (root.name.startswith(_PART) or _is_metadata(read_json(root / _METADATA, []))):
+    if (root / _METADATA).is_file() and (root.name.startswith(_PART) or _is_metadata(read_json(root / _METADATA))):
         return [root]
     return []
 
@@ -98,7 +98,7 @@ def _read_part(
     border: Root,
     part: Path,
     items: list[CorpusItem],
-    problems: list[Problem],
+    problems: Problems,
     originals: list[tuple[str, str]],
     made_from: dict[Path, tuple[Path, str]],
 ) -> dict[str, Path | None]:
@@ -111,13 +111,11 @@ def _read_part(
     metadata = part / _METADATA
     entries: Any = None
     if not metadata.is_file():
-        problems.append(Problem(metadata, "missing_file", f"{part.name} has no {_METADATA}"))
-    elif not border.holds(metadata):
-        problems.append(Problem(metadata, "outside_root", f"{_METADATA} is a link that leads outside the corpus"))
-    else:
+        problems.add(metadata, "missing_file", f"{part.name} has no {_METADATA}")
+    elif border.admits(metadata, problems):
         entries = read_json(metadata, problems)
         if entries is not None and not isinstance(entries, dict):
-            problems.append(Problem(metadata, "broken_metadata", f"{_METADATA} is not a table of file names"))
+            problems.add(metadata, "broken_metadata", f"{_METADATA} is not a table of file names")
             entries = None
     files: dict[str, Path | None] = {}
     for name, entry in sorted((entries or {}).items()):
@@ -125,21 +123,21 @@ def _read_part(
         files[name] = found if isinstance(found, Path) else None
         label = parse_label(entry.get("label")) if isinstance(entry, dict) else None
         if label is None:
-            problems.append(Problem(part / writable(name), "bad_label", f"{name!r} has no label REAL or FAKE"))
+            problems.add(part / writable(name), "bad_label", f"{name!r} has no label REAL or FAKE")
             continue
         stem = without_suffix(name)
         original = entry.get("original")
-        told = label == FAKE and isinstance(original, str) and bool(original)
-        if told:
+        has_original = label == FAKE and isinstance(original, str) and bool(original)
+        if has_original:
             originals.append((stem, without_suffix(original)))
         if isinstance(found, Problem):
             problems.append(found)
             continue
-        if told:
+        if has_original:
             made_from[found] = part, original
         split = entry.get("split")
         if split and parse_split(split) is None:
-            problems.append(Problem(found, "bad_split", f"{name!r} is in an unknown split {split!r}"))
+            problems.add(found, "bad_split", f"{name!r} is in an unknown split {split!r}")
             continue
         prefix = f"{part.resolve().name}/" if part == border.folder else ""
         video_id = prefix + without_suffix(border.relative(found))
@@ -148,7 +146,7 @@ def _read_part(
     listed = set(files.values())
     for video in own_border.media(part, video_suffixes(), problems):
         if video not in listed:
-            problems.append(Problem(video, "no_entry", f"{video.name!r} is not listed in {_METADATA}"))
+            problems.add(video, "no_entry", f"{video.name!r} is not listed in {_METADATA}")
     return files
 
 

@@ -26,11 +26,12 @@ from pathlib import Path
 from deepscan.datasets.readers.base import (
     FAKE,
     REAL,
-    UNTOLD_METHOD,
+    UNKNOWN_METHOD,
     Corpus,
     CorpusItem,
-    Place,
+    Position,
     Problem,
+    Problems,
     Root,
     columns_of,
     files_in,
@@ -40,7 +41,7 @@ from deepscan.datasets.readers.base import (
     method_of,
     parse_label,
     parse_split,
-    place_of,
+    position_of,
     read_rows,
     without_suffix,
 )
@@ -66,16 +67,14 @@ class FaceCrops:
 
     def read(self, root: Path) -> Corpus:
         border = Root(root if root.is_dir() else root.parent)
-        problems: list[Problem] = []
+        problems = Problems()
         items: list[CorpusItem] = []
-        originals: dict[Place, Place] = {}
+        originals: dict[Position, Position] = {}
         crops, tars = _tables(root, _CROPS_COLUMNS), _tables(root, _TAR_COLUMNS)
         for table in (*crops, *tars):
-            if not border.holds(table):
-                problems.append(
-                    Problem(table, "outside_root", f"{table.name!r} is a link that leads outside the corpus")
-                )
-            elif table in crops:
+            if not border.admits(table, problems):
+                continue
+            if table in crops:
                 items += _crops(border, table, problems, originals)
             else:
                 items += _listed_tars(border, table, problems)
@@ -96,35 +95,33 @@ def _tables(root: Path, columns: set[str]) -> list[Path]:
     return [path for path in candidates if columns <= set(columns_of(path)[0])]
 
 
-def _crops(border: Root, table: Path, problems: list[Problem], originals: dict[Place, Place]) -> list[CorpusItem]:
+def _crops(border: Root, table: Path, problems: Problems, originals: dict[Position, Position]) -> list[CorpusItem]:
     """Form 1. Crops are found by name: every image below the table's folder has one row."""
     images: dict[str, Path] = {}
     for path in border.media(border.folder, image_suffixes(), problems):
         first = images.setdefault(path.stem, path)
         if first is not path:
-            problems.append(
-                Problem(path, "duplicate", f"{path.stem!r} is there twice; {border.relative(first)} is used")
-            )
+            problems.add(path, "duplicate", f"{path.stem!r} is there twice; {border.relative(first)} is used")
     rows: dict[str, tuple[int, str]] = {}
     for number, row in read_rows(table, problems):
         where, name = f"line {number} of {table.name}", row["videoname"]
         label, stem = parse_label(row["label"]), Path(name).stem
         if label is None or not stem:
             reason = "bad_label" if label is None else "bad_row"
-            problems.append(Problem(table, reason, f"{where}: {name!r} has label {row['label']!r}, not REAL or FAKE"))
+            problems.add(table, reason, f"{where}: {name!r} has label {row['label']!r}, not REAL or FAKE")
         elif Path(name).name != name:
-            problems.append(Problem(table, "outside_root", f"{where}: {name!r} is not a plain file name"))
+            problems.add(table, "outside_root", f"{where}: {name!r} is not a plain file name")
         elif stem in rows:
-            problems.append(Problem(table, "duplicate", f"{where}: {name!r} is listed again; the first row counts"))
+            problems.add(table, "duplicate", f"{where}: {name!r} is listed again; the first row counts")
         else:
             original = Path(row.get("original", "")).stem if label == FAKE else ""
             rows[stem] = label, original
             if stem not in images:
-                problems.append(Problem(table, "missing_file", f"{where}: there is no image of {name!r}"))
+                problems.add(table, "missing_file", f"{where}: there is no image of {name!r}")
     group_of = original_groups((stem, original) for stem, (_, original) in rows.items() if original)
     for stem, path in images.items():
         if stem not in rows:
-            problems.append(Problem(path, "no_entry", f"{path.name!r} has no row in {table.name}"))
+            problems.add(path, "no_entry", f"{path.name!r} has no row in {table.name}")
         elif rows[stem][1] in images:
             originals[path, None] = images[rows[stem][1]], None
     return [
@@ -142,7 +139,7 @@ def _crops(border: Root, table: Path, problems: list[Problem], originals: dict[P
     ]
 
 
-def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[CorpusItem]:
+def _listed_tars(border: Root, table: Path, problems: Problems) -> list[CorpusItem]:
     """Form 2."""
     tars: dict[str, Path | Problem] = {}
     members: dict[str, set[str]] = {}
@@ -153,7 +150,7 @@ def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[Cor
         if shard not in tars:
             tars[shard] = tar = border.find(shard)
             if isinstance(tar, Problem):
-                problems.append(Problem(tar.path, tar.reason, f"{where}: {tar.message}; its rows are left out"))
+                problems.add(tar.path, tar.reason, f"{where}: {tar.message}; its rows are left out")
             else:
                 members[shard], met[shard] = _members(tar, problems), set()
         tar = tars[shard]
@@ -161,51 +158,46 @@ def _listed_tars(border: Root, table: Path, problems: list[Problem]) -> list[Cor
             continue
         label, group, split = parse_label(row["label"]), row.get("group") or "", row.get("split") or ""
         if label is None:
-            problems.append(
-                Problem(tar, "bad_label", f"{where}: label {row['label']!r} of {file!r} is not real or fake")
-            )
+            problems.add(tar, "bad_label", f"{where}: label {row['label']!r} of {file!r} is not real or fake")
         elif split and parse_split(split) is None:
-            problems.append(Problem(tar, "bad_split", f"{where}: {file!r} is in an unknown split {split!r}"))
+            problems.add(tar, "bad_split", f"{where}: {file!r} is in an unknown split {split!r}")
         elif file not in members[shard]:
-            problems.append(Problem(tar, "missing_file", f"{where}: {file!r} is not in {shard}"))
+            problems.add(tar, "missing_file", f"{where}: {file!r} is not in {shard}")
         elif file in met[shard]:
-            problems.append(Problem(tar, "duplicate", f"{where}: {file!r} is listed again; the first row counts"))
+            problems.add(tar, "duplicate", f"{where}: {file!r} is listed again; the first row counts")
         else:
             item = _member(border, tar, file, label, group, split)
-            method = method_of(label, row.get("method") or UNTOLD_METHOD)
+            method = method_of(label, row.get("method") or UNKNOWN_METHOD)
             items.append(replace(item, method=method, origin=row.get("source") or "", family=row.get("family") or ""))
         met[shard].add(file)
     for shard, names in members.items():
         for name in sorted(names - met[shard]):
-            problems.append(
-                Problem(border.folder / shard, "no_entry", f"{name!r} in {shard} has no row in {table.name}")
-            )
+            problems.add(border.folder / shard, "no_entry", f"{name!r} in {shard} has no row in {table.name}")
     return items
 
 
-def _only_reals(items: Iterable[CorpusItem]) -> dict[Place, Place]:
+def _only_reals(items: Iterable[CorpusItem]) -> dict[Position, Position]:
     """From every image to the real one of its group, in groups with one real."""
     by_group: dict[str, list[CorpusItem]] = {}
     for item in items:
         by_group.setdefault(item.group, []).append(item)
     originals = {}
     for group in by_group.values():
-        reals = [place_of(item) for item in group if item.label == REAL]
+        reals = [position_of(item) for item in group if item.label == REAL]
         if len(reals) == 1:
-            originals.update({place_of(item): reals[0] for item in group})
+            originals.update({position_of(item): reals[0] for item in group})
     return originals
 
 
-def _plain_tar(border: Root, tar: Path, problems: list[Problem]) -> list[CorpusItem]:
+def _plain_tar(border: Root, tar: Path, problems: Problems) -> list[CorpusItem]:
     """Form 3."""
     label = _label_in_names(tar)
-    if not border.holds(tar):
-        problems.append(Problem(tar, "outside_root", f"{tar.name!r} is a link that leads outside the corpus"))
-    elif label is None:
-        problems.append(Problem(tar, "bad_label", f"neither {tar.name!r} nor its folder is called real or fake"))
-    else:
-        return [_member(border, tar, name, label, "", "") for name in sorted(_members(tar, problems))]
-    return []
+    if label is None:
+        problems.add(tar, "bad_label", f"neither {tar.name!r} nor its folder is called real or fake")
+        return []
+    if not border.admits(tar, problems):
+        return []
+    return [_member(border, tar, name, label, "", "") for name in sorted(_members(tar, problems))]
 
 
 def _member(border: Root, tar: Path, name: str, label: int, group: str, split: str) -> CorpusItem:
@@ -214,7 +206,7 @@ def _member(border: Root, tar: Path, name: str, label: int, group: str, split: s
     return CorpusItem(video_id, tar, label, FaceCrops.name, method_of(label), group or video_id, own_split, member=name)
 
 
-def _members(tar: Path, problems: list[Problem]) -> set[str]:
+def _members(tar: Path, problems: Problems) -> set[str]:
     """Names of the images in a tar: plain files whose name stays inside. Of a tar that was cut short the whole ones."""
     names: set[str] = set()
     try:
@@ -223,17 +215,13 @@ def _members(tar: Path, problems: list[Problem]) -> set[str]:
                 if Path(entry.name).suffix.lower() not in image_suffixes():
                     continue
                 if not entry.isfile() or not is_safe(entry.name):
-                    problems.append(
-                        Problem(tar, "outside_root", f"{entry.name!r} in {tar.name} is no plain file in it")
-                    )
+                    problems.add(tar, "outside_root", f"{entry.name!r} in {tar.name} is no plain file in it")
                 elif entry.name in names:
-                    problems.append(
-                        Problem(tar, "duplicate", f"{entry.name!r} is in {tar.name} twice; the last counts")
-                    )
+                    problems.add(tar, "duplicate", f"{entry.name!r} is in {tar.name} twice; the last counts")
                 else:
                     names.add(entry.name)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        problems.append(Problem(tar, "unreadable", f"{tar.name} cannot be read to its end: {error}"))
+        problems.add(tar, "unreadable", f"{tar.name} cannot be read to its end: {error}")
     return names
 
 

@@ -28,8 +28,8 @@ from deepscan.datasets.readers.base import (
     Corpus,
     CorpusItem,
     Groups,
-    Place,
-    Problem,
+    Position,
+    Problems,
     Root,
     Split,
     finish,
@@ -57,7 +57,7 @@ class FaceForensics:
 
     def read(self, root: Path) -> Corpus:
         border = Root(root)
-        problems: list[Problem] = []
+        problems = Problems()
         groups = Groups()
         official = _official_splits(border, groups, problems)
         found: list[tuple[str, Path, int, str, tuple[str, ...]]] = []
@@ -80,14 +80,14 @@ class FaceForensics:
                                 made_from[video] = compression.name, original_stem(video.stem)
                         else:
                             why = f"{video.name!r} does not say which video it was made from (TARGET_SOURCE.mp4)"
-                            problems.append(Problem(video, "bad_name", why))
+                            problems.add(video, "bad_name", why)
         items = [
             CorpusItem(
                 video_id, path, label, self.name, method_of(label, kind), groups.of(keys[0]), official.get(keys[0])
             )
             for video_id, path, label, kind, keys in found
         ]
-        originals: dict[Place, Place] = {
+        originals: dict[Position, Position] = {
             (fake, None): (reals[name][0], None) for fake, name in made_from.items() if len(reals.get(name, ())) == 1
         }
         return finish(self, root, items, problems, originals, border.passed_over)
@@ -117,28 +117,27 @@ def original_stem(stem: str) -> str | None:
     return match[1] + match[2] if match else None
 
 
-def _official_splits(border: Root, groups: Groups, problems: list[Problem]) -> dict[str, Split]:
+def _official_splits(border: Root, groups: Groups, problems: Problems) -> dict[str, Split]:
     """Split by key from the official lists, whose pairs are joined in ``groups``."""
     official: dict[str, Split] = {}
     for split in SPLITS:
-        places = [border.folder / f"{split}.json", border.folder / "splits" / f"{split}.json"]
-        path = next((place for place in places if place.is_file()), None)
+        candidates = (border.folder / f"{split}.json", border.folder / "splits" / f"{split}.json")
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
         if path is None:
             continue
-        if not border.holds(path):
-            problems.append(Problem(path, "outside_root", f"{path.name!r} is a link that leads outside the corpus"))
+        if not border.admits(path, problems):
             continue
         pairs = read_json(path, problems)
         if pairs is not None and not isinstance(pairs, list):
-            problems.append(Problem(path, "broken_metadata", f"{path.name} is not a list of pairs"))
+            problems.add(path, "broken_metadata", f"{path.name} is not a list of pairs")
         for pair in pairs if isinstance(pairs, list) else []:
             if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) and name for name in pair)):
-                problems.append(Problem(path, "bad_row", f'{pair!r:.80} in {path.name} is no pair ["ID1", "ID2"]'))
+                problems.add(path, "bad_row", f'{pair!r:.80} in {path.name} is no pair ["ID1", "ID2"]')
                 continue
             keys = [f"youtube-{name}" for name in pair]
             groups.join(*keys)
             for key, name in zip(keys, pair, strict=True):
                 before = official.setdefault(key, split)
                 if before != split:
-                    problems.append(Problem(path, "conflict", f"{name} is in {before}.json and in {split}.json"))
+                    problems.add(path, "conflict", f"{name} is in {before}.json and in {split}.json")
     return official

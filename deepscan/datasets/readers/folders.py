@@ -20,7 +20,7 @@ from deepscan.datasets.readers.base import (
     REAL,
     Corpus,
     CorpusItem,
-    Problem,
+    Problems,
     Root,
     Split,
     finish,
@@ -54,7 +54,7 @@ class Folders:
     def read(self, root: Path) -> Corpus:
         border = Root(root, follow_links=self._follow_links)
         items: list[CorpusItem] = []
-        problems: list[Problem] = []
+        problems = Problems()
         suffixes = video_suffixes() | image_suffixes()
         for folder, label, split in _labelled(root):
             for path in border.media(folder, suffixes, problems):

@@ -22,11 +22,12 @@ from pathlib import Path
 
 from deepscan.datasets.readers.base import (
     FAKE,
-    UNTOLD_METHOD,
+    UNKNOWN_METHOD,
     Corpus,
     CorpusItem,
-    Place,
+    Position,
     Problem,
+    Problems,
     Root,
     columns_of,
     files_in,
@@ -55,31 +56,28 @@ class UserCsv:
         border = Root(root if root.is_dir() else root.parent)
         found: dict[Path, tuple[CorpusItem, Path | None]] = {}
         contradicted: set[Path] = set()
-        problems: list[Problem] = []
+        problems = Problems()
         for table in _tables(root):
-            if not border.holds(table):
-                problems.append(
-                    Problem(table, "outside_root", f"{table.name!r} is a link that leads outside the corpus")
-                )
+            if not border.admits(table, problems):
                 continue
             for number, row in read_rows(table, problems):
                 item = _item(border, row)
                 where = f"line {number} of {table.name}"
                 if isinstance(item, Problem):
-                    problems.append(Problem(item.path, item.reason, f"{where}: {item.message}"))
+                    problems.add(item.path, item.reason, f"{where}: {item.message}")
                     continue
                 original = _original(border, row, item)
                 if isinstance(original, Problem):
-                    problems.append(Problem(item.path, original.reason, f"{where}: its original {original.message}"))
+                    problems.add(item.path, original.reason, f"{where}: its original {original.message}")
                     original = None
                 before = found.setdefault(item.path, (item, original))
                 if before[0] is item:
                     continue
-                reason, told = "duplicate", "again"
+                reason, state = "duplicate", "again"
                 if before != (item, original):
-                    reason, told = "conflict", f"again with another {_COMPARED}; it is left out"
+                    reason, state = "conflict", f"again with another {_COMPARED}; it is left out"
                     contradicted.add(item.path)
-                problems.append(Problem(item.path, reason, f"{where}: {_name(row)!r} is listed {told}"))
+                problems.add(item.path, reason, f"{where}: {_name(row)!r} is listed {state}")
         kept = {path: entry for path, entry in found.items() if path not in contradicted}
         originals = {path: original for path, (_, original) in kept.items() if original is not None}
         for path, original in originals.items():
@@ -87,8 +85,8 @@ class UserCsv:
                 why = (
                     f"{border.relative(original)!r}, the original of {path.name!r}, is not in the list or was left out"
                 )
-                problems.append(Problem(path, "no_entry", why))
-        links: dict[Place, Place] = {(path, None): (original, None) for path, original in originals.items()}
+                problems.add(path, "no_entry", why)
+        links: dict[Position, Position] = {(path, None): (original, None) for path, original in originals.items()}
         return finish(self, root, (item for item, _ in kept.values()), problems, links)
 
 
@@ -109,7 +107,7 @@ def _item(border: Root, row: dict[str, str]) -> CorpusItem | Problem:
     if row.get("split") and split is None:
         return Problem(path, "bad_split", f"split {row['split']!r} of {_name(row)!r} is neither train, val nor test")
     video_id = without_suffix(border.relative(path))
-    method = method_of(label, row.get("method") or UNTOLD_METHOD)
+    method = method_of(label, row.get("method") or UNKNOWN_METHOD)
     return CorpusItem(
         video_id,
         path,

@@ -209,8 +209,8 @@ def input_stamp(item: CorpusItem, boxes: Entry | None = None) -> str | None:
     """
     try:
         if item.frames:
-            told = "\n".join(file_stamp(path) for path in item.frames)
-            stamp = f"{len(item.frames)} frames:{hashlib.sha256(told.encode()).hexdigest()}"
+            stamps = "\n".join(file_stamp(path) for path in item.frames)
+            stamp = f"{len(item.frames)} frames:{hashlib.sha256(stamps.encode()).hexdigest()}"
         else:
             stamp = file_stamp(item.path)
             if item.member is not None:

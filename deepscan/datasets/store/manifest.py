@@ -14,11 +14,10 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Literal, Self, cast
+from typing import Any, Literal, Self
 
 from deepscan.datasets.readers.base import FAKE, REAL, SPLITS, CorpusItem, Split, is_safe
 from deepscan.datasets.store.archive import escape_text, replacing, unescape_text
-from deepscan.datasets.store.store import STORE_FOLDER
 from deepscan.errors import DeepscanError
 from deepscan.files import check_target
 
@@ -93,20 +92,8 @@ class ManifestRow:
         n_tracks: int = 0,
     ) -> Self:
         """The row of a corpus' item."""
-        return cls(
-            item.video_id,
-            item.path.as_posix(),
-            item.label,
-            item.dataset,
-            item.method,
-            item.group,
-            item.split,
-            store,
-            n_frames,
-            n_tracks,
-            status,
-            reason,
-        )
+        path, facts = item.path.as_posix(), (item.label, item.dataset, item.method, item.group, item.split)
+        return cls(item.video_id, path, *facts, store, n_frames, n_tracks, status, reason)
 
     def cells(self) -> dict[str, str]:
         """As in the file: texts escaped, None empty."""
@@ -121,21 +108,10 @@ class ManifestRow:
         """
         if set(cells) != set(COLUMNS):
             raise ValueError(f"Invalid columns ({', '.join(cells)}).")
-        text = {name: unescape_text(cell) for name, cell in cells.items()}
-        return cls(
-            video_id=text["video_id"],
-            path=text["path"],
-            label=_number(text["label"]),
-            dataset=text["dataset"],
-            method=text["method"],
-            group=text["group"],
-            split=cast("Split | None", text["split"] or None),
-            store=text["store"] or None,
-            n_frames=_number(text["n_frames"]),
-            n_tracks=_number(text["n_tracks"]),
-            status=cast("Status", text["status"]),
-            reason=text["reason"] or None,
-        )
+        values: dict[str, Any] = {name: unescape_text(cell) for name, cell in cells.items()}
+        values |= {name: _number(values[name]) for name in ("label", "n_frames", "n_tracks")}
+        values |= {name: values[name] or None for name in ("split", "store", "reason")}
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -216,25 +192,19 @@ def unique_rows(rows: Iterable[ManifestRow]) -> list[ManifestRow]:
     Raises:
         ManifestError: two rows disagree about a video; names the first.
     """
-    found: dict[tuple[str, str], ManifestRow] = {}
+    unique: dict[tuple[str, str], ManifestRow] = {}
     for row in rows:
-        other = found.setdefault(row.identity, row)
+        other = unique.setdefault(row.identity, row)
         if other != row:
             differing = [name for name in COLUMNS if getattr(other, name) != getattr(row, name)]
-            told = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(row, name)!r}" for name in differing)
+            why = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(row, name)!r}" for name in differing)
             raise ManifestError(
                 f"{row.dataset} {row.video_id!r} is in two rows that disagree",
-                told,
+                why,
                 "Delete the manifest that is out of date, or run its part again.",
                 reason="manifest_conflict",
             )
-    return [found[identity] for identity in sorted(found)]
-
-
-def unused_files(folder: Path, rows: Iterable[ManifestRow]) -> list[Path]:
-    """Files below the store that no row names: of other settings, of inputs that have changed, of killed runs."""
-    used = {folder / row.store for row in rows if row.store is not None}
-    return sorted(path for path in (folder / STORE_FOLDER).rglob("*") if path.is_file() and path not in used)
+    return [unique[identity] for identity in sorted(unique)]
 
 
 def _cell(value: object) -> str:

@@ -176,9 +176,9 @@ def make_part(task: PartTask) -> None:
     for item in sorted(task.items, key=lambda item: (item.original is not None, item.video_id)):
         try:
             image = _picture(item, task.limits)
-            lent = reals.get(item.original or "") if task.settings.boxes == "original" else None
-            aligned = lent is not None and lent[0] == image.shape[:2]
-            faces = lent[1] if lent is not None and aligned else _faces(item, image, task.settings)
+            original = reals.get(item.original or "") if task.settings.boxes == "original" else None
+            aligned = original is not None and original[0] == image.shape[:2]
+            faces = original[1] if original is not None and aligned else _faces(item, image, task.settings)
         except DeepscanError as error:
             without[item.video_id] = error.reason
             continue
@@ -236,8 +236,8 @@ def read_part(path: Path) -> tuple[list[tuple[PackedFace, StoredTrack]], dict[st
 
 def _track(path: Path, face: PackedFace, member: Member, size_px: int) -> StoredTrack:
     x1, y1, x2, y2 = face.box
-    found = Face((x1, y1, x2, y2), face.confidence, np.array(face.landmarks, np.float32))
-    sighting = Sighting(0, 0.0, found, face.brightness)
+    landmarks = np.array(face.landmarks, np.float32)
+    sighting = Sighting(0, 0.0, Face((x1, y1, x2, y2), face.confidence, landmarks), face.brightness)
     return StoredTrack(Track(face.number, (sighting,), face.sureness), path, size_px, (member,), (face.crc32,))
 
 

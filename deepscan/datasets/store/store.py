@@ -118,10 +118,10 @@ class StoredTrack:
             raise StoreError(f"{self.path} holds too many crops to be read at once", "", "Read them by their indices.")
         crops = np.empty(shape, np.uint8)
         datas = read_members(self.path, [self.members[index] for index in wanted])
-        for place, (index, data) in enumerate(zip(wanted, datas, strict=True)):
+        for row, (index, data) in enumerate(zip(wanted, datas, strict=True)):
             if zlib.crc32(data) != self.crc32s[index]:
                 raise damaged(self.path, f"{self.members[index].name} has changed since it was written")
-            crops[place] = decode_crop(self.path, data, self.size_px)
+            crops[row] = decode_crop(self.path, data, self.size_px)
         return crops
 
 
@@ -148,11 +148,11 @@ def recipe(settings: StoreSettings) -> str:
     """Hex sha256 of schema, revision and settings; of these, see :meth:`StoreSettings.for_boxes`."""
     # Boxes of one's own go without saying: reals are the same whether fakes reuse theirs or not. How many frames are
     # detected together decides memory, not what is found.
-    unsaid: dict[str, Any] = {"face": {"batch_frames"}}
+    implied: dict[str, Any] = {"face": {"batch_frames"}}
     if settings.boxes == "own":
-        unsaid["boxes"] = True
-    told = settings.model_dump(mode="json", exclude=unsaid)
-    return _sha256({"schema": SCHEMA, "revision": REVISION, "settings": told})
+        implied["boxes"] = True
+    content = settings.model_dump(mode="json", exclude=implied)
+    return _sha256({"schema": SCHEMA, "revision": REVISION, "settings": content})
 
 
 def store_key(item: CorpusItem, sha256: str, settings: StoreSettings, *, boxes_sha256: str | None = None) -> str:
@@ -339,21 +339,22 @@ def read_store(path: Path) -> StoredVideo:
         StoreError: it cannot be read, is damaged, or none of ours.
     """
     members = list_members(path)
-    ends = [place for place, member in enumerate(members) if member.name.endswith(".json")]
+    ends = [index for index, member in enumerate(members) if member.name.endswith(".json")]
     tracks: list[StoredTrack] = []
     first: SampleRecord | None = None
     start = 0
-    for place, data in zip(ends, read_members(path, [members[place] for place in ends]), strict=True):
+    for end, data in zip(ends, read_members(path, [members[index] for index in ends]), strict=True):
         try:
             sample = SampleRecord.model_validate_json(data)
         except ValidationError as error:
-            what = error.errors(include_url=False, include_input=False)[0]
-            why = f"{members[place].name}: {'.'.join(map(str, what['loc'])) or 'JSON'}: {what['msg']}"
+            first_error = error.errors(include_url=False, include_input=False)[0]
+            field = ".".join(map(str, first_error["loc"])) or "JSON"
+            why = f"{members[end].name}: {field}: {first_error['msg']}"
             raise damaged(path, why) from error
         first = first or sample
-        _check(path, first, sample, [member.name for member in members[start : place + 1]], len(tracks) + 1)
-        tracks.append(_track(path, sample, members[start:place]))
-        start = place + 1
+        _check(path, first, sample, [member.name for member in members[start : end + 1]], len(tracks) + 1)
+        tracks.append(_track(path, sample, members[start:end]))
+        start = end + 1
     if first is None or len(tracks) != first.video.n_tracks or start != len(members):
         raise damaged(path, f"it holds {len(tracks)} whole tracks" + (f" of {first.video.n_tracks}" if first else ""))
     return StoredVideo(path, first.key, first.video, first.settings, tuple(tracks))

@@ -41,7 +41,7 @@ def read_member(path: Path, name: str, max_bytes: int | None) -> bytes:
         MediaError: it is not in there, is cut off, or is larger than ``max_bytes`` (``too_large``).
         OSError: the tar cannot be read.
     """
-    size = _place(path, name)[1]
+    size = _position(path, name)[1]
     if max_bytes is not None and size > max_bytes:
         raise MediaError(
             f"{name} in {path.name}: is too large",
@@ -52,7 +52,7 @@ def read_member(path: Path, name: str, max_bytes: int | None) -> bytes:
 
 
 def _pieces(path: Path, name: str) -> Iterator[bytes]:
-    offset, left = _place(path, name)
+    offset, left = _position(path, name)
     with path.open("rb") as file:
         file.seek(offset)
         while left and (data := file.read(min(left, _PIECE))):
@@ -62,22 +62,22 @@ def _pieces(path: Path, name: str) -> Iterator[bytes]:
         raise MediaError(f"{path.name}: cannot be read", f"it ends inside of {name!r}", "Get the file again.")
 
 
-def _place(path: Path, name: str) -> tuple[int, int]:
-    offset, size = _places(path, file_stamp(path)).get(name, (0, 0))
+def _position(path: Path, name: str) -> tuple[int, int]:
+    offset, size = _positions(path, file_stamp(path)).get(name, (0, 0))
     if not size:
         raise MediaError(f"{path.name}: cannot be read", f"there is no {name!r} in it", "Get the file again.")
     return offset, size
 
 
 @lru_cache(maxsize=2)
-def _places(path: Path, _stamp: str) -> dict[str, tuple[int, int]]:
+def _positions(path: Path, _stamp: str) -> dict[str, tuple[int, int]]:
     """Where the files in a tar lie. Kept, as the members of one come one after the other."""
-    places = {}
+    positions = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for entry in archive:
                 if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE):
-                    places[entry.name] = entry.offset_data, entry.size
+                    positions[entry.name] = entry.offset_data, entry.size
     except (tarfile.TarError, EOFError):
         log.warning("%s cannot be read to its end; its whole members are used", path)
-    return places
+    return positions
