@@ -25,6 +25,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from measure import markdown
 
 from deepscan.config import FaceSettings, TrackSettings
 from deepscan.detector import load_detector
@@ -244,16 +245,14 @@ def table(folder: Path, marks: Path) -> None:
             sums[name] += count
     heads = ["Clips", "number", "false people per 1,000, before", "after", "people lost per 1,000"]
     heads += ["recall of faces of 40 px", "genuine clips", "called fake by a side track, before", "after"]
-    print("|", " | ".join(heads), "|\n" + "|---" * len(heads) + "|")
+    rows = []
     for name in (*(v for v in VARIANTS if v in sums), "half the groups", "the other half", "all"):
         c = sums[name]
         per = [f"{1000 * c[key] / max(1, c['clips']):.1f}" for key in ("false before", "false after", "lost")]
         recall = f"{100 * c['faces after'] / max(1, c['faces']):.2f} %"
-        print(
-            "|",
-            " | ".join(map(str, (name, c["clips"], *per, recall, c["real"], c["fake before"], c["fake after"]))),
-            "|",
-        )
+        cells = (name, c["clips"], *per, recall, c["real"], c["fake before"], c["fake after"])
+        rows.append([str(cell) for cell in cells])
+    print(markdown(heads, rows))
 
 
 def main() -> None:

@@ -15,8 +15,8 @@ import argparse
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +24,10 @@ import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from deepscan.errors import DeepscanError, OutputError
+from deepscan.extract.video.frames import probe
 from deepscan.files import temporary_beside
 
 Rgb = NDArray[np.uint8]
@@ -270,6 +272,43 @@ def long_footage(seconds: float, size: tuple[int, int] = (1920, 1080)) -> Footag
     return Footage(*size, seconds=seconds, crf=26, max_kbit_s=750)
 
 
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A video to measure on."""
+
+    name: str
+    path: Path
+    width_px: int
+    height_px: int
+    duration_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """For a report, which tells no folder of this machine."""
+        return {**asdict(self), "path": self.path.name}
+
+
+def read_clips(paths: Sequence[Path]) -> list[Clip]:
+    """The videos to measure on, each looked into first.
+
+    Raises:
+        MediaError: one cannot be read.
+    """
+    facts = [probe(path) for path in paths]
+    return [
+        Clip(path.name, path, media.width_px, media.height_px, media.duration_s or 0.0)
+        for path, media in zip(paths, facts, strict=True)
+    ]
+
+
+def clips_for(paths: Sequence[Path], folder: Path, *, short: bool) -> list[Clip]:
+    """These videos; without any the benchmark's own."""
+    if paths:
+        return read_clips(paths)
+    made = SHORT_CLIPS if short else CLIPS
+    clips = read_clips([make_clip(footage, folder) for footage in tqdm(made.values(), "clips")])
+    return [replace(clip, name=name) for clip, name in zip(clips, made, strict=True)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Make the clips and print where they are."""
     parser = argparse.ArgumentParser(description="Make the clips that the benchmarks run on.")
@@ -280,17 +319,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--long-s is at least 1")
     try:
         for footage in CLIPS.values():
-            _tell(make_clip(footage, options.folder))
+            print(make_clip(footage, options.folder))
         if options.long_s is not None:
-            _tell(make_long_video(long_footage(options.long_s), options.folder))
+            print(make_long_video(long_footage(options.long_s), options.folder))
     except DeepscanError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _tell(path: Path) -> None:
-    print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -6,16 +6,18 @@ import json
 import multiprocessing
 import os
 import platform
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from pebble import ProcessExpired, ProcessPool
+from tqdm import tqdm
 
 from deepscan import __version__
 from deepscan.errors import DeepscanError
@@ -24,7 +26,6 @@ from deepscan.files import write_atomically
 Function = Callable[[Any], Any]
 _PACKAGES = ("torch", "facenet-pytorch", "opencv-python-headless", "av")
 _STATUS = Path("/proc/self/status")
-_STOP_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +63,15 @@ class Worker:
     def __init__(
         self, make: Callable[..., Function], *options: Any, core: int | None = None, threads: int | None = None
     ) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, options, core, threads), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._call = partial(_serve, make, options, core, threads)
+        self._pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._pipe.close()
-        self._process.terminate()
-        self._process.join(_STOP_S)
+    def __exit__(self, *_: object) -> None:
+        self._pool.stop()
+        self._pool.join()
 
     def run(self, argument: Any) -> Run:
         """Run the function on an argument.
@@ -85,45 +80,38 @@ class Worker:
             DeepscanError: the function raised it, or the process died.
         """
         try:
-            self._pipe.send(argument)
-            answer = self._pipe.recv()
-        except (EOFError, OSError) as error:
+            run: Run = self._pool.schedule(self._call, args=[argument]).result()
+        except ProcessExpired as error:
             why = "the cause stands above, if it is known"
             raise DeepscanError("A process of the benchmark died", why, "Try again.") from error
-        if isinstance(answer, DeepscanError):
-            raise answer
-        run: Run = answer
         return run
 
 
-def _serve(
-    pipe: Connection[Any, Any],
-    make: Callable[..., Function],
-    options: Sequence[Any],
-    core: int | None,
-    threads: int | None,
-) -> None:
-    # Ctrl-C reaches the leader too, which ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # First of all: libraries choose their number of threads by the cores they see when they are loaded.
-    if core is not None and can_pin():
-        os.sched_setaffinity(0, {core})
-    if threads is not None:
-        import cv2
-        import torch
+# The function of this process, once it is loaded.
+_function: list[Function] = []
 
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-    function = make(*options)
-    while True:
-        try:
-            argument = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            pipe.send(timed(function, argument))
-        except DeepscanError as error:
-            pipe.send(error)
+
+def _serve(
+    make: Callable[..., Function], options: Sequence[Any], core: int | None, threads: int | None, argument: Any
+) -> Run:
+    if not _function:
+        # First of all: libraries choose their number of threads by the cores they see when they are loaded.
+        if core is not None and can_pin():
+            os.sched_setaffinity(0, {core})
+        if threads is not None:
+            import cv2
+            import torch
+
+            torch.set_num_threads(threads)
+            cv2.setNumThreads(threads)
+        _function.append(make(*options))
+    return timed(_function[0], argument)
+
+
+def rounds(repeats: int, name: str) -> Iterator[tuple[str, str]]:
+    """Both sides in the order in which they have their turn: one round to warm up, then those that are counted."""
+    for repeat in tqdm(range(repeats + 1), name, unit="round"):
+        yield ("deepscan", "reference") if repeat % 2 else ("reference", "deepscan")
 
 
 def can_pin() -> bool:
@@ -193,6 +181,29 @@ def machine() -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def print_machine(report: dict[str, Any]) -> None:
+    """What a report's figures were measured on."""
+    facts = report["machine"]
+    busy = "" if facts["load_average"] is None else f", load average {facts['load_average']} at the start"
+    print(f"{facts['cpu']} ({facts['cpu_capability']}), {facts['cores']} cores, {facts['memory_gib']} GiB{busy}")
+    print(
+        f"{facts['system']}, Python {facts['python']}, torch {facts['torch']}, {facts['torch_threads']} torch threads"
+    )
+    print(f"deepscan {facts['deepscan']}; frames a video: {report['frames']}; counted runs: {report['repeats']}")
+
+
+def tell(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def count(text: str) -> int:
+    """A number from 1, for argparse."""
+    if (value := int(text)) < 1:
+        raise ArgumentTypeError("it is at least 1")
+    return value
 
 
 def markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -27,10 +27,21 @@ from statistics import median
 from typing import Any
 
 from floor import Floor, make_floor
-from footage import CLIPS, SHORT_CLIPS, Footage, default_folder, long_footage, make_clip, make_long_video
-from measure import Run, Worker, machine, markdown, write_report
+from footage import (
+    CLIPS,
+    SHORT_CLIPS,
+    Clip,
+    Footage,
+    clips_for,
+    default_folder,
+    long_footage,
+    make_clip,
+    make_long_video,
+    read_clips,
+)
+from measure import Run, Worker, count, machine, markdown, print_machine, rounds, tell, write_report
 from ours import Predicted, make_detector, make_reference
-from preprocess import Clip, read_clips
+from tqdm import tqdm
 
 from deepscan.errors import DeepscanError
 
@@ -51,8 +62,7 @@ def measure_warm(clips: Sequence[Clip], options: argparse.Namespace) -> list[dic
     ours, theirs = _alternate(clips, options.frames, options.repeats, options.runtime)
     rows = []
     with Worker(make_floor, options.frames) as floors:
-        for clip in clips:
-            _tell(f"floor: {clip.name}")
+        for clip in tqdm(clips, "floor"):
             floor: Floor = floors.run(clip.path).value
             rows.append(_warm_row(clip, ours[clip], theirs[clip], floor))
     return rows
@@ -62,22 +72,21 @@ def _alternate(
     clips: Sequence[Clip], n_frames: int, repeats: int, runtime: str
 ) -> tuple[dict[Clip, list[Run]], dict[Clip, list[Run]]]:
     """Counted runs of deepscan and of the reference."""
-    ours: dict[Clip, list[Run]] = {clip: [] for clip in clips}
-    theirs: dict[Clip, list[Run]] = {clip: [] for clip in clips}
+    runs: dict[str, dict[Clip, list[Run]]] = {side: {clip: [] for clip in clips} for side in ("deepscan", "reference")}
     with Worker(make_detector, n_frames, runtime) as deepscan, Worker(make_reference, n_frames) as reference:
-        for repeat in range(repeats + 1):
-            _tell(f"warm: run {repeat} of {repeats}" if repeat else "warming up")
+        for sides in rounds(repeats, "warm"):
             for clip in clips:
-                for mine in (True, False) if repeat % 2 else (False, True):
+                for side in sides:
                     time.sleep(_REST_S)
-                    (ours if mine else theirs)[clip].append((deepscan if mine else reference).run(clip.path))
-    return {clip: runs[1:] for clip, runs in ours.items()}, {clip: runs[1:] for clip, runs in theirs.items()}
+                    runs[side][clip].append((deepscan if side == "deepscan" else reference).run(clip.path))
+    ours, theirs = ({clip: of_clip[1:] for clip, of_clip in of_side.items()} for of_side in runs.values())
+    return ours, theirs
 
 
 def _warm_row(clip: Clip, ours: Sequence[Run], theirs: Sequence[Run], floor: Floor) -> dict[str, Any]:
     mine, other = median(run.wall_s for run in ours), median(run.wall_s for run in theirs)
     return {
-        **_facts(clip),
+        **clip.to_json(),
         "people": ours[-1].value.people,
         "deepscan_s": {stage: median(run.value.timing_s[stage] for run in ours) for stage in _STAGES},
         "reference_s": {stage: median(run.value.timing_s[stage] for run in theirs) for stage in _REFERENCE_STAGES},
@@ -95,22 +104,21 @@ def measure_cold(clips: Sequence[Clip], options: argparse.Namespace) -> list[dic
     """Whole processes: the command that a user types, and the reference's script."""
     frames = ["--frames", str(options.frames)]
     reference = Path(__file__).with_name("reference.py")
-    commands: dict[bool, Callable[[Path], list[str]]] = {
-        True: lambda clip: [
+    commands: dict[str, Callable[[Path], list[str]]] = {
+        "deepscan": lambda clip: [
             *(sys.executable, "-m", "deepscan", "--quiet", "predict", str(clip), "--json", "-"),
             *("--runtime", options.runtime, *frames),
         ],
-        False: lambda clip: [sys.executable, str(reference), str(clip), *frames],
+        "reference": lambda clip: [sys.executable, str(reference), str(clip), *frames],
     }
     rows = []
     for clip in clips:
-        seconds: dict[bool, list[float]] = {True: [], False: []}
-        for repeat in range(options.cold_repeats + 1):
-            _tell(f"cold: {clip.name}, " + (f"run {repeat} of {options.cold_repeats}" if repeat else "warming up"))
-            for mine in (True, False) if repeat % 2 else (False, True):
-                seconds[mine].append(_process_s(commands[mine](clip.path)))
-        mine_s, other_s = median(seconds[True][1:]), median(seconds[False][1:])
-        rows.append({**_facts(clip), "deepscan_s": mine_s, "reference_s": other_s, "ratio": other_s / mine_s})
+        seconds: dict[str, list[float]] = {"deepscan": [], "reference": []}
+        for sides in rounds(options.cold_repeats, f"cold: {clip.name}"):
+            for side in sides:
+                seconds[side].append(_process_s(commands[side](clip.path)))
+        ours_s, theirs_s = median(seconds["deepscan"][1:]), median(seconds["reference"][1:])
+        rows.append({**clip.to_json(), "deepscan_s": ours_s, "reference_s": theirs_s, "ratio": theirs_s / ours_s})
     return rows
 
 
@@ -151,7 +159,7 @@ def measure_growth(options: argparse.Namespace) -> list[dict[str, Any]]:
             reference.run(clip.path)
             for by, name, path, wanted in variants:
                 if wanted == frames:
-                    _tell(f"growth: {by}, {name}")
+                    tell(f"growth: {by}, {name}")
                     mine, other = deepscan.run(path), reference.run(path)
                     rows.append(
                         {
@@ -176,25 +184,20 @@ def measure_memory(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for seconds in lengths:
         (clip,) = read_clips([_long(long_footage(seconds, (base.width_px, base.height_px)), folder, short=short)])
-        _tell(f"memory: {seconds:g} s")
+        tell(f"memory: {seconds:g} s")
         with Worker(make_detector, options.frames, options.runtime) as deepscan:
             run = deepscan.run(clip.path)
         done: Predicted = run.value
         first = rows[0]["peak_bytes"] if rows else done.peak_bytes
         share = None if done.peak_bytes is None or not first else done.peak_bytes / first
-        rows.append({**_facts(clip), "wall_s": run.wall_s, "peak_bytes": done.peak_bytes, "times_first": share})
+        rows.append({**clip.to_json(), "wall_s": run.wall_s, "peak_bytes": done.peak_bytes, "times_first": share})
     return rows
 
 
 def print_report(report: dict[str, Any]) -> None:
     """Print the figures as Markdown."""
-    facts = report["machine"]
-    busy = "" if facts["load_average"] is None else f", load average {facts['load_average']} at the start"
-    print(f"{facts['cpu']} ({facts['cpu_capability']}), {facts['cores']} cores, {facts['memory_gib']} GiB{busy}")
-    print(f"deepscan {facts['deepscan']}, Python {facts['python']}, torch {facts['torch']}")
-    print(
-        f"Frames a video: {report['frames']}; runs that were counted: {report['repeats']}; {report['runtime']} runtime"
-    )
+    print_machine(report)
+    print(f"{report['runtime']} runtime")
     if report["warm"]:
         _print_warm(report["warm"])
     if report["cold"]:
@@ -263,31 +266,19 @@ def _print_warm(rows: Sequence[dict[str, Any]]) -> None:
     print(markdown(["clip", "decoding, s", "networks, GFLOP", "peak, GFLOP/s", "floor, s"], table))
 
 
-def _facts(clip: Clip) -> dict[str, Any]:
-    return {**asdict(clip), "path": clip.path.name}
-
-
 def _made(footage: Footage, folder: Path) -> Path:
-    _tell(f"clip: {footage.name}")
+    tell(f"clip: {footage.name}")
     return make_clip(footage, folder)
 
 
 def _long(footage: Footage, folder: Path, *, short: bool) -> Path:
-    _tell(f"clip: {footage.name}")
+    tell(f"clip: {footage.name}")
     return make_long_video(footage, folder, _SHORT_SEGMENT_S if short else _SEGMENT_S)
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
-    if options.clips:
-        clips = read_clips(options.clips)
-    else:
-        named = SHORT_CLIPS if options.short else CLIPS
-        clips = [replace(read_clips([_made(footage, options.folder)])[0], name=name) for name, footage in named.items()]
+    clips = clips_for(options.clips, options.folder, short=options.short)
     wanted = [options.only] if options.only else PARTS
     return {
         "schema": SCHEMA,
@@ -320,9 +311,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="tiny clips, one run each")
     parser.add_argument("--only", choices=PARTS, help="one part of it")
     parser.add_argument("--runtime", choices=("auto", "torch", "openvino"), default="auto", help="(%(default)s)")
-    parser.add_argument("--frames", type=_count, help="frames of each video (32, with --short 4)")
-    parser.add_argument("--repeats", type=_count, help="warm runs that are counted (5, with --short 1)")
-    parser.add_argument("--cold-repeats", type=_count, help="cold runs that are counted (3, with --short 1)")
+    parser.add_argument("--frames", type=count, help="frames of each video (32, with --short 4)")
+    parser.add_argument("--repeats", type=count, help="warm runs that are counted (5, with --short 1)")
+    parser.add_argument("--cold-repeats", type=count, help="cold runs that are counted (3, with --short 1)")
     parser.add_argument("--folder", type=Path, default=default_folder(), help="where made clips are kept (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     options = parser.parse_args(arguments)
@@ -332,12 +323,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.json is not None and not options.json.absolute().parent.is_dir():
         parser.error(f"there is no folder for {options.json}")
     return options
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError("it is at least 1")
-    return value
 
 
 if __name__ == "__main__":

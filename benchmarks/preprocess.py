@@ -23,12 +23,25 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from footage import CLIPS, SHORT_CLIPS, Footage, default_folder, long_footage, make_clip, make_long_video
-from measure import Run, Worker, can_pin, last_core, machine, markdown, timed, write_report
+from footage import Clip, Footage, clips_for, default_folder, long_footage, make_long_video, read_clips
+from measure import (
+    Run,
+    Worker,
+    can_pin,
+    count,
+    last_core,
+    machine,
+    markdown,
+    print_machine,
+    rounds,
+    tell,
+    timed,
+    write_report,
+)
 from ours import Job, make_ours, make_reference, preprocess_clip
+from tqdm import tqdm
 
 from deepscan.errors import DeepscanError
-from deepscan.extract.video.frames import probe
 from deepscan.processes import Lost, create_engine
 from deepscan.processes.guard import available_cores, threads_per_worker
 
@@ -36,17 +49,6 @@ SCHEMA = "deepscan.benchmark.preprocess/1"
 MEMORY_BAR_BYTES = 1_000_000_000
 _SHORT_SEGMENT_S = 4.0
 _BUSY = 0.9  # processor time a second of wall time below which a process did not get its core
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A video to measure on."""
-
-    name: str
-    path: Path
-    width_px: int
-    height_px: int
-    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +103,17 @@ def total(parts: Sequence[Seconds]) -> Seconds:
 def measure_one_core(clips: Sequence[Clip], n_frames: int, repeats: int) -> dict[str, Any]:
     """Both sides on one and the same core, in turn, video by video."""
     core = last_core()
-    ours: dict[Clip, list[Run]] = {clip: [] for clip in clips}
-    theirs: dict[Clip, list[Run]] = {clip: [] for clip in clips}
+    runs: dict[str, dict[Clip, list[Run]]] = {side: {clip: [] for clip in clips} for side in ("deepscan", "reference")}
     with (
         Worker(make_ours, core=core, threads=1) as deepscan,
         Worker(make_reference, n_frames, core=core, threads=1) as reference,
     ):
-        for repeat in range(repeats + 1):
-            _tell(f"one core: {_round(repeat, repeats)}")
+        for sides in rounds(repeats, "one core"):
             for clip in clips:
-                for side in ("deepscan", "reference") if repeat % 2 else ("reference", "deepscan"):
-                    if side == "deepscan":
-                        ours[clip].append(deepscan.run(Job(clip.path, n_frames)))
-                    else:
-                        theirs[clip].append(reference.run(clip.path))
+                for side in sides:
+                    run = deepscan.run(Job(clip.path, n_frames)) if side == "deepscan" else reference.run(clip.path)
+                    runs[side][clip].append(run)
+    ours, theirs = runs["deepscan"], runs["reference"]
     rows, walls, cpus = [], [], []
     for clip in clips:
         wall, cpu = medians(ours[clip][1:], theirs[clip][1:])
@@ -122,8 +121,7 @@ def measure_one_core(clips: Sequence[Clip], n_frames: int, repeats: int) -> dict
         cpus.append(cpu)
         rows.append(
             {
-                **asdict(clip),
-                "path": clip.path.name,
+                **clip.to_json(),
                 "people": ours[clip][-1].value.people,
                 "reference_detections": theirs[clip][-1].value.n_faces,
                 "wall_s": wall.to_json(),
@@ -161,9 +159,8 @@ def measure_all_cores(clips: Sequence[Clip], n_frames: int, repeats: int, jobs: 
                 if isinstance(done, Lost):
                     raise DeepscanError(f"{job.clip.name}: cannot be preprocessed", done.message)
 
-        for repeat in range(repeats + 1):
-            _tell(f"all cores, {jobs} jobs: {_round(repeat, repeats)}")
-            for side in ("deepscan", "reference") if repeat % 2 else ("reference", "deepscan"):
+        for sides in rounds(repeats, f"all cores, {jobs} jobs"):
+            for side in sides:
                 if side == "deepscan":
                     ours.append(timed(run_engine, tasks).wall_s)
                 else:
@@ -190,16 +187,14 @@ def _throughput(deepscan: float, faces: float, whole: float, jobs: int) -> dict[
 def measure_memory(clips: Sequence[Clip], n_frames: int, jobs: int) -> list[dict[str, Any]]:
     """Peak memory of one worker process for each video, a fresh one each time."""
     rows = []
-    for clip in clips:
-        _tell(f"memory: {clip.name}")
+    for clip in tqdm(clips, "memory"):
         with create_engine("local", jobs=jobs) as engine:
             for _, done in engine.map(preprocess_clip, [Job(clip.path, n_frames)]):
                 if isinstance(done, Lost):
                     raise DeepscanError(f"{clip.name}: cannot be preprocessed", done.message)
                 rows.append(
                     {
-                        **asdict(clip),
-                        "path": clip.path.name,
+                        **clip.to_json(),
                         "file_bytes": clip.path.stat().st_size,
                         "people": done.people,
                         "loaded_bytes": done.loaded_bytes,
@@ -213,14 +208,7 @@ def measure_memory(clips: Sequence[Clip], n_frames: int, jobs: int) -> list[dict
 
 def print_report(report: dict[str, Any]) -> None:
     """Print the figures as Markdown."""
-    facts = report["machine"]
-    busy = "" if facts["load_average"] is None else f", load average {facts['load_average']} at the start"
-    print(f"{facts['cpu']} ({facts['cpu_capability']}), {facts['cores']} cores, {facts['memory_gib']} GiB{busy}")
-    print(
-        f"{facts['system']}, Python {facts['python']}, torch {facts['torch']}, torch threads: {facts['torch_threads']}"
-    )
-    runs = "" if report["one_core"] is None else f"; runs that were counted: {report['repeats']}"
-    print(f"deepscan {facts['deepscan']}; frames a video: {report['frames']}{runs}")
+    print_machine(report)
     if report["one_core"]:
         _print_one_core(report["one_core"])
     if report["all_cores"]:
@@ -281,40 +269,9 @@ def _megabytes(size: int | None) -> str:
     return "not known" if size is None else f"{size / 1e6:.0f}"
 
 
-def _round(repeat: int, repeats: int) -> str:
-    return f"run {repeat} of {repeats}" if repeat else "warming up"
-
-
-def _tell(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def read_clips(paths: Sequence[Path]) -> list[Clip]:
-    """The videos to measure on, each looked into first.
-
-    Raises:
-        MediaError: one cannot be read.
-    """
-    clips = []
-    for path in paths:
-        media = probe(path)
-        clips.append(Clip(path.name, path, media.width_px, media.height_px, media.duration_s or 0.0))
-    return clips
-
-
-def made_clips(folder: Path, *, short: bool) -> list[Clip]:
-    """The benchmark's own clips."""
-    clips = []
-    for name, footage in (SHORT_CLIPS if short else CLIPS).items():
-        _tell(f"clip: {footage.name}")
-        (clip,) = read_clips([make_clip(footage, folder)])
-        clips.append(replace(clip, name=name))
-    return clips
-
-
 def long_video(folder: Path, footage: Footage, *, short: bool) -> Clip:
     """The long video whose memory is measured."""
-    _tell(f"long video: {footage.name}")
+    tell(f"long video: {footage.name}")
     path = make_long_video(footage, folder, _SHORT_SEGMENT_S) if short else make_long_video(footage, folder)
     (clip,) = read_clips([path])
     return replace(clip, name="long")
@@ -322,7 +279,7 @@ def long_video(folder: Path, footage: Footage, *, short: bool) -> Clip:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
-    clips = read_clips(options.clips) if options.clips else made_clips(options.folder, short=options.short)
+    clips = clips_for(options.clips, options.folder, short=options.short)
     report: dict[str, Any] = {
         "schema": SCHEMA,
         "machine": machine(),
@@ -361,9 +318,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("clips", nargs="*", type=Path, metavar="CLIP", help="videos; the benchmark's own without any")
     parser.add_argument("--short", action="store_true", help="tiny clips, one run, a long video of two minutes")
     parser.add_argument("--only", choices=("speed", "memory"), help="one part of it")
-    parser.add_argument("--frames", type=_count, default=32, help="frames of each video (%(default)s)")
-    parser.add_argument("--repeats", type=_count, help="runs that are counted (5, with --short 1)")
-    parser.add_argument("--jobs", type=_count, default=available_cores(), help="worker processes (%(default)s)")
+    parser.add_argument("--frames", type=count, default=32, help="frames of each video (%(default)s)")
+    parser.add_argument("--repeats", type=count, help="runs that are counted (5, with --short 1)")
+    parser.add_argument("--jobs", type=count, default=available_cores(), help="worker processes (%(default)s)")
     parser.add_argument("--long-s", type=float, help="length of the long video in seconds (3600, with --short 120)")
     parser.add_argument("--long-size", type=_size, default=(1920, 1080), metavar="WxH", help="its size (1920x1080)")
     parser.add_argument("--folder", type=Path, default=default_folder(), help="where made clips are kept (%(default)s)")
@@ -379,12 +336,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.json is not None and not options.json.absolute().parent.is_dir():
         parser.error(f"there is no folder for {options.json}")
     return options
-
-
-def _count(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError("it is at least 1")
-    return value
 
 
 def _size(text: str) -> tuple[int, int]:

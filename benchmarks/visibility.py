@@ -1,10 +1,9 @@
 """What abstaining saves: reals called fake before and after it, on inputs that were made worse in steps.
 
-    python benchmarks/visibility.py --data STORE [--split val] [--clips FOLDER] [--model M] [--fit] [--out FILE]
+    python benchmarks/visibility.py --data STORE [--split val] [--clips FOLDER] [--model M] [--out FILE]
 
 On one crop of each of 200 people of the data (the half of it that no limit is fitted on), and on real clips whose
-sampled frames are changed before faces are looked for. ``--fit`` first fits the limits anew on the other half and
-writes them into the detector's card. ``--out`` gets the table in Markdown.
+sampled frames are changed before faces are looked for. ``--out`` gets the table in Markdown.
 """
 
 from __future__ import annotations
@@ -16,21 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from deepscan.config import PredictSettings
 from deepscan.datasets.data import open_data
 from deepscan.datasets.dataset import SampleSet
 from deepscan.detector import Detector, load_detector
 from deepscan.evaluate.bootstrap import decisions
-from deepscan.evaluate.calibration.conformal import ALPHA
-from deepscan.evaluate.calibration.visibility_limits import chosen_people, fit_visibility, measured
+from deepscan.evaluate.calibration.visibility_limits import chosen_people, measured
 from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person, find_people
 from deepscan.files import write_atomically
-from deepscan.models.checkpoint import CARD_FILE, card_bytes, resolve_detector
 from deepscan.report.model_card import markdown_table
 from deepscan.train.finalize import halved
 from deepscan.types import Score, VerdictLabel
@@ -127,33 +125,22 @@ def main() -> int:
     parser.add_argument("--clips", type=Path, help="folder of real clips")
     parser.add_argument("--limit", type=int, default=20, help="of the clips, evenly taken")
     parser.add_argument("--frames", type=int, default=8, help="of each clip")
-    parser.add_argument("--fit", action="store_true", help="fit the limits and write them into the card")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     detector = load_detector(args.model, PredictSettings(frames=args.frames))
     rows: list[Row] = []
     if args.data:
         halves = halved(open_data(args.data, detector.card.crop, PredictSettings(), split=args.split))
-        if args.fit:
-            limits, notes = fit_visibility(detector.score, detector.card, halves.fit, rate=ALPHA)
-            detector.card = detector.card.model_copy(update={"visibility": limits})
-            write_atomically(resolve_detector(args.model) / CARD_FILE, card_bytes(detector.card))
-            print(limits, *notes, sep="\n", file=sys.stderr)
-        rows += _told(crop_rows(detector, halves.measure))
+        rows += tqdm(crop_rows(detector, halves.measure), "crops", unit="condition")
     if args.clips:
         found = sorted(args.clips.iterdir())
-        rows += _told(clip_rows(detector, found[:: max(1, len(found) // args.limit)][: args.limit]))
+        chosen = found[:: max(1, len(found) // args.limit)][: args.limit]
+        rows += tqdm(clip_rows(detector, chosen), "clips", unit="condition")
     text = markdown_table(HEADER, [row.cells() for row in rows]) + "\n"
     if args.out:
         write_atomically(args.out, text.encode())
     print(text)
     return 0
-
-
-def _told(rows: Iterator[Row]) -> Iterator[Row]:
-    for row in rows:
-        print(*row.cells(), file=sys.stderr, flush=True)
-        yield row
 
 
 if __name__ == "__main__":

@@ -269,16 +269,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(preprocess, "Worker", Here)
     monkeypatch.setattr(preprocess, "create_engine", Here)
     return [
-        "--short",
-        "--frames",
-        "3",
-        "--jobs",
-        "1",
-        "--long-s",
-        "1",
-        "--long-size",
-        "160x120",
-        "--folder",
+        *["--short", "--frames", "3", "--jobs", "1", "--long-s", "1", "--long-size", "160x120", "--folder"],
         str(tmp_path),
     ]
 
