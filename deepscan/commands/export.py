@@ -63,7 +63,7 @@ def export(
             networks,
             to.value,
             out,
-            verdict=_verdict_by(networks.card.calibration),
+            verdict=verdict_by(networks.card.calibration),
             tta=tta is not False,
             samples=people,
         )
@@ -89,7 +89,7 @@ def _people(path: Path, card: Card) -> list[NDArray[np.uint8]]:
     return [person.crops for person in clear_people(found)]
 
 
-def _verdict_by(calibration: Calibration) -> Callable[[Score], str]:
+def verdict_by(calibration: Calibration) -> Callable[[Score], str]:
     """What the detector says of a score, as the only person of a file."""
     import numpy as np
 

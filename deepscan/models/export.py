@@ -253,7 +253,7 @@ def _compare(
     """Score sequences with torch in float32 and with the files as they were written."""
     runners, runtime = {}, ""
     for part in about["networks"]:
-        runners[part["file"]], runtime = _runner(folder / part["file"])
+        runners[part["file"]], runtime = open_exported(folder / part["file"])
     scores = torch_scorer(networks, tta=tta).score(sequences)
     worst = worst_frame = 0.0
     same = 0
@@ -268,7 +268,7 @@ def _compare(
     return Parity(len(sequences), worst, worst_frame, same, runtime)
 
 
-def _runner(path: Path) -> tuple[Runner, str]:
+def open_exported(path: Path) -> tuple[Runner, str]:
     """What runs a file, and what that is."""
     if path.suffix == ".onnx" and importlib.util.find_spec("onnxruntime") is not None:
         import onnxruntime

@@ -8,19 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from madedetectors import save
 
-from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
+from deepscan.config import CropSettings, PredictSettings
 from deepscan.detector import describe_detector, load_detector
 from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.extract.crops import resized
 from deepscan.models import ensemble_folder
-from deepscan.models.card import Calibration, DetectorCard, EnsembleCard
-from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card, save_detector
+from deepscan.models.card import Calibration, EnsembleCard
+from deepscan.models.checkpoint import CARD_FILE, WEIGHTS_FILE, load_card
 from deepscan.models.ensemble import members_sha256, open_detector, weighted
 from deepscan.models.ensemble_folder import distinct_names, save_ensemble
-from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
 
@@ -30,28 +28,12 @@ KINDS = {
 }
 
 
-def make(folder, kind, *, seed=0, **card):
+def make(folder, kind, *, seed=0, **facts):
     """A detector whose logits differ visibly from crop to crop."""
     backbone, size, calibration = KINDS[kind]
-    settings = ModelSettings(backbone=backbone, head=HeadSettings(name="mean"))
-    torch.manual_seed(seed)
-    network = DetectorNetwork(settings)
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=2 / parameter[0].numel() ** 0.5)
-    facts = {
-        "name": kind,
-        "network": settings,
-        "crop": CropSettings(size_px=size, margin=0.2),
-        "mean": (0.4, 0.5, 0.6),
-        "std": (0.2, 0.3, 0.4),
-        "calibration": calibration,
-        "weights_sha256": "",
-        "data": [{"name": "made"}],
-        "limits": ["not for use", kind],
-    }
-    save_detector(folder, network, DetectorCard(**{**facts, **card}))
-    return folder
+    crop = CropSettings(size_px=size, margin=0.2)
+    about = {"data": [{"name": "made"}], "limits": ["not for use", kind]}
+    return save(folder, backbone, seed, **{"name": kind, "crop": crop, "calibration": calibration, **about, **facts})
 
 
 @pytest.fixture

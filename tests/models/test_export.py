@@ -13,16 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from madedetectors import card
 from PIL import Image
 from typer.testing import CliRunner
 
 from deepscan.cli import app
-from deepscan.commands.export import _verdict_by
+from deepscan.commands.export import verdict_by
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.detector import load_detector
 from deepscan.errors import ModelError, OutputError
 from deepscan.models import export
-from deepscan.models.card import Calibration, DetectorCard
+from deepscan.models.card import Calibration
 from deepscan.models.checkpoint import load_card, save_detector
 from deepscan.models.ensemble import open_detector
 from deepscan.models.ensemble_folder import save_ensemble
@@ -47,16 +48,8 @@ def make(folder, backbone="custom_cnn", head="lstm", side=48, seed=0):
     with torch.no_grad():
         for layer in (network.classifier[-1], network.frame_classifier):
             layer.weight.mul_(20)
-    card = DetectorCard(
-        name=f"{backbone} {seed}",
-        network=settings,
-        crop=CropSettings(size_px=side),
-        calibration=CALIBRATION,
-        mean=(0.4, 0.5, 0.6),
-        std=(0.2, 0.3, 0.4),
-        weights_sha256="",
-    )
-    save_detector(folder, network, card)
+    made = {"name": f"{backbone} {seed}", "network": settings, "crop": CropSettings(size_px=side)}
+    save_detector(folder, network, card(**made, calibration=CALIBRATION))
     return open_detector(folder)
 
 
@@ -98,7 +91,7 @@ def test_the_files_answer_as_the_detector_does(tmp_path, target, tta):
     files = make(tmp_path / "net")
     out = tmp_path / "deep" / "out"
     samples = [crops(2)]
-    parity = export_detector(files, target, out, verdict=_verdict_by(CALIBRATION), tta=tta, samples=samples)
+    parity = export_detector(files, target, out, verdict=verdict_by(CALIBRATION), tta=tta, samples=samples)
     assert sorted(p.name for p in out.iterdir()) == sorted(ABOUT + NETWORKS[target])
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # nothing is left of the writing
     assert load_card(out) == files.card
@@ -137,7 +130,7 @@ def test_an_ensemble_of_ensembles_is_one_sum(tmp_path):
     save_ensemble(tmp_path / "all", [tmp_path / "inner", tmp_path / "c"], name="all", weights=[1, 3], calibration=outer)
     files = open_detector(tmp_path / "all")
     out = tmp_path / "out"
-    parity = export_detector(files, "openvino", out, verdict=_verdict_by(outer))
+    parity = export_detector(files, "openvino", out, verdict=verdict_by(outer))
     assert parity.max_difference < 1e-4
     assert parity.max_frame_difference < 1e-4
     assert sorted(p.name for p in out.glob("*.xml")) == ["detector-1.xml", "detector-2.xml", "detector-3.xml"]
@@ -163,8 +156,8 @@ def test_files_that_answer_otherwise_are_not_written(tmp_path, monkeypatch, wron
         run_file, name = runner(path)
         return lambda sequence: (run_file(sequence)[0] + wrong * 8, run_file(sequence)[1]), name
 
-    runner = export._runner
-    monkeypatch.setattr(export, "_runner", off)
+    runner = export.open_exported
+    monkeypatch.setattr(export, "open_exported", off)
     make(tmp_path / "net")
     out = tmp_path / "out"
     done = run("--to", "openvino", "--model", tmp_path / "net", "--out", out)
@@ -313,7 +306,7 @@ def test_an_unknown_model(tmp_path):
 
 
 def test_verdicts_are_the_detectors():
-    verdict = _verdict_by(CALIBRATION)
+    verdict = verdict_by(CALIBRATION)
     frames = np.full(4, -5.0)
     assert [verdict(Score(logit, frames)) for logit in (-3.0, 0.2, 3.0)] == ["real", "uncertain", "fake"]
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
+from madedetectors import card, network, save
 
-from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
+from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
-from deepscan.models.card import AttackCheck, Calibration, DetectorCard
-from deepscan.models.checkpoint import CARD_FILE, card_bytes, load_card, save_detector
+from deepscan.models.card import AttackCheck, Calibration
+from deepscan.models.checkpoint import CARD_FILE, card_bytes, load_card
 from deepscan.models.ensemble import Networks
 from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.models.feature_squeezing import denoised, disagreements, median_smoothed, reduced_depth, squeezed
-from deepscan.models.network import DetectorNetwork
 from deepscan.types import Score
 from deepscan.verdict import MESSAGES
 
@@ -122,23 +120,9 @@ def test_limits_are_above_zero_and_of_known_squeezes(limits):
 # In a prediction
 
 
-def made_detector(settings, attack_check, **calibration):
-    torch.manual_seed(0)
-    network = DetectorNetwork(ModelSettings(backbone="custom_cnn", head=HeadSettings(name="mean"))).eval()
-    for parameter in network.parameters():
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=1.5 / parameter[0].numel() ** 0.5)
-    card = DetectorCard(
-        name="made",
-        network=network.settings,
-        crop=CropSettings(size_px=32),
-        mean=(0.5, 0.5, 0.5),
-        std=(0.25, 0.25, 0.25),
-        calibration=Calibration(**calibration),
-        attack_check=attack_check,
-        weights_sha256="",
-    )
-    return Detector(Networks.of(network, card), settings)
+def made_detector(settings, attack_check):
+    made = card(calibration=Calibration(), attack_check=attack_check)
+    return Detector(Networks.of(network(), made), settings)
 
 
 def everywhere(limit):
@@ -171,17 +155,10 @@ def test_runtimes_agree_on_how_far_a_score_moves():
 
 
 def test_an_ensemble_moves_as_its_members_do(tmp_path):
-    parts = []
-    for seed in (0, 1):
-        detector = made_detector(PredictSettings(), None)
-        torch.manual_seed(seed)
-        network, card = detector.networks.single()
-        nn.init.normal_(network.classifier[-1].weight)
-        save_detector(tmp_path / f"part{seed}", network, card)
-        parts.append(tmp_path / f"part{seed}")
+    parts = [save(tmp_path / f"part{seed}", seed=seed) for seed in (0, 1)]
     save_ensemble(tmp_path / "both", parts, name="both")
-    card = load_card(tmp_path / "both").model_copy(update={"attack_check": CHECK})
-    (tmp_path / "both" / CARD_FILE).write_bytes(card_bytes(card))
+    checked = load_card(tmp_path / "both").model_copy(update={"attack_check": CHECK})
+    (tmp_path / "both" / CARD_FILE).write_bytes(card_bytes(checked))
     people = [noise(2, 32, 32, 3), noise(7, 32, 32, 3, seed=1)]
     settings = PredictSettings(runtime="torch", device="cpu", attack_check=True)
     moved = load_detector(tmp_path / "both", settings).disagreements(people)

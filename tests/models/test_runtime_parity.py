@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from madedetectors import card
 from torch import nn
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings, PredictSettings
@@ -16,7 +17,7 @@ from deepscan.detector import Detector, describe_detector, load_detector
 from deepscan.errors import ModelError
 from deepscan.models import runtime_scorer
 from deepscan.models.backbones.registry import list_backbones
-from deepscan.models.card import Calibration, DetectorCard
+from deepscan.models.card import Calibration
 from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import open_detector
 from deepscan.models.ensemble_folder import save_ensemble
@@ -85,16 +86,8 @@ def make_network(settings, seed=0, side=64):
 
 def make_detector(folder, backbone="custom_cnn", head="lstm", side=64, seed=0, **more):
     settings = ModelSettings(backbone=backbone, head=HEADS[head])
-    card = DetectorCard(
-        name=backbone,
-        network=settings,
-        crop=CropSettings(size_px=side),
-        mean=(0.4, 0.5, 0.6),
-        std=(0.2, 0.3, 0.4),
-        weights_sha256="",
-        **more,
-    )
-    save_detector(folder, make_network(settings, seed, side), card)
+    facts = {"name": backbone, "network": settings, "crop": CropSettings(size_px=side), **more}
+    save_detector(folder, make_network(settings, seed, side), card(**{"calibration": Calibration(), **facts}))
     return open_detector(folder)
 
 
@@ -215,9 +208,7 @@ def test_a_network_that_answers_with_nan_is_an_error_not_a_score(tmp_path):
     network = make_network(settings)
     with torch.no_grad():
         network.classifier[-1].bias.fill_(float("nan"))
-    card = DetectorCard(name="nan", network=settings, crop=CropSettings(size_px=64), mean=(0.5,) * 3, std=(0.5,) * 3,
-                        weights_sha256="")  # fmt: skip
-    save_detector(tmp_path, network, card)
+    save_detector(tmp_path, network, card(network=settings, crop=CropSettings(size_px=64)))
     files = open_detector(tmp_path)
     scorer, runtime = make_scorer(files, PredictSettings(runtime="openvino"))
     assert runtime == "openvino"

@@ -7,36 +7,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from madedetectors import SIDE, card
+from madedetectors import network as made_network
 
-from deepscan.config import CropSettings, HeadSettings, ModelSettings
+from deepscan.config import HeadSettings, ModelSettings
 from deepscan.errors import ModelError
-from deepscan.models.card import DetectorCard
 from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import CROPS_PER_BATCH, pick_device, torch_scorer
 from deepscan.models.transform import normalise, to_unit, tta_views
 
-SIDE = 32
 SETTINGS = ModelSettings(backbone="custom_cnn", head=HeadSettings(hidden=8))
-CARD = DetectorCard(
-    name="test",
-    network=SETTINGS,
-    crop=CropSettings(size_px=SIDE),
-    mean=(0.4, 0.5, 0.6),
-    std=(0.2, 0.3, 0.4),
-    weights_sha256="",
-)
+CARD = card(network=SETTINGS, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.4))
 
 
 @pytest.fixture(scope="module")
 def network():
-    torch.manual_seed(0)
-    net = DetectorNetwork(SETTINGS)
-    for parameter in net.parameters():  # logits that differ visibly from crop to crop
-        if parameter.ndim > 1:
-            nn.init.normal_(parameter, std=2 / parameter[0].numel() ** 0.5)
-    return net.eval()
+    return made_network(SETTINGS)
 
 
 def sequence(n, seed=0):

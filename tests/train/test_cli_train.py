@@ -45,7 +45,9 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
     for stage in (STAGES[0], STAGES[-1]):
         more = ["--resume"] if run.exists() else []
         last = run / stage / "last.ckpt"
-        halted = halting("deepscan.train.fit:_WithinEpochs.on_train_batch_end", last, 0, *words(store, run, *more))
+        halted = halting(
+            "deepscan.train.callbacks:CheckpointWithinEpochs.on_train_batch_end", last, 0, *words(store, run, *more)
+        )
         process = subprocess.Popen(halted, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_at_work(process, last.exists)
         process.send_signal(signal.SIGKILL)
