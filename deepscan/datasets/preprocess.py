@@ -11,22 +11,21 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from deepscan.config import DEFAULT_LIMITS, FaceSettings, MediaLimits
 from deepscan.datasets.array_jobs import Share
+from deepscan.datasets.item_frames import opened_item
 from deepscan.datasets.readers.base import Corpus, CorpusItem
 from deepscan.datasets.reuse_boxes import reuse_people
-from deepscan.datasets.sources import opened_item
 from deepscan.datasets.store.archive import StoreError
 from deepscan.datasets.store.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
 from deepscan.datasets.store.manifest import (
     Failure,
     ManifestError,
     ManifestRow,
-    Status,
     check_tables,
     read_failures,
     read_manifest,
@@ -128,21 +127,8 @@ def process(task: Task) -> Entry:
     boxes = usable_boxes(task.original, settings)
     boxes_sha256 = boxes.sha256 if boxes else None
     stamp = input_stamp(item, boxes)
+    without = partial(Entry.without, item, stamp=stamp, settings=settings, boxes_sha256=boxes_sha256)
     sha256 = None
-
-    def without(status: Status, reason: str, message: str, n_frames: int = 0) -> Entry:
-        return Entry.without(
-            item,
-            status,
-            reason,
-            message,
-            stamp=stamp,
-            sha256=sha256,
-            settings=settings,
-            boxes_sha256=boxes_sha256,
-            n_frames=n_frames,
-        )
-
     try:
         sha256 = content_sha256(item, task.limits)
         stored = find_store(task.folder, item, sha256, settings, boxes_sha256=boxes_sha256)
@@ -151,26 +137,18 @@ def process(task: Task) -> Entry:
             extraction = reused or _extract(task)
             people = clear_people(extraction)
             if not people:
-                return without("skipped", nobody_reason(extraction), "", extraction.frames_sampled)
-            path = write_store(
-                task.folder,
-                item,
-                sha256,
-                settings,
-                replace(extraction, people=people),
-                boxes_sha256=boxes_sha256,
-                boxes_fit=reused is not None,
-                mark=task.mark,
-            )
-            stored = read_store(path)
+                reason, n_frames = nobody_reason(extraction), extraction.frames_sampled
+                return without("skipped", reason, "", sha256=sha256, n_frames=n_frames)
+            extraction, fit = replace(extraction, people=people), reused is not None
+            write = partial(write_store, boxes_sha256=boxes_sha256, boxes_fit=fit, mark=task.mark)
+            stored = read_store(write(task.folder, item, sha256, settings, extraction))
         return Entry.stored(task.folder, item, stamp, stored)
     except OutputError:
         raise
     except StoreError as error:  # of the original: when that has been mended, this one is to be tried again
-        sha256 = None
-        return without("failed", error.reason, str(error))
+        return without("failed", error.reason, str(error), sha256=None)
     except DeepscanError as error:
-        return without("failed", error.reason, str(error))
+        return without("failed", error.reason, str(error), sha256=sha256)
 
 
 def preprocess(
@@ -309,16 +287,8 @@ def _finder(settings: FaceSettings) -> FaceFinder:
 def _lost(task: Task, lost: Lost) -> Entry:
     """A video that no worker finished. Without a hash it is tried again by the next run."""
     boxes = usable_boxes(task.original, task.settings)
-    return Entry.without(
-        task.item,
-        "failed",
-        lost.reason,
-        f"{task.item.path.name}: {lost.message}",
-        stamp=None,
-        sha256=None,
-        settings=task.settings,
-        boxes_sha256=boxes.sha256 if boxes else None,
-    )
+    without = partial(Entry.without, settings=task.settings, boxes_sha256=boxes.sha256 if boxes else None)
+    return without(task.item, "failed", lost.reason, f"{task.item.path.name}: {lost.message}", stamp=None, sha256=None)
 
 
 def _others(path: Path, datasets: set[str], read: Callable[[Path], list[Row]]) -> list[Row]:

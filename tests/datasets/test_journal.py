@@ -271,19 +271,12 @@ def test_a_fake_in_which_nobody_is_found_is_recalled_with_its_original(tmp_path,
         assert (journal.recall(clip, PNG) == entry) is (boxes_sha256 is None)
 
 
-@pytest.mark.parametrize("rest", [b"", b'{"row":', b"x" * 3_000_000])
-def test_a_line_that_was_cut_off(tmp_path, clip, rest):
+def test_a_line_that_was_cut_off(tmp_path, clip):
     with Journal(tmp_path / "out") as journal:
         process(journal, clip)
     path = tmp_path / "out" / "journal.jsonl"
     whole = path.read_bytes()
-    path.write_bytes(whole + rest)
-    with Journal(tmp_path / "out") as journal:
-        assert path.read_bytes() == whole
-        assert process(journal, clip) == "recalled"
-        assert process(journal, replace(clip, video_id="b")) == "decoded"
-    assert len(path.read_bytes().splitlines()) == 2
-    path.write_bytes(whole[:-5])  # nothing but a cut line
+    path.write_bytes(whole[:-5])
     with Journal(tmp_path / "out") as journal:
         assert path.read_bytes() == b""
         assert process(journal, clip) == "found"
@@ -324,24 +317,6 @@ def test_ones_own_journal_counts_more(tmp_path, clip):
         with Journal(tmp_path / "b", own) as journal:
             assert journal.recall(clip, PNG) is not None
             assert journal.recall(clip, JPEG) is None
-
-
-def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path, clip, monkeypatch):
-    with Journal(tmp_path / "out") as journal:
-        process(journal, clip)
-        before = journal.path.read_bytes()
-        write = os.write
-
-        def some(handle, data):
-            return write(handle, data[:10]) if len(data) > 50 else full_disk()
-
-        entry = journal.recall(clip, PNG)
-        with monkeypatch.context() as patched:
-            patched.setattr("os.write", some)
-            with pytest.raises(OutputError, match=r"journal\.jsonl cannot be written: the disk is full"):
-                journal.append(replace(entry, row=replace(entry.row, video_id="b")))
-        assert journal.path.read_bytes() == before
-        assert process(journal, replace(clip, video_id="b")) == "decoded"
 
 
 def test_where_no_journal_can_be(tmp_path):

@@ -17,16 +17,27 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, SIDE, extraction, full_disk, item, same_tracks, tree
+from stored import (
+    BOXES_SHA,
+    ITEM,
+    JPEG,
+    PNG,
+    REUSING,
+    SHA,
+    SIDE,
+    extraction,
+    full_disk,
+    item,
+    rewrite,
+    same_tracks,
+    tree,
+    with_json,
+)
 
 from deepscan.datasets.store.archive import (
     StoreError,
     escape_text,
-    list_members,
-    read_members,
-    replacing,
     unescape_text,
-    write_members,
 )
 from deepscan.datasets.store.store import find_store, read_store, recipe, store_key, store_path, write_store
 from deepscan.errors import OutputError
@@ -245,32 +256,6 @@ def test_a_damaged_or_foreign_file_is_made_anew(tmp_path, written, caplog):
 # Boxes of an original
 
 
-def altered(path, change):
-    """Write a file anew with other JSONs."""
-
-    def data_of(member, data):
-        if not member.name.endswith(".json"):
-            return data
-        sample = json.loads(data)
-        change(sample)
-        return json.dumps(sample).encode()
-
-    members = list_members(path)
-    datas = list(read_members(path, members))
-    with replacing(path) as file:
-        write_members(file, ((m.name, data_of(m, data)) for m, data in zip(members, datas, strict=True)))
-
-
-def test_a_file_from_before_there_was_a_choice_is_found(tmp_path, written):
-    def forget(sample):
-        del sample["video"]["boxes"], sample["video"]["boxes_sha256"], sample["settings"]["boxes"]
-
-    altered(written, forget)
-    for settings_now in (PNG, REUSING):
-        stored = find_store(tmp_path, ITEM, SHA, settings_now)
-        assert (stored.path, stored.settings, stored.video.boxes) == (written, PNG, "own")
-
-
 def test_a_video_with_boxes_of_its_own_is_the_same_whatever_is_asked_of_fakes(tmp_path, written):
     other = write_store(tmp_path / "other", ITEM, SHA, REUSING, extraction())
     assert other.read_bytes() == written.read_bytes()
@@ -296,7 +281,7 @@ def test_a_fake_that_was_to_be_cut_like_its_original(tmp_path, written, fit, box
 )
 def test_a_file_that_does_not_stand_by_its_original(tmp_path, part, name, value):
     path = write_store(tmp_path, ITEM, SHA, REUSING, extraction(), boxes_sha256=BOXES_SHA)
-    altered(path, lambda sample: sample[part].update({name: value}))
+    rewrite(path, with_json(lambda sample: sample[part].update({name: value})))
     with pytest.raises(StoreError, match="its key does not belong"):
         read_store(path)
 

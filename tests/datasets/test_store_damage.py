@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 import zlib
 
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stored import ITEM, JPEG, PNG, SHA, SIDE, extraction
+from stored import ITEM, JPEG, PNG, SHA, SIDE, extraction, rewrite, with_json
 
 from deepscan.datasets.store import archive
-from deepscan.datasets.store.archive import StoreError, list_members, read_members, write_members
+from deepscan.datasets.store.archive import StoreError, list_members
 from deepscan.datasets.store.store import read_store, write_store
 
 reused_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -23,27 +22,6 @@ reused_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixt
 @pytest.fixture
 def written(tmp_path):
     return write_store(tmp_path, ITEM, SHA, PNG, extraction())
-
-
-def rewrite(path, change):
-    """Write the members of a file again, after `change` of the list of (name, data)."""
-    members = list_members(path)
-    pairs = list(zip((m.name for m in members), read_members(path, members), strict=True))
-    with path.open("wb") as file:
-        write_members(file, change(pairs))
-
-
-def with_json(edit):
-    def change(pairs):
-        for name, data in pairs:
-            if not name.endswith(".json"):
-                yield name, data
-                continue
-            content = json.loads(data)
-            edit(content)
-            yield name, json.dumps(content).encode()
-
-    return change
 
 
 def test_cut_short_anywhere(written):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from deepscan.config import CropSettings
 from deepscan.datasets.readers import CorpusItem
+from deepscan.datasets.store.archive import list_members, read_members, write_members
 from deepscan.datasets.store.store import StoreSettings
 from deepscan.extract.people import Extraction, Person
 from deepscan.types import Face, MediaInfo, Sighting, Track
@@ -67,3 +69,24 @@ def tree(folder):
 
 def full_disk(*_args):
     raise OSError(28, os.strerror(28))
+
+
+def rewrite(path, change):
+    """Write the members of a file again, after `change` of the list of (name, data)."""
+    members = list_members(path)
+    pairs = list(zip((m.name for m in members), read_members(path, members), strict=True))
+    with path.open("wb") as file:
+        write_members(file, change(pairs))
+
+
+def with_json(edit):
+    def change(pairs):
+        for name, data in pairs:
+            if not name.endswith(".json"):
+                yield name, data
+                continue
+            content = json.loads(data)
+            edit(content)
+            yield name, json.dumps(content).encode()
+
+    return change

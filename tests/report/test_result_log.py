@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from deepscan.config import PredictSettings
 from deepscan.errors import OutputError
-from deepscan.report import table as report
+from deepscan.report import table
 from deepscan.report.result_log import SCHEMA_ID, ResultLines, Stamp, schema
 from deepscan.types import (
     FrameResult,
@@ -76,7 +76,7 @@ def recalled(path: Path, result: Result, model: ModelInfo = MODEL, stamp: Stamp 
 
 def test_the_schema_is_that_of_the_report():
     Draft202012Validator.check_schema(schema())
-    of_report = report.schema()
+    of_report = table.schema()
     assert schema()["$id"] == SCHEMA_ID
     assert schema()["$defs"] == of_report["$defs"]
     assert schema()["properties"]["model"] == of_report["properties"]["model"]
@@ -86,7 +86,7 @@ def test_the_schema_is_that_of_the_report():
 def test_a_line_holds_a_result_of_the_report(tmp_path, name):
     (line,) = written(tmp_path / "r.jsonl", KINDS[name])
     VALIDATOR.validate(line)
-    whole = report.to_dict(Report("0.1.0", MODEL, (KINDS[name],)))
+    whole = table.to_dict(Report("0.1.0", MODEL, (KINDS[name],)))
     assert line == {
         "schema": SCHEMA_ID,
         "version": "0.1.0",
@@ -127,7 +127,7 @@ def test_a_result_is_recalled_as_it_was_told(tmp_path, name):
     path = tmp_path / "r.jsonl"
     written(path, result)
     again = recalled(path, result)
-    assert report.result_to_dict(again) == report.result_to_dict(result)
+    assert table.result_to_dict(again) == table.result_to_dict(result)
     assert type(again.verdict) is VerdictLabel
 
 
@@ -208,7 +208,7 @@ def test_stamps(tmp_path):
 # Damage
 
 
-@pytest.mark.parametrize("n_bytes", [1, 5, 40, -2, -1])
+@pytest.mark.parametrize("n_bytes", [1, 40, -1])
 def test_a_kill_in_the_middle_of_a_line(tmp_path, n_bytes):
     path = tmp_path / "r.jsonl"
     written(path, NOBODY, FAKE)

@@ -14,8 +14,8 @@ import cv2
 
 from deepscan.config import DEFAULT_LIMITS
 from deepscan.datasets.dataset import Sample, SampleSet
+from deepscan.datasets.item_frames import opened_item
 from deepscan.datasets.readers import CorpusItem
-from deepscan.datasets.sources import opened_item
 from deepscan.datasets.store.archive import StoreError
 from deepscan.datasets.store.tar_members import read_member
 from deepscan.detector import Detector

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OpenItem:
     """An item that is open.
 
     Attributes:
@@ -38,7 +38,7 @@ class Source:
 
 
 @contextmanager
-def opened_item(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Iterator[Source]:
+def opened_item(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Iterator[OpenItem]:
     """Open an item of a corpus for the length of the block.
 
     Args:
@@ -65,35 +65,35 @@ def opened_item(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Iterato
             yield _file(path, n_frames, limits)
 
 
-def _file(path: Path, n_frames: int, limits: MediaLimits) -> Source:
+def _file(path: Path, n_frames: int, limits: MediaLimits) -> OpenItem:
     media = probe(path, limits)
-    return Source(media, sample_frames(path, n_frames, limits), media.kind == "image")
+    return OpenItem(media, sample_frames(path, n_frames, limits), media.kind == "image")
 
 
-def _folder(item: CorpusItem, n_frames: int, limits: MediaLimits) -> Source:
+def _folder(item: CorpusItem, n_frames: int, limits: MediaLimits) -> OpenItem:
     """A video that is kept as images. Their times are not known: they count as one a second."""
     total = len(item.frames)
     indices = evenly(total, n_frames)
     for index in indices:
         checked_kind(item.frames[index], limits)
     width, height = image_size(item.frames[indices[0]], limits.max_pixels)
-    return Source(
+    return OpenItem(
         MediaInfo(item.path, "video", width, height, None, total), _pictures(item, indices, limits), stills=True
     )
 
 
 def _pictures(item: CorpusItem, indices: list[int], limits: MediaLimits) -> Iterator[Frame]:
     damaged: list[MediaError] = []
-    given = 0
+    n_good = 0
     for index in indices:
         try:
             image = read_image(item.frames[index], limits.max_pixels)
         except MediaError as error:
             damaged.append(error)
             continue
-        yield Frame(image, time_s=float(index), index=given)
-        given += 1
-    if not given:
+        yield Frame(image, time_s=float(index), index=n_good)
+        n_good += 1
+    if not n_good:
         raise damaged[0]
     if damaged:
         log.warning("%s: %d of %d frames are damaged, first: %s", item.video_id, len(damaged), len(indices), damaged[0])
