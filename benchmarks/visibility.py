@@ -21,7 +21,6 @@ from deepscan.config import PredictSettings
 from deepscan.datasets.data import open_data
 from deepscan.datasets.dataset import SampleSet
 from deepscan.detector import Detector, load_detector
-from deepscan.evaluate.bootstrap import decisions
 from deepscan.evaluate.calibration.visibility_limits import chosen_people, measured
 from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
@@ -32,7 +31,7 @@ from deepscan.files import write_atomically
 from deepscan.report.model_card import markdown_table
 from deepscan.train.finalize import halved
 from deepscan.types import Score, VerdictLabel
-from deepscan.verdict import BLACK_ONLY, visible_people
+from deepscan.verdict import BLACK_ONLY, decisions, visible_people
 
 ON_CROPS = {
     "blur": (1, 2, 4), "rescale": (0.5, 0.25, 0.15), "jpeg": (20, 5), "h264-crf": (33, 38, 43), "hevc-rate": (0.025,),

@@ -19,7 +19,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from deepscan.commands.attack import attack
 from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
@@ -73,7 +72,6 @@ app.command()(serve)
 app.command()(preprocess)
 app.command()(train)
 app.command()(evaluate)
-app.command()(attack)
 app.command()(compare)
 app.command()(robustness)
 app.command()(ensemble)

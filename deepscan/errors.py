@@ -7,6 +7,9 @@ the report, never a traceback.
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 from deepscan.text import printable
 
 
@@ -59,3 +62,22 @@ class OutputError(DeepscanError):
     """A result cannot be written."""
 
     reason = "output"
+
+
+def import_extra(module: str, failure: str, package: str, hint: str = "") -> Any:
+    """A module of an optional dependency.
+
+    Args:
+        module: its full name.
+        failure: what cannot be done without it.
+        package: its name for people.
+        hint: what else can be done than to install it.
+
+    Raises:
+        DeepscanError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        install = f"Install it with: pip install 'deepscan[train]'{hint}"
+        raise DeepscanError(failure, f"{package} is not installed", install, reason="missing_package") from error

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_reason
 from deepscan.extract.video.sampling import SEGMENT_FRAMES
@@ -52,6 +52,8 @@ HIDDEN = {
 }
 # Of detectors whose limits were not fitted.
 BLACK_ONLY = VisibilityLimits(luma=TOO_DARK_LUMA)
+_LABELS = {0: VerdictLabel.REAL, 1: VerdictLabel.FAKE, -1: VerdictLabel.UNCERTAIN}
+Band = tuple[float, float]
 # Somebody who cannot be judged, and the reason.
 Hidden = tuple[Person, str]
 # Of a damaged or cut-off video at least this share and so many frames carry an answer.
@@ -236,7 +238,8 @@ def decide(
         if math.isnan(probability):
             raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
         frames = calibrated(score.frame_logits, calibration.frame_scale, calibration.frame_bias)
-        label, reason = _label(probability, calibration), None
+        (answer,) = decisions([probability], calibration.threshold, calibration.band)
+        label, reason = _LABELS[int(answer)], None
         if label is VerdictLabel.UNCERTAIN:
             reason = "low_confidence"
         elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):
@@ -265,12 +268,24 @@ def decide(
     return Verdict(label, results[worst].probability, reason, message, tuple(results), tuple(segments))
 
 
-def _label(probability: float, calibration: Calibration) -> VerdictLabel:
-    low, high = calibration.uncertain_low, calibration.uncertain_high
-    # A band over everything means that no answer is sure, not even one that rounds to 0 or 1.
-    if low < probability < high or (low <= 0 and high >= 1):
-        return VerdictLabel.UNCERTAIN
-    return VerdictLabel.FAKE if probability >= calibration.threshold else VerdictLabel.REAL
+def decisions(probabilities: ArrayLike, threshold: float, band: Band | None = None) -> NDArray[np.int8]:
+    """The answers that probabilities alone give; :func:`decide` looks at more than these.
+
+    Args:
+        probabilities: calibrated, ``[n]``.
+        threshold: from it on an answer is "fake".
+        band: strictly between these there is no answer, nor anywhere where it spans 0 to 1; None answers everything.
+
+    Returns:
+        ``int8 [n]``: 0 real, 1 fake, -1 uncertain.
+    """
+    p = np.asarray(probabilities, np.float64)
+    answers = (p >= threshold).astype(np.int8)
+    if band is not None:
+        # A band over everything means that no answer is sure, not even one that rounds to 0 or 1.
+        everything = band[0] <= 0 and band[1] >= 1
+        answers[((p > band[0]) & (p < band[1])) | everything] = -1
+    return answers
 
 
 def _not_sure(

@@ -2,64 +2,64 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.evaluate import Report, preparation_of, progress_of
-from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, SplitName, settings_of
+from deepscan.commands.measuring import Measuring, Models, progress_of
+from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, SplitName
 from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
-    from deepscan.config import PredictSettings
-    from deepscan.datasets.data import Preparation
-    from deepscan.evaluate.calibration.fit_ensemble import Combined
+    from deepscan.evaluate.calibration.fit_ensemble import CombinedEnsemble
 
-log = logging.getLogger(__name__)
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder of the ensemble.", file_okay=False)]
+Name = Annotated[str | None, typer.Option(help="Of the ensemble.", show_default="the folder's")]
+Data = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Validation data that shares and calibration are fitted on: a store, real/ and fake/ folders, a "
+        "corpus. It must have trained no member. Repeatable.",
+        show_default="equal shares, no calibration",
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(metavar="W,W...", help="Shares, one a model, instead of fitting them.", show_default=False),
+]
+Equal = Annotated[bool, typer.Option("--equal", help="Equal shares; all of the data then calibrates.")]
+ErrorRate = Annotated[
+    float | None,
+    typer.Option(min=0.001, max=0.499, help="Most reals to be called fake, and fakes real.", show_default="0.05"),
+]
+ThresholdFpr = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=0.999,
+        help="Put the threshold where this share of reals lies above it.",
+        show_default="threshold 0.5",
+    ),
+]
+Tta = Annotated[
+    bool | None, typer.Option("--tta/--no-tta", help="Fit with several views of every face.", show_default="tta")
+]
 
 
 def ensemble(
-    models: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN_OR_MODEL...", help="Run folders, detectors' names or folders.", show_default=False),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the ensemble.", file_okay=False)],
-    name: Annotated[str | None, typer.Option(help="Of the ensemble.", show_default="the folder's")] = None,
-    data: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Validation data that shares and calibration are fitted on: a store, real/ and fake/ folders, a "
-            "corpus. It must have trained no member. Repeatable.",
-            show_default="equal shares, no calibration",
-        ),
-    ] = None,
+    models: Models,
+    out: Out,
+    name: Name = None,
+    data: Data = None,
     split: Annotated[SplitName, typer.Option(help="Part of the data to fit on.")] = SplitName.VAL,
-    weights: Annotated[
-        str | None,
-        typer.Option(metavar="W,W...", help="Shares, one a model, instead of fitting them.", show_default=False),
-    ] = None,
-    equal: Annotated[bool, typer.Option("--equal", help="Equal shares; all of the data then calibrates.")] = False,
-    error_rate: Annotated[
-        float | None,
-        typer.Option(min=0.001, max=0.499, help="Most reals to be called fake, and fakes real.", show_default="0.05"),
-    ] = None,
-    threshold_fpr: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=0.999,
-            help="Put the threshold where this share of reals lies above it.",
-            show_default="threshold 0.5",
-        ),
-    ] = None,
+    weights: Weights = None,
+    equal: Equal = False,
+    error_rate: ErrorRate = None,
+    threshold_fpr: ThresholdFpr = None,
     frames: FramesOfData = None,
-    tta: Annotated[
-        bool | None,
-        typer.Option("--tta/--no-tta", help="Fit with several views of every face.", show_default="tta"),
-    ] = None,
+    tta: Tta = None,
     device: Device = DeviceName.AUTO,
     jobs: PrepareJobs = None,
     cache: Cache = None,
@@ -72,68 +72,47 @@ def ensemble(
 
     if weights is not None and equal:
         fail("--weights and --equal contradict each other. Give one of them.", EXIT_USAGE)
+    options = Measuring(data or [], split, frames, jobs=jobs, cache=cache, device=device, prediction={"tta": tta})
+    promises = {"error_rate": error_rate, "threshold_fpr": threshold_fpr}
     try:
-        settings = settings_of(frames=frames, tta=tta, device=device.value)
-        promise = {"error_rate": error_rate, "threshold_fpr": threshold_fpr}
-        with progress_of() as report:
-            made = _combine(
-                models,
-                out,
-                name or out.resolve().name,
-                data or [],
-                split.value,
-                None if weights is None else _numbers(weights),
-                equal,
-                {key: value for key, value in promise.items() if value is not None},
-                frames,
-                settings,
-                preparation_of(cache, jobs, report),
-                report,
-            )
-        _print(made, out)
+        shares = None if weights is None else _numbers(weights)
+        _print(_combined(models, out, name or out.resolve().name, options, shares, equal, promises), out)
     except DeepscanError as error:
         fail_with(error)
 
 
-def _combine(
+def _combined(
     models: list[str],
     out: Path,
     name: str,
-    data: list[Path],
-    split: Any,
+    options: Measuring,
     weights: list[float] | None,
     equal: bool,
-    promise: dict[str, float],
-    frames: int | None,
-    settings: PredictSettings,
-    preparation: Preparation,
-    report: Report,
-) -> Combined:
+    promises: dict[str, float | None],
+) -> CombinedEnsemble:
     from deepscan.config import CalibrationSettings
-    from deepscan.datasets.data import open_data
-    from deepscan.evaluate.calibration.fit_ensemble import combine_detectors
-    from deepscan.evaluate.cross_dataset import short_names
+    from deepscan.evaluate.calibration.fit_ensemble import Fitting, combine_detectors
+    from deepscan.evaluate.tables import short_names
     from deepscan.models.checkpoint import load_card, resolve_detector
     from deepscan.models.ensemble_folder import common_crop
     from deepscan.models.scorer import pick_device
 
     folders = [resolve_detector(model) for model in models]
     crop = common_crop([load_card(folder) for folder in folders], models)
-    samples = open_data(data, crop, settings, split=split, preparation=preparation) if data else None
-    return combine_detectors(
-        out,
-        folders,
-        name=name,
-        samples=samples,
-        data=f"{', '.join(short_names(data))} {split}" if data else "",
-        weights=weights,
-        equal=equal,
-        calibration=CalibrationSettings(**promise),
-        frames=frames,
-        device=pick_device(settings.device),
-        tta=settings.tta,
-        on_progress=lambda member, done, total: report(member[:30], done, total),
-    )
+    settings = options.settings
+    with progress_of() as progress:
+        fitting = None
+        if options.data:
+            fitting = Fitting(
+                options.open(crop, progress),
+                name=f"{', '.join(short_names(options.data))} {options.split_name}",
+                calibration=CalibrationSettings(**{key: v for key, v in promises.items() if v is not None}),
+                frames=options.frames,
+                device=pick_device(settings.device),
+                tta=settings.tta,
+                on_progress=lambda member, done, total: progress(member[:30], done, total),
+            )
+        return combine_detectors(out, folders, name=name, fitting=fitting, weights=weights, equal=equal)
 
 
 def _numbers(text: str) -> list[float]:
@@ -145,7 +124,7 @@ def _numbers(text: str) -> list[float]:
         raise ConfigError(f"--weights {text!r} are no weights", "", "Give for example --weights 2,1,1.") from error
 
 
-def _print(made: Combined, out: Path) -> None:
+def _print(made: CombinedEnsemble, out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

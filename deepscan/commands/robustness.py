@@ -1,16 +1,26 @@
-"""``deepscan robustness``: a detector is measured on inputs that are compressed, scaled, darkened, covered..."""
+"""``deepscan robustness``: a detector is measured on inputs that are compressed, scaled, darkened, attacked..."""
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.evaluate import preparation_of, progress_of, train_groups_of
+from deepscan.commands.measuring import (
+    Data,
+    Measuring,
+    Model,
+    Progress,
+    Seed,
+    check_plots,
+    progress_of,
+    train_groups_of,
+)
 from deepscan.commands.options import (
     AllowUntrained,
     AttackCheck,
@@ -23,15 +33,14 @@ from deepscan.commands.options import (
     Threshold,
     Tta,
     seconds,
-    settings_of,
 )
 from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
-    from deepscan.datasets.data import Preparation
+    from deepscan.datasets.dataset import SampleSet
     from deepscan.detector import Detector
-    from deepscan.evaluate.robustness.corruptions import Place
-    from deepscan.evaluate.robustness.report import Robustness
+    from deepscan.evaluate.robustness.corruptions import Change, Target
+    from deepscan.evaluate.robustness.report import Robustness, RobustnessSettings
     from deepscan.evaluate.robustness.sweep import Bench
 
 log = logging.getLogger(__name__)
@@ -39,7 +48,7 @@ log = logging.getLogger(__name__)
 _JOURNAL = "answers.jsonl"
 
 
-class PlaceName(StrEnum):
+class TargetName(StrEnum):
     """What changes are done to."""
 
     AUTO = "auto"
@@ -47,73 +56,123 @@ class PlaceName(StrEnum):
     CROPS = "crops"
 
 
+class KnowsName(StrEnum):
+    """What an attacker knows of the detector."""
+
+    NETWORK = "network"
+    TTA = "tta"
+    CHECK = "check"
+
+
 def _print_changes(wanted: bool) -> None:
     if not wanted:
         return
-    from deepscan.evaluate.robustness.attack_corruptions import ATTACKS
+    from deepscan.evaluate.robustness.attack_corruptions import attack_changes
     from deepscan.evaluate.robustness.corruptions import CHANGES
 
-    for change in (*CHANGES.values(), *ATTACKS.values()):
+    for change in (*CHANGES.values(), *attack_changes().values()):
         usual = ", ".join(f"{value:g}" for value in change.strengths)
         where = " (crops, when named)" if change.attack else ""
         typer.echo(f"{change.name:12} {change.title}{where}; {change.unit}: {usual}")
     raise typer.Exit
 
 
+On = Annotated[
+    TargetName,
+    typer.Option(
+        help="frames: before faces are looked for; crops: after. auto is crops for stores, frames for all else."
+    ),
+]
+Changes = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Which changes, see --list.", show_default="all but attacks")
+]
+Strengths = Annotated[
+    list[str] | None,
+    typer.Option(metavar="A=V,V", help="Strengths of a change, such as jpeg=80,40. Repeatable.", show_default="usual"),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="At most so many inputs, as many real as fake, from as many groups as can be.",
+        show_default="all",
+    ),
+]
+Floor = Annotated[float, typer.Option(min=0, max=1, help="AUC that it must be better than.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        help="Write report.json, table.md, table.csv and curves.png; with it an interrupted run goes on.",
+    ),
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds", parser=seconds, metavar="SECONDS", help="Of each clip only the middle.", show_default="all of it"
+    ),
+]
+UnseenHalf = Annotated[
+    bool,
+    typer.Option(
+        "--unseen-half", help="Of a validation split the half that calibration, and the check, were not fitted on."
+    ),
+]
+Knows = Annotated[
+    KnowsName,
+    typer.Option(help="What the attacker knows: the network, also the views of tta, also the check for attacks."),
+]
+Steps = Annotated[int, typer.Option(min=1, max=1000, help="Of the attack pgd.")]
+TransferFrom = Annotated[
+    str | None, typer.Option("--transfer-from", metavar="M", help="Make the attacks on this detector instead.")
+]
+RandomResize = Annotated[
+    bool, typer.Option("--random-resize", help="A defence: scale crops by a random factor and back before judging.")
+]
+ListChanges = Annotated[
+    bool,
+    typer.Option(
+        "--list", help="Print the changes with their usual strengths.", callback=_print_changes, is_eager=True
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which changes at which strengths, on which people, and how attacks are made."""
+
+    names: list[str] | None
+    strengths: dict[str, list[float]]
+    unseen_half: bool
+    knows: Any
+    steps: int
+    transfer_from: str | None
+
+    def check(self, settings: RobustnessSettings) -> None:
+        """Usage that makes no sense ends the command."""
+        if settings.target == "crops" and settings.seconds is not None:
+            fail("--seconds is for clips; crops are taken as they are, see --frames.", EXIT_USAGE)
+        if settings.target == "frames" and (self.unseen_half or settings.random_resize):
+            fail("--unseen-half and --random-resize are for crops: give a store, or --on crops.", EXIT_USAGE)
+
+
 def robustness(
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            metavar="PATH",
-            help="A store of deepscan preprocess, or real/ and fake/ folders, or any corpus that it reads. Repeatable.",
-        ),
-    ],
-    model: Annotated[
-        str, typer.Option(metavar="M", help="A detector's name or folder.", show_default="the shipped one")
-    ] = "default",
+    data: Data,
+    model: Model = "default",
     split: Split = None,
-    on: Annotated[
-        PlaceName,
-        typer.Option(
-            help="frames: before faces are looked for; crops: after. auto is crops for stores, frames for all else."
-        ),
-    ] = PlaceName.AUTO,
-    changes: Annotated[
-        str | None, typer.Option(metavar="A,B", help="Which changes, see --list.", show_default="all but attacks")
-    ] = None,
-    strengths: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="A=V,V", help="Strengths of a change, such as jpeg=80,40. Repeatable.", show_default="usual"
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="At most so many inputs, as many real as fake, from as many groups as can be.",
-            show_default="all",
-        ),
-    ] = None,
-    floor: Annotated[float, typer.Option(min=0, max=1, help="AUC that it must be better than.")] = 0.6,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            file_okay=False,
-            help="Write report.json, table.md, table.csv and curves.png; with it an interrupted run goes on.",
-        ),
-    ] = None,
-    clip_seconds: Annotated[
-        float | None,
-        typer.Option(
-            "--seconds",
-            parser=seconds,
-            metavar="SECONDS",
-            help="Of each clip only the middle.",
-            show_default="all of it",
-        ),
-    ] = None,
+    on: On = TargetName.AUTO,
+    changes: Changes = None,
+    strengths: Strengths = None,
+    limit: Limit = None,
+    floor: Floor = 0.6,
+    out: Out = None,
+    clip_seconds: Seconds = None,
+    unseen_half: UnseenHalf = False,
+    knows: Knows = KnowsName.NETWORK,
+    steps: Steps = 10,
+    transfer_from: TransferFrom = None,
+    random_resize: RandomResize = False,
     frames: FramesOfData = None,
     tta: Tta = None,
     attack_check: AttackCheck = None,
@@ -122,53 +181,35 @@ def robustness(
     jobs: PrepareJobs = None,
     cache: Cache = None,
     resamples: Resamples = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the choice, of noise, and of the bootstrap.")] = 0,
+    seed: Seed = 0,
     allow_untrained: AllowUntrained = False,
-    list_changes: Annotated[
-        bool,
-        typer.Option(
-            "--list",
-            help="Print the changes with their usual strengths.",
-            callback=_print_changes,
-            is_eager=True,
-        ),
-    ] = False,
+    list_changes: ListChanges = False,
 ) -> None:
-    """Measure a detector under graded changes: AUC, FPR and coverage against strength, and where it breaks.
+    """Measure a detector under graded changes and attacks: AUC, FPR and coverage against strength, where it breaks.
 
     Example: deepscan robustness --data data/mine --changes jpeg,h264-crf,social --limit 200 --out robust/
     """
     from deepscan.errors import DeepscanError
+    from deepscan.evaluate.robustness.report import RobustnessSettings
 
     del list_changes  # has been answered before this runs
-    given = {
-        "frames": frames,
-        "tta": tta,
-        "attack_check": attack_check,
-        "threshold": threshold,
-        "allow_untrained": allow_untrained or None,
-    }
-    wanted = {"split": split.value if split else None, "limit": limit, "seconds": clip_seconds, "frames": frames}
-    names = None if changes is None else [name.strip() for name in changes.split(",") if name.strip()]
+    prediction = {"tta": tta, "attack_check": attack_check, "threshold": threshold}
+    options = Measuring(
+        data, split, frames, resamples, seed, jobs, cache, device,
+        prediction | {"allow_untrained": allow_untrained or None},
+    )  # fmt: skip
     try:
-        if out is not None:
-            from deepscan.evaluate.evaluation_plots import check_folder
-            from deepscan.evaluate.robustness.report import SCHEMA_ID
-            from deepscan.files import check_folder as check_files
-            from deepscan.files import json_of
-
-            check_files(out, "report.json", json_of(SCHEMA_ID), ("table.md", "table.csv", "curves.png"))
-            check_folder(out, "--out")
-        told = _strengths(strengths or [])
-        place = _place(on, data)
-        if place == "crops" and clip_seconds is not None:
-            fail("--seconds is for clips; crops are taken as they are, see --frames.", EXIT_USAGE)
-        settings = settings_of(device=device.value, **given)
-        with progress_of() as bar:
-            preparation = preparation_of(cache, jobs, bar)
-            report = _measured(
-                model, settings, data, place, names, told, wanted, preparation, out, floor, resamples, seed, bar
-            )
+        _check_out(out)
+        settings = RobustnessSettings(
+            tuple(options.data_names), _target(on, data), options.split_name, limit, clip_seconds, frames, floor,
+            resamples, seed, random_resize=random_resize,
+        )  # fmt: skip
+        wanted = _Wanted(
+            None if changes is None else [name.strip() for name in changes.split(",") if name.strip()],
+            _strengths(strengths or []), unseen_half, knows.value, steps, transfer_from,
+        )  # fmt: skip
+        wanted.check(settings)
+        report = _measured(model, options, settings, wanted, out)
         if report.n_judged:
             _write(report, out)
     except DeepscanError as error:
@@ -177,87 +218,113 @@ def robustness(
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
+def _check_out(out: Path | None) -> None:
+    """Fail before the work where its results have no place."""
+    if out is None:
+        return
+    from deepscan.evaluate.robustness.report import SCHEMA_ID
+    from deepscan.files import check_folder, json_of
+
+    check_folder(out, "report.json", json_of(SCHEMA_ID), ("table.md", "table.csv", "curves.png"))
+    check_plots(out, "--out")
+
+
 def _measured(
-    model: str,
-    settings: Any,
-    data: list[Path],
-    place: Place,
-    names: list[str] | None,
-    strengths: dict[str, list[float]],
-    wanted: dict[str, Any],
-    preparation: Preparation,
-    out: Path | None,
-    floor: float,
-    resamples: int,
-    seed: int,
-    bar: Any,
+    model: str, options: Measuring, settings: RobustnessSettings, wanted: _Wanted, out: Path | None
 ) -> Robustness:
     from deepscan.detector import load_detector
     from deepscan.evaluate.evaluation import model_to_dict
-    from deepscan.evaluate.robustness.attack_corruptions import ATTACKS
-    from deepscan.evaluate.robustness.corruptions import CHANGES, REVISION, pick_changes
+    from deepscan.evaluate.robustness.corruptions import REVISION
     from deepscan.evaluate.robustness.report import summarise
-    from deepscan.evaluate.robustness.sweep import Journal, choose_subjects, conditions_of, judge_all
+    from deepscan.evaluate.robustness.sweep import AnswerLog, choose_subjects, conditions_of, judge_all
 
-    known = CHANGES if names is None else CHANGES | ATTACKS
-    conditions = conditions_of(pick_changes(names, strengths, place, known))
-    detector = load_detector(model, settings)
-    bench, without = _bench(detector, data, place, wanted, preparation, seed)
-    subjects = choose_subjects(bench.subjects, wanted["limit"], seed)
+    detector = load_detector(model, options.settings)
+    picked, settings = _picked(detector, options, settings, wanted)
     recipe = {
         "model": model_to_dict(detector.info),
         # What is in a store is known by its content, wherever it lies.
-        "data": [path.as_posix() for path in data] if place == "frames" else None,
-        "on": place,
-        "seed": seed,
-        "seconds": wanted["seconds"],
-        "frames": wanted["frames"],
+        "data": options.data_names if settings.target == "frames" else None,
+        "on": settings.target,
+        "seed": settings.seed,
+        "seconds": settings.seconds,
+        "frames": settings.frames,
         "changes": REVISION,
+        "attack": settings.to_dict()["attack"],
+        "random_resize": settings.random_resize,
     }
-    with Journal(out / _JOURNAL if out else None, recipe) as journal:
-        judged = judge_all(
-            bench, subjects, conditions, journal, lambda done, total: bar(detector.card.name[:30], done, total)
-        )
-    return summarise(
-        judged,
-        detector.info,
-        data=[path.as_posix() for path in data],
-        place=place,
-        seed=seed,
-        floor=floor,
-        resamples=resamples,
-        without=without,
-        train_groups=train_groups_of(model, settings),
-        **wanted,
-    )
+    with progress_of() as progress:
+        bench, without = _bench(detector, options, settings, wanted.unseen_half, progress)
+        subjects = choose_subjects(bench.subjects, settings.limit, settings.seed)
+
+        def on_progress(done: int, total: int) -> None:
+            progress(detector.card.name[:30], done, total)
+
+        with AnswerLog(out / _JOURNAL if out else None, recipe) as journal:
+            judged = judge_all(bench, subjects, conditions_of(picked), journal, on_progress)
+    groups = train_groups_of(model, options.settings)
+    return summarise(judged, detector.info, settings, without=without, train_groups=groups)
+
+
+def _picked(
+    detector: Detector, options: Measuring, settings: RobustnessSettings, wanted: _Wanted
+) -> tuple[list[tuple[Change, tuple[float, ...]]], RobustnessSettings]:
+    """The changes with their strengths, and the settings with what attacks need."""
+    from deepscan.detector import load_detector
+    from deepscan.evaluate.robustness.attack_corruptions import AttackSetup, attack_changes, check_attackable
+    from deepscan.evaluate.robustness.corruptions import CHANGES, pick_changes
+
+    source = None if wanted.transfer_from is None else load_detector(wanted.transfer_from, options.settings)
+    setup = AttackSetup(wanted.knows, wanted.steps, source)
+    known = CHANGES if wanted.names is None else CHANGES | attack_changes(setup)
+    picked = pick_changes(wanted.names, wanted.strengths, settings.target, known)
+    if any(change.attack for change, _ in picked):
+        check_attackable(detector, setup)
+        settings = replace(settings, attack=setup, check=detector.card.attack_check)
+    return picked, settings
 
 
 def _bench(
-    detector: Detector, data: list[Path], place: Place, wanted: dict[str, Any], preparation: Preparation, seed: int
+    detector: Detector, options: Measuring, settings: RobustnessSettings, unseen_half: bool, progress: Progress
 ) -> tuple[Bench, int]:
     """What is judged, and how many videos of the stores hold nobody."""
-    from deepscan.datasets.data import items_of, open_data
+    from deepscan.datasets.data import items_of
     from deepscan.datasets.readers import read_corpus
     from deepscan.evaluate.robustness.subjects import CropBench, FrameBench
 
-    if place == "crops":
-        samples = open_data(data, detector.card.crop, detector.settings, split=wanted["split"], preparation=preparation)
-        return CropBench(detector, samples, frames=wanted["frames"], seed=seed), sum(samples.without.values())
+    if settings.target == "crops":
+        samples = options.open(detector.card.crop, progress)
+        if unseen_half:
+            samples = _unseen(samples)
+        bench = CropBench(
+            detector, samples, frames=settings.frames, seed=settings.seed, random_resize=settings.random_resize,
+            check=settings.check,
+        )  # fmt: skip
+        return bench, sum(samples.without.values())
     items = []
-    for path in dict.fromkeys(data):
+    for path in dict.fromkeys(options.data):
         corpus = read_corpus(path)
         for problem in corpus.problems:
             log.info("%s: %s", problem.path, problem.message)
-        items += items_of(corpus, wanted["split"])
-    return FrameBench(detector, items, seed=seed, seconds=wanted["seconds"]), 0
+        items += items_of(corpus, options.split_name)
+    return FrameBench(detector, items, seed=settings.seed, seconds=settings.seconds), 0
 
 
-def _place(on: PlaceName, data: list[Path]) -> Place:
+def _unseen(samples: SampleSet) -> SampleSet:
+    from deepscan.errors import ConfigError
+    from deepscan.train.finalize import halved
+
+    halves = halved(samples)
+    if halves.same:
+        raise ConfigError("--unseen-half is of no use here", "with so few groups calibration used all of the split")
+    return halves.measure
+
+
+def _target(on: TargetName, data: list[Path]) -> Target:
     from deepscan.datasets.dataset import is_store
     from deepscan.errors import ConfigError
 
     stores = [is_store(path) for path in data]
-    if on is PlaceName.CROPS or (on is PlaceName.AUTO and all(stores)):
+    if on is TargetName.CROPS or (on is TargetName.AUTO and all(stores)):
         return "crops"
     if any(stores):
         which = data[stores.index(True)]

@@ -93,7 +93,7 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
     """The samples of the stores; what is no store is preprocessed first, with the splits that preprocess gives."""
     from dataclasses import replace
 
-    from deepscan.commands.evaluate import preparation_of, progress_of
+    from deepscan.commands.measuring import preparation_of, progress_of
     from deepscan.config import PredictSettings
     from deepscan.datasets.data import open_data
     from deepscan.datasets.training_sources import open_sources

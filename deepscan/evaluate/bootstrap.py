@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.types import VerdictLabel
+from deepscan.verdict import Band, decisions
 
 Floats = NDArray[np.float64]
-Band = tuple[float, float]
 Groups = Sequence[Hashable] | NDArray[Any] | None
 
 CURVES = ("auc", "average_precision", "eer", "tpr_at_fpr_1", "tpr_at_fpr_5")
@@ -128,19 +128,6 @@ def checked_inputs(
     order = rows[np.argsort(-scores[rows], kind="stable")]
     last = np.flatnonzero(np.diff(scores[order], append=-1.0))
     return Inputs(y, scores, ~missing, called, group_of, sums, gaps, order, last)
-
-
-def decisions(probabilities: ArrayLike, threshold: float, band: Band | None = None) -> NDArray[np.int8]:
-    """The answers ``int8 [n]`` that probabilities alone give: 0 real, 1 fake, -1 uncertain.
-
-    :mod:`deepscan.verdict` looks at more than these; where its verdicts are known, :func:`answers_of` takes them.
-    """
-    scores = np.asarray(probabilities, np.float64)
-    answer = (scores >= threshold).astype(np.int8)
-    if band is not None:
-        everything = band[0] <= 0 and band[1] >= 1
-        answer[((scores > band[0]) & (scores < band[1])) | everything] = -1
-    return answer
 
 
 def answers_of(verdicts: Iterable[str | None]) -> NDArray[np.int8]:

@@ -8,8 +8,6 @@ is in no other figure.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from deepscan.datasets.data import check_rule
@@ -26,7 +25,7 @@ from deepscan.detector import Detector
 from deepscan.evaluate.bootstrap import answers_of
 from deepscan.evaluate.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
 from deepscan.evaluate.score_dataset import ScoredPeople, score_samples
-from deepscan.evaluate.tables import ScoredInputs, SliceRow, slice_rows
+from deepscan.evaluate.slices import SliceRow, slice_rows
 from deepscan.evaluate.training_groups import group_hash
 from deepscan.types import ModelInfo, VerdictLabel
 from deepscan.version import __version__
@@ -38,6 +37,7 @@ CSV_COLUMNS = (
     "dataset", "video_id", "label", "method", "group", "split", "verdict", "reason", "probability", "people", "frames",
     "frame_mean", "frame_max", "face_px", "luma", "height_px", "compression",
 )  # fmt: skip
+_NAMES = ("dataset", "video_id", "method", "group", "split", "verdict", "reason", "compression")
 
 # Figures of the answers that a person gets; single frames get none.
 _ANSWERS = (
@@ -98,25 +98,6 @@ class ScoredVideo:
 
 
 @dataclass(frozen=True, slots=True)
-class Levels:
-    """The arrays that figures are made of.
-
-    Attributes:
-        labels, probabilities, not_applicable: ``[n]``; NaN and true where there was no usable face.
-        answers: ``int8 [n]``, 0 real, 1 fake, -1 none; None for frames, which get none.
-        groups: ``int64 [n]``.
-        videos: index of the video in ``Evaluation.videos``, ``int64 [n]``; -1 for those that are in no store.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float64]
-    not_applicable: NDArray[np.bool_]
-    answers: NDArray[np.int8] | None
-    groups: NDArray[np.int64]
-    videos: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
 class Evaluation:
     """A detector measured on data.
 
@@ -143,35 +124,34 @@ class Evaluation:
     slices: tuple[SliceRow, ...]
     warnings: tuple[str, ...]
 
-    def video_level(self) -> Levels:
-        """One row a video, those without a face included."""
-        groups = _numbers(video.group_name for video in self.videos)
-        unknown = [label for (_, label, _), count in sorted(self.without.items()) for _ in range(count)]
-        first = int(groups.max(initial=-1)) + 1
-        missing = [video.probability is None for video in self.videos] + [True] * len(unknown)
-        probabilities = [np.nan if video.probability is None else video.probability for video in self.videos]
-        return Levels(
-            labels=np.array([video.label for video in self.videos] + unknown, np.int64),
-            probabilities=np.array(probabilities + [np.nan] * len(unknown), np.float64),
-            not_applicable=np.array(missing, bool),
-            answers=answers_of([*(video.verdict for video in self.videos), *[None] * len(unknown)]),
-            groups=np.concatenate([groups, np.arange(first, first + len(unknown))]),
-            videos=np.array([*range(len(self.videos)), *[-1] * len(unknown)], np.int64),
-        )
+    def video_level(self) -> dict[str, Any]:
+        """One row a video, those without a face included.
 
-    def frame_level(self) -> Levels:
-        """One row a face of a judged video."""
+        Returns:
+            As :func:`deepscan.evaluate.metrics.evaluate_scores` takes them, all ``[n]``: ``labels``, ``probabilities``
+            (NaN without a usable face), ``not_applicable``, ``answers`` and ``groups``.
+        """
+        unknown = [label for (_, label, _), count in sorted(self.without.items()) for _ in range(count)]
+        known = [np.nan if video.probability is None else video.probability for video in self.videos]
+        probabilities = np.array(known + [np.nan] * len(unknown), np.float64)
+        names = [*(video.group_name for video in self.videos), *(f"\0{row}" for row in range(len(unknown)))]
+        return {
+            "labels": np.array([*(video.label for video in self.videos), *unknown], np.int64),
+            "probabilities": probabilities,
+            "not_applicable": np.isnan(probabilities),
+            "answers": answers_of([*(video.verdict for video in self.videos), *[None] * len(unknown)]),
+            "groups": _numbers(names),
+        }
+
+    def frame_level(self) -> dict[str, Any]:
+        """One row a face of a judged video; as :meth:`video_level`, but single frames get no answers."""
         sizes = [len(video.frames) for video in self.videos]
-        groups = _numbers(video.group_name for video in self.videos)
-        n = sum(sizes)
-        return Levels(
-            labels=np.repeat(np.array([video.label for video in self.videos], np.int64), sizes),
-            probabilities=np.concatenate([np.empty(0), *(video.frames for video in self.videos)]),
-            not_applicable=np.zeros(n, bool),
-            answers=None,
-            groups=np.repeat(groups, sizes),
-            videos=np.repeat(np.arange(len(self.videos)), sizes),
-        )
+        return {
+            "labels": np.repeat(np.array([video.label for video in self.videos], np.int64), sizes),
+            "probabilities": np.concatenate([np.empty(0), *(video.frames for video in self.videos)]),
+            "not_applicable": np.zeros(sum(sizes), bool),
+            "groups": np.repeat(_numbers(video.group_name for video in self.videos), sizes),
+        }
 
     def coverage(self) -> dict[str, Any]:
         """How many videos there are, how many have a score, and why the others have none."""
@@ -207,17 +187,7 @@ class Evaluation:
             "frames_limit": self.frames_limit,
             "frame": to_json(self.frame),
             "video": to_json(self.video),
-            "counts": {
-                name: count_inputs(
-                    level.labels,
-                    level.probabilities,
-                    level.groups,
-                    threshold=self.model.threshold,
-                    answers=level.answers,
-                    not_applicable=level.not_applicable,
-                )
-                for name, level in levels.items()
-            },
+            "counts": {name: count_inputs(**level, threshold=self.model.threshold) for name, level in levels.items()},
             "verdicts": self.verdicts(),
             "coverage": self.coverage(),
             "tables": [row.to_dict() for row in self.slices],
@@ -226,20 +196,25 @@ class Evaluation:
 
     def to_csv(self) -> str:
         """One line a video of a store, with a header."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(CSV_COLUMNS)
+        rows = []
         for video in self.videos:
             seen = len(video.frames) > 0
-            writer.writerow(
-                [
-                    video.dataset, video.video_id, video.label, video.method, video.group, video.split or "",
-                    video.verdict, video.reason or "", _cell(video.probability), video.people, len(video.frames),
-                    _cell(video.frames.mean() if seen else None), _cell(video.frames.max() if seen else None),
-                    f"{video.face_px:.0f}", f"{video.luma:.0f}", video.height_px, video.compression or "",
-                ]
-            )  # fmt: skip
-        return writable(out.getvalue())
+            rows.append(
+                {name: writable(str(getattr(video, name) or "")) for name in _NAMES}
+                | {
+                    "label": video.label,
+                    "probability": video.probability,
+                    "people": video.people,
+                    "frames": len(video.frames),
+                    "frame_mean": video.frames.mean() if seen else None,
+                    "frame_max": video.frames.max() if seen else None,
+                    "face_px": f"{video.face_px:.0f}",
+                    "luma": f"{video.luma:.0f}",
+                    "height_px": video.height_px,
+                }
+            )
+        table = pd.DataFrame(rows, columns=list(CSV_COLUMNS))
+        return str(table.to_csv(index=False, lineterminator="\n", float_format="%.6f"))
 
 
 def evaluate(
@@ -339,59 +314,40 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
 
 
 def _measured(blank: Evaluation, train_groups: frozenset[str], resamples: int, seed: int) -> Evaluation:
-    threshold = blank.model.threshold
-    video, frame = blank.video_level(), blank.frame_level()
-    of_videos = evaluate_scores(
-        video.labels,
-        video.probabilities,
-        video.groups,
-        threshold=threshold,
-        answers=video.answers,
-        not_applicable=video.not_applicable,
-        resamples=resamples,
-        seed=seed,
-    )
-    of_frames = evaluate_scores(
-        frame.labels, frame.probabilities, frame.groups, threshold=threshold, resamples=resamples, seed=seed
-    )
-    of_frames = {name: value for name, value in of_frames.items() if name not in _ANSWERS}
-    slices = slice_rows(_columns(blank), threshold=threshold, resamples=resamples, seed=seed)
-    warnings = _warnings(blank, video, train_groups)
-    return replace(blank, frame=of_frames, video=of_videos, slices=tuple(slices), warnings=tuple(warnings))
+    drawn: Any = {"threshold": blank.model.threshold, "resamples": resamples, "seed": seed}
+    videos, frames = (evaluate_scores(**level, **drawn) for level in (blank.video_level(), blank.frame_level()))
+    frames = {name: value for name, value in frames.items() if name not in _ANSWERS}
+    slices = tuple(slice_rows(_table(blank), **drawn))
+    return replace(blank, frame=frames, video=videos, slices=slices, warnings=tuple(_warnings(blank, train_groups)))
 
 
-def _columns(blank: Evaluation) -> ScoredInputs:
-    """What the tables divide by, of videos that are in a store."""
+def _table(blank: Evaluation) -> pd.DataFrame:
+    """What the slices divide by, of videos that are in a store."""
     videos = blank.videos
-    probabilities = np.array([np.nan if video.probability is None else video.probability for video in videos])
-    return ScoredInputs(
-        labels=np.array([video.label for video in videos], np.int64),
-        probabilities=probabilities,
-        groups=_numbers(video.group_name for video in videos),
-        not_applicable=np.isnan(probabilities),
-        answers=answers_of(video.verdict for video in videos),
-        dataset=[writable(video.source) for video in videos],
-        method=[writable(video.method) for video in videos],
-        face_px=[video.face_px for video in videos],
-        quality=[video.quality for video in videos],
-        luma=[video.luma for video in videos],
-    )
+    columns = {
+        "label": [video.label for video in videos],
+        "probability": np.array([np.nan if v.probability is None else v.probability for v in videos], np.float64),
+        "answer": answers_of(video.verdict for video in videos),
+        "group": _numbers(video.group_name for video in videos),
+        "dataset": [writable(video.source) for video in videos],
+        "method": [writable(video.method) for video in videos],
+        "quality": [video.quality for video in videos],
+        "face_px": [video.face_px for video in videos],
+        "luma": [video.luma for video in videos],
+    }
+    return pd.DataFrame(columns)
 
 
-def _warnings(blank: Evaluation, level: Levels, train_groups: frozenset[str]) -> list[str]:
+def _warnings(blank: Evaluation, train_groups: frozenset[str]) -> list[str]:
     found = []
     if not blank.model.trained:
         found.append("Random weights were used: these figures say nothing.")
-    names = [blank.videos[index].group_name if index >= 0 else f"\0{row}" for row, index in enumerate(level.videos)]
+    level = blank.video_level()
+    del level["answers"]  # no warning is about them
+    names = [video.group_name for video in blank.videos]
+    level["groups"] = [*names, *(f"\0{row}" for row in range(len(level["labels"]) - len(names)))]
     trained_on = {v.group_name for v in blank.videos if group_hash(v.dataset, v.group) in train_groups}
-    found += find_warnings(
-        level.labels,
-        level.probabilities,
-        names,
-        threshold=blank.model.threshold,
-        not_applicable=level.not_applicable,
-        train_groups=trained_on,
-    )
+    found += find_warnings(**level, threshold=blank.model.threshold, train_groups=trained_on)
     if not train_groups and blank.model.trained:
         found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
     training = sum(video.split == "train" for video in blank.videos)
@@ -410,7 +366,3 @@ def _warnings(blank: Evaluation, level: Levels, train_groups: frozenset[str]) ->
 def _numbers(names: Iterable[str]) -> NDArray[np.int64]:
     known: dict[str, int] = {}
     return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.6f}"

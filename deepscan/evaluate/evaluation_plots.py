@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from deepscan.errors import DeepscanError, OutputError
-from deepscan.evaluate.cross_dataset import Cell
-from deepscan.evaluate.evaluation import Evaluation, Levels
+from deepscan.errors import OutputError, import_extra
+from deepscan.evaluate.comparison import Comparison
+from deepscan.evaluate.evaluation import Evaluation
 from deepscan.evaluate.plots import (
     plot_confusion,
     plot_matrix,
@@ -32,13 +31,7 @@ def check_folder(folder: Path, option: str = "--plots") -> None:
         OutputError: it cannot be made.
         DeepscanError: matplotlib is not installed.
     """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise DeepscanError(
-            "Plots cannot be drawn",
-            "matplotlib is not installed",
-            f"Install it with: pip install 'deepscan[train]'; or leave {option} out.",
-            reason="missing_package",
-        )
+    import_extra("matplotlib", "Plots cannot be drawn", "matplotlib", f"; or leave {option} out.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -62,60 +55,43 @@ def draw_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     model = evaluation.model
     where = ", ".join(evaluation.data) + (f", {evaluation.split}" if evaluation.split else "")
     title = f"{model.name} on {where}" if where else model.name
-    videos = evaluation.video_level()
-    scored, frames = _scored(videos), _scored(evaluation.frame_level())
-    curves = {"videos": scored, "frames": frames}
+    videos, frames = evaluation.video_level(), evaluation.frame_level()
+    scores, of_frames = ((level["labels"], level["probabilities"]) for level in (videos, frames))
+    curves = {"videos": scores, "frames": of_frames}
     aucs = {"videos": evaluation.video["auc"], "frames": evaluation.frame["auc"]}
-    files = {
-        name: folder / f"{name}.png"
-        for name in ("confusion", "roc", "precision_recall", "reliability", "scores", "scores_frames")
-    }
+    names = ("confusion", "roc", "precision_recall", "reliability", "scores", "scores_frames")
+    files = {name: folder / f"{name}.png" for name in names}
+    limits: Any = {"threshold": model.threshold, "band": model.uncertain_band}
     plot_confusion(
         files["confusion"],
-        videos.labels,
-        videos.probabilities,
-        threshold=model.threshold,
-        band=model.uncertain_band,
-        answers=videos.answers,
-        not_applicable=videos.not_applicable,
+        videos["labels"],
+        videos["answers"],
+        **limits,
+        not_applicable=videos["not_applicable"],
         title=f"Answers, videos: {title}",
     )
     plot_roc(files["roc"], curves, intervals=aucs, threshold=model.threshold, title=f"ROC: {title}")
     plot_precision_recall(files["precision_recall"], curves, title=f"Precision and recall: {title}")
-    plot_reliability(files["reliability"], *scored, title=f"Reliability, videos: {title}")
-    plot_scores(
-        files["scores"],
-        *scored,
-        threshold=model.threshold,
-        band=model.uncertain_band,
-        title=f"Scores, videos: {title}",
-    )
-    plot_scores(files["scores_frames"], *frames, threshold=model.threshold, title=f"Scores, frames: {title}")
+    plot_reliability(files["reliability"], *scores, title=f"Reliability, videos: {title}")
+    plot_scores(files["scores"], *scores, **limits, title=f"Scores, videos: {title}")
+    plot_scores(files["scores_frames"], *of_frames, threshold=model.threshold, title=f"Scores, frames: {title}")
     return list(files.values())
 
 
-def draw_cross(cells: Sequence[Cell], folder: Path) -> list[Path]:
-    """Draw the heat map of AUCs at video level, models by data sets.
-
-    Args:
-        cells: of :func:`deepscan.evaluate.cross_dataset.cross_evaluate`.
-        folder: of the PNG file, which is replaced.
+def draw_comparison(comparison: Comparison, folder: Path) -> Path:
+    """Draw the heat map of AUCs at video level, detectors by parts of the data, into ``comparison.png``.
 
     Raises:
         OutputError: the file cannot be written.
     """
     check_folder(folder)
-    models = list(dict.fromkeys(cell.model for cell in cells))
-    data = list(dict.fromkeys(cell.data for cell in cells))
-    values = np.full((len(models), len(data)), np.nan)
-    for cell in cells:
-        if cell.evaluation is not None and (auc := cell.evaluation.video["auc"].value) is not None:
-            values[models.index(cell.model), data.index(cell.data)] = auc
-    file = folder / "cross.png"
-    plot_matrix(file, values, models, data, title="AUC of videos: models by data sets")
-    return [file]
-
-
-def _scored(level: Levels) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities of what has a score."""
-    return level.labels[~level.not_applicable], level.probabilities[~level.not_applicable]
+    rows = comparison.rows
+    parts = list(dict.fromkeys(part for row in rows for part in row.figures)) or ["nothing"]
+    values = np.full((len(rows), len(parts)), np.nan)
+    for index, row in enumerate(rows):
+        for part, figures in row.figures.items():
+            if figures.auc is not None and figures.auc.value is not None:
+                values[index, parts.index(part)] = figures.auc.value
+    file = folder / "comparison.png"
+    plot_matrix(file, values, [row.name for row in rows], parts, title="AUC of videos: detectors by data")
+    return file

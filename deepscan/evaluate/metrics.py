@@ -13,18 +13,17 @@ the files called real is fake depends on how many fakes there are.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from deepscan.errors import DeepscanError
+from deepscan.errors import import_extra
 from deepscan.evaluate.bootstrap import (
     CURVES,
     RATIOS,
-    Band,
     Floats,
     Groups,
     Inputs,
@@ -34,6 +33,7 @@ from deepscan.evaluate.bootstrap import (
     tpr_at_fpr,
 )
 from deepscan.models.card import FIGURE_TITLES, Metric
+from deepscan.verdict import Band
 
 TITLES = FIGURE_TITLES
 MAJORITY_WARNING = 0.65
@@ -41,6 +41,7 @@ FEW_OF_A_CLASS = 30
 FEW_GROUPS = 20
 
 _NO_PROPORTION = {"log_loss", "brier", "f1_fake", "f1_real"}
+_CONSTANT = "every resample gives the same value"
 _EMPTY = {
     "scored": "nothing was scored",
     "input": "there is no input",
@@ -120,6 +121,19 @@ def evaluate_scores(
     return {n: _with_interval(inputs, n, values[n], reasons.get(n), drawn.get(n, none)) for n in TITLES}
 
 
+def share(flags: ArrayLike, groups: Groups = None, *, resamples: int = 1000, seed: int = 0) -> MetricValue:
+    """How often something is true, with the interval of any other share.
+
+    Args:
+        flags: bool ``[n]``.
+        groups, resamples, seed: as for :func:`evaluate_scores`.
+    """
+    true = np.asarray(flags, np.float64)
+    if not len(true):
+        return MetricValue(None, reason="there is nobody to count")
+    return evaluate_scores(np.zeros(len(true)), true, groups, threshold=0.5, resamples=resamples, seed=seed)["fpr"]
+
+
 def count_inputs(
     labels: ArrayLike,
     probabilities: ArrayLike,
@@ -178,56 +192,12 @@ def find_warnings(
         found.append(f"All {len(over)} scored inputs lie on the '{name}' side of the threshold {threshold:g}.")
     if groups is not None and 0 < inputs.n_groups < FEW_GROUPS:
         found.append(f"Only {inputs.n_groups} independent groups: the intervals are too narrow to be relied on.")
-    crossing = crossing_groups(train_groups, () if groups is None else groups)
+    # Compared as text, as a CSV file would give them.
+    crossing = sorted({str(g) for g in train_groups} & {str(g) for g in (() if groups is None else groups)})
     if crossing:
         names = ", ".join(crossing[:5]) + (", ..." if len(crossing) > 5 else "")
         found.append(f"{len(crossing)} groups are in the training data and here ({names}): the figures are optimistic.")
     return found
-
-
-def crossing_groups(train_groups: Iterable[Hashable], test_groups: Iterable[Hashable]) -> list[str]:
-    """Groups on both sides of a split, as sorted text; ids are compared as text, as a CSV file would give them."""
-    return sorted({str(g) for g in train_groups} & {str(g) for g in test_groups})
-
-
-@dataclass(frozen=True, slots=True)
-class GroupedLogits:
-    """One logit for each group, in order of first appearance.
-
-    Attributes:
-        ids: of the groups, ``[g]``.
-        logits: mean logit, ``float64 [g]``.
-        labels: ``int64 [g]``.
-        rows: index of each group's first row, ``[g]``, to look up other columns.
-        sizes: rows of each group, ``[g]``.
-    """
-
-    ids: NDArray[Any]
-    logits: Floats
-    labels: NDArray[np.int64]
-    rows: NDArray[np.intp]
-    sizes: NDArray[np.int64]
-
-
-def mean_logit_by_group(logits: ArrayLike, labels: ArrayLike, ids: Sequence[Hashable] | NDArray[Any]) -> GroupedLogits:
-    """Average the logits of rows with the same id: crops of one video become one score.
-
-    Raises:
-        ValueError: different lengths, a logit that is not finite, or an id with both labels.
-    """
-    z, y, names = np.asarray(logits, np.float64), np.asarray(labels).astype(np.int64), np.asarray(ids)
-    if not (z.ndim == 1 and z.shape == y.shape == names.shape):
-        raise ValueError(f"Invalid shapes {z.shape}, {y.shape}, {names.shape}. Supported are three of [n].")
-    if not np.isfinite(z).all():
-        raise ValueError(f"Invalid logit in row {int(np.flatnonzero(~np.isfinite(z))[0])}. Supported are finite ones.")
-    unique, rows, inverse, sizes = np.unique(names, return_index=True, return_inverse=True, return_counts=True)
-    inverse = inverse.reshape(-1)
-    mixed = np.flatnonzero(y != y[rows][inverse])
-    if len(mixed):
-        raise ValueError(f"Invalid labels: '{names[mixed[0]]}' is both real and fake.")
-    order = np.argsort(rows)
-    means = np.bincount(inverse, z, len(unique)) / sizes
-    return GroupedLogits(unique[order], means[order], y[rows][order], rows[order], sizes[order])
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +237,26 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
         mean = float(p[member == number].mean())
         found.append(ReliabilityBin(mean, float(inside.mean()), float(bounds.low), float(bounds.high), len(inside)))
     return found
+
+
+def percentile_interval(value: float, drawn: Floats, n: int) -> MetricValue:
+    """A figure with the 95 % interval that its resamples give.
+
+    Args:
+        value: of the figure.
+        drawn: the figure in each resample, NaN where it is undefined.
+        n: inputs that it rests on.
+    """
+    if len(drawn) == 0:
+        return MetricValue(value, n=n, reason="no resamples were asked for")
+    kept = drawn[~np.isnan(drawn)]
+    skipped = len(drawn) - len(kept)
+    if len(kept) * 2 < len(drawn):
+        return MetricValue(value, n=n, reason=f"undefined in {skipped} of {len(drawn)} resamples", skipped=skipped)
+    if np.ptp(kept) == 0:
+        return MetricValue(value, n=n, reason=_CONSTANT, skipped=skipped)
+    low, high = (float(x) for x in np.percentile(kept, [2.5, 97.5]))
+    return MetricValue(value, low, high, n, skipped=skipped)
 
 
 def to_json(values: Mapping[str, MetricValue]) -> dict[str, dict[str, Any]]:
@@ -314,7 +304,7 @@ def _values(inputs: Inputs, threshold: float) -> tuple[dict[str, float | None], 
         why = f"only {'fake' if y.any() else 'real'} inputs were scored" if len(y) else _EMPTY["scored"]
         reasons |= dict.fromkeys(both if len(y) else [*both, "ece"], why)
         return values, reasons
-    m = _sklearn_metrics()
+    m = import_extra("sklearn.metrics", "Scores cannot be measured", "scikit-learn")
     over = (p >= threshold).astype(int)
     fpr, tpr, _ = m.roc_curve(y, p, drop_intermediate=False)
     precision, recall, f1, _ = m.precision_recall_fscore_support(y, over, labels=[0, 1], zero_division=0.0)
@@ -339,43 +329,25 @@ def _with_interval(inputs: Inputs, name: str, value: float | None, reason: str |
     n = _count(inputs, name)
     if value is None:
         return MetricValue(None, n=n, reason=reason)
-    if len(drawn) == 0:
-        return MetricValue(value, n=n, reason="no resamples were asked for")
-    kept = drawn[~np.isnan(drawn)]
-    skipped = len(drawn) - len(kept)
-    if len(kept) * 2 < len(drawn):
-        return MetricValue(value, n=n, reason=f"undefined in {skipped} of {len(drawn)} resamples", skipped=skipped)
-    if np.ptp(kept) == 0:
+    found = percentile_interval(value, drawn, n)
+    if found.reason == _CONSTANT:
         # All resamples agree: that is no certainty. For a share of 0 or 1 the exact binomial bound over the
         # independent groups still holds (Clopper and Pearson); for the rest there is no interval.
         whole = RATIOS.get(name, ("", ""))[1]
         if name in _NO_PROPORTION or not whole or value not in (0.0, 1.0):
-            return MetricValue(value, n=n, reason="every resample gives the same value", skipped=skipped)
+            return found
         groups = int((inputs.sums[whole] > 0).sum())
         reach = 1 - 0.025 ** (1 / groups)
         low, high = (0.0, reach) if value == 0 else (1 - reach, 1.0)
-        return MetricValue(value, low, high, n, skipped=skipped)
-    low, high = (float(x) for x in np.percentile(kept, [2.5, 97.5]))
-    if name == "ece":
+        return replace(found, low=low, high=high, reason=None)
+    if name == "ece" and found.low is not None and found.high is not None:
         # Resampling adds noise, and noise only ever raises this figure: the reflected interval takes that out again,
         # though not the noise that the value itself holds.
-        low, high = max(0.0, min(value, 2 * value - high)), min(1.0, max(value, 2 * value - low))
-    return MetricValue(value, low, high, n, skipped=skipped)
+        low, high = max(0.0, min(value, 2 * value - found.high)), min(1.0, max(value, 2 * value - found.low))
+        return replace(found, low=low, high=high)
+    return found
 
 
 def _count(inputs: Inputs, name: str) -> int:
     whole = RATIOS.get(name, ("", "scored"))[1]
     return int(inputs.total("scored" if whole.startswith("f1_") else whole))
-
-
-def _sklearn_metrics() -> Any:
-    try:
-        import sklearn.metrics
-    except ImportError as error:
-        raise DeepscanError(
-            "Scores cannot be measured",
-            "scikit-learn is not installed",
-            "Install it with: pip install 'deepscan[train]'",
-            reason="missing_package",
-        ) from error
-    return sklearn.metrics

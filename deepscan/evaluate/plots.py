@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from deepscan.errors import DeepscanError
-from deepscan.evaluate.bootstrap import Band, Floats, decisions
+from deepscan.errors import import_extra
+from deepscan.evaluate.bootstrap import Floats
 from deepscan.evaluate.metrics import MetricValue, reliability
 from deepscan.files import temporary_beside
 from deepscan.text import answer_rule, limit_percent
+from deepscan.verdict import Band
 
 REAL_COLOUR, FAKE_COLOUR, NEUTRAL = "#0072B2", "#D55E00", "#6E6E6E"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _LINES = ("-", "--", "-.", ":")
 _SIZE_IN, _DPI = (8.0, 6.0), 100
+_BINS = np.linspace(0, 1, 41)
+_UNIT_SQUARE = {"xlim": (-0.01, 1.01), "ylim": (-0.01, 1.01)}
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so pictures are the same everywhere
     "font.size": 13,
@@ -48,11 +52,10 @@ Curves = Mapping[str, tuple[ArrayLike, ArrayLike]]
 def plot_confusion(
     path: Path,
     labels: ArrayLike,
-    probabilities: ArrayLike,
+    answers: ArrayLike,
     *,
     threshold: float,
     band: Band | None = None,
-    answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
     title: str = "Answers",
 ) -> None:
@@ -60,9 +63,8 @@ def plot_confusion(
 
     Args:
         path: of the PNG; its folder must exist.
-        labels, probabilities: ``[n]``.
-        threshold, band: of the answers.
-        answers: 0 real, 1 fake, -1 uncertain; None takes what threshold and band say.
+        labels, answers: ``[n]``; 0 real, 1 fake, an answer also -1 for uncertain.
+        threshold, band: of the answers, for the legend.
         not_applicable: bool ``[n]``; if any, they have their own column.
         title: above the picture.
 
@@ -72,34 +74,23 @@ def plot_confusion(
     """
     fake = np.asarray(labels).astype(bool)
     missing = np.zeros(len(fake), bool) if not_applicable is None else np.asarray(not_applicable, bool)
-    if answers is None:
-        answers = decisions(np.where(missing, 0.0, probabilities), threshold, band)
     answer = np.where(missing, 2, answers)
-    kinds = {0: "called real", 1: "called fake"}
-    if (band is not None and band[0] < band[1]) or (answer == -1).any():
-        kinds = {0: "called real", -1: "uncertain", 1: "called fake"}
+    uncertain = (band is not None and band[0] < band[1]) or (answer == -1).any()
+    kinds = {0: "called real", **({-1: "uncertain"} if uncertain else {}), 1: "called fake"}
     if missing.any():
         kinds[2] = "no usable face"
     counts = np.array([[int((of & (answer == kind)).sum()) for kind in kinds] for of in (~fake, fake)])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cells = [
+        [f"{n:,}\n{100 * share:.1f} %" for n, share in zip(*row, strict=True)]
+        for row in zip(counts, shares, strict=True)
+    ]
     with picture(path, title) as figure:
         axes = figure.subplots()
-        axes.grid(visible=False)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), share in np.ndenumerate(shares):
-            axes.text(
-                column,
-                row,
-                f"{counts[row, column]:,}\n{100 * share:.1f} %",
-                ha="center",
-                va="center",
-                fontsize=17,
-                color="white" if share > 0.65 else "black",
-            )
+        _cells(axes, shares, cells, "Blues", dark_from=0.65, bounds=(0, 1))
         axes.set_xticks(range(len(kinds)), kinds.values())
         totals = counts.sum(axis=1)
         axes.set_yticks((0, 1), (f"real\nn = {totals[0]:,}", f"fake\nn = {totals[1]:,}"))
-        _plain_frame(axes)
         axes.set_xlabel(f"Answer ({answer_rule(threshold, band or (threshold, threshold))})")
         axes.set_ylabel("Truth")
 
@@ -126,24 +117,19 @@ def plot_roc(
 
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1, linestyle=":", label="chance: AUC 0.500")
-        for (name, pair), style in zip(curves.items(), line_styles(), strict=False):
-            y, p = _pair(pair)
-            if not _both(y):
-                axes.plot([], [], label=f"{name}: one class only, n = {len(y):,}", **style)
-                continue
+        for name, y, p, style in _drawable(axes, curves):
             fpr, tpr, _ = roc_curve(y, p)
-            measured = (intervals or {}).get(name) or MetricValue(float(roc_auc_score(y, p)))
-            axes.plot(fpr, tpr, label=f"{name}: AUC {_figure(measured)}, n = {len(y):,}", **style)
+            auc = (intervals or {}).get(name) or MetricValue(float(roc_auc_score(y, p)))
+            bounds = "" if auc.low is None or auc.high is None else f" [{auc.low:.3f}, {auc.high:.3f}]"
+            axes.plot(fpr, tpr, label=f"{name}: AUC {auc.value:.3f}{bounds}, n = {len(y):,}", **style)
             if threshold is not None:
                 at = [float(np.mean(p[y == label] >= threshold)) for label in (0, 1)]
                 axes.plot(*at, marker="o", markersize=9, color=style["color"], linestyle="none")
         if threshold is not None:
-            axes.plot(
-                [], [], marker="o", markersize=9, color=NEUTRAL, linestyle="none", label=f"threshold {threshold:.3g}"
-            )
-        _unit_square(
-            axes, "False positive rate: share of reals over the threshold", "True positive rate: share of fakes over it"
-        )
+            mark = {"marker": "o", "markersize": 9, "color": NEUTRAL, "linestyle": "none"}
+            axes.plot([], [], label=f"threshold {threshold:.3g}", **mark)
+        axes.set(xlabel="False positive rate: share of reals over the threshold", **_UNIT_SQUARE)
+        axes.set(ylabel="True positive rate: share of fakes over it")
         _legend(axes, "lower right")
 
 
@@ -159,16 +145,13 @@ def plot_precision_recall(path: Path, curves: Curves, *, title: str = "Precision
         from sklearn.metrics import average_precision_score, precision_recall_curve
 
         axes = figure.subplots()
-        for (name, pair), style in zip(curves.items(), line_styles(), strict=False):
-            y, p = _pair(pair)
-            if not _both(y):
-                axes.plot([], [], label=f"{name}: one class only, n = {len(y):,}", **style)
-                continue
+        for name, y, p, style in _drawable(axes, curves):
             precision, recall, _ = precision_recall_curve(y, p)
             label = f"{name}: AP {average_precision_score(y, p):.3f}, chance {y.mean():.3f}, n = {len(y):,}"
             axes.plot(recall, precision, drawstyle="steps-post", label=label, **style)
             axes.axhline(y.mean(), color=style["color"], linewidth=1, linestyle=":")
-        _unit_square(axes, "Recall: share of fakes found", "Precision: share of fakes among those called fake")
+        axes.set(xlabel="Recall: share of fakes found", **_UNIT_SQUARE)
+        axes.set(ylabel="Precision: share of fakes among those called fake")
         _legend(axes, "lower left")
 
 
@@ -190,19 +173,11 @@ def plot_reliability(
         reach = np.array([[b.share - b.low, b.high - b.share] for b in used]).reshape(-1, 2).clip(0).T
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         upper.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1.2, linestyle=":", label="perfectly calibrated")
-        upper.errorbar(
-            mean,
-            share,
-            yerr=reach,
-            color=REAL_COLOUR,
-            marker="o",
-            markersize=7,
-            capsize=4,
-            label="measured, 95 % interval",
-        )
+        points = {"color": REAL_COLOUR, "marker": "o", "markersize": 7, "capsize": 4}
+        upper.errorbar(mean, share, yerr=reach, label="measured, 95 % interval", **points)
         upper.set(xlim=(0, 1), ylim=(-0.02, 1.02), ylabel="Share that is fake")
         _legend(upper, "upper left")
-        lower.hist(p, bins=np.linspace(0, 1, 41), color=NEUTRAL)
+        lower.hist(p, bins=_BINS, color=NEUTRAL)
         lower.set(xlabel=f"Probability of fake (n = {len(p):,}, {len(used)} bins of equal mass)", ylabel="Inputs")
 
 
@@ -215,27 +190,17 @@ def plot_scores(
     band: Band | None = None,
     title: str = "Scores",
 ) -> None:
-    """Histogram of the scores of real and fake inputs, with the threshold and the uncertain band.
-
-    Args:
-        path: of the PNG.
-        labels, probabilities: ``[n]``.
-        threshold, band: drawn as a line and a shaded stretch.
-        title: above the picture.
-    """
+    """Histogram of the scores of real and fake inputs, with threshold and, shaded, uncertain band."""
     y, p = _pair((labels, probabilities))
-    edges = np.linspace(0, 1, 41)
     with picture(path, title) as figure:
         axes = figure.subplots()
         if band is not None and band[0] < band[1]:
-            axes.axvspan(
-                *band, color="#E8E8E8", label=f"uncertain: {limit_percent(band[0])} to {limit_percent(band[1])}"
-            )
+            between = f"{limit_percent(band[0])} to {limit_percent(band[1])}"
+            axes.axvspan(*band, color="#E8E8E8", label=f"uncertain: {between}")
         axes.axvline(threshold, color="black", linestyle="--", linewidth=1.5, label=f"threshold {threshold:.3g}")
         for label, name, colour, hatch in ((0, "real", REAL_COLOUR, ""), (1, "fake", FAKE_COLOUR, "///")):
             of = p[y == label]
-            weights = np.full(len(of), 100 / max(len(of), 1))
-            shared: dict[str, Any] = {"bins": edges, "weights": weights}
+            shared: dict[str, Any] = {"bins": _BINS, "weights": np.full(len(of), 100 / max(len(of), 1))}
             axes.hist(of, color=colour, alpha=0.35, hatch=hatch, edgecolor=colour, linewidth=0, **shared)
             axes.hist(of, color=colour, histtype="step", linewidth=2, label=f"{name}, n = {len(of):,}", **shared)
         axes.set(xlim=(0, 1), xlabel="Probability of fake", ylabel="Share of the class, % per bin of 0.025")
@@ -252,8 +217,9 @@ def plot_training(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str =
             skipped. A key ``stage`` marks where a new stage begins; epochs are numbered through.
         title: above the picture.
     """
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    table = pd.DataFrame(list(rows)).replace("", np.nan)
     wanted = (("Loss", "loss", -1), ("AUC", "auc", 1), ("Accuracy", "accuracy", 1))
+    names = list(map(str, table))
     panels = [(heading, [n for n in names if word in n.lower().split("_")], end) for heading, word, end in wanted]
     panels = [panel for panel in panels if panel[1]]
     epochs = np.arange(1, len(rows) + 1)
@@ -264,95 +230,65 @@ def plot_training(path: Path, rows: Sequence[Mapping[str, Any]], *, title: str =
         every = np.atleast_1d(figure.subplots(height, 1, sharex=True))
         for axes, (heading, keys, end) in zip(every, panels, strict=False):
             for key, style in zip(keys, line_styles(), strict=False):
-                y = _column(rows, key)
-                known = ~np.isnan(y)
-                axes.plot(
-                    epochs[known],
-                    y[known],
-                    marker="o",
-                    markersize=4,
-                    label=key.replace("_", " ").replace("auc", "AUC"),
-                    **style,
-                )
-                if key.startswith("val") and known.any():
-                    best = int(np.nanargmax(end * y))
-                    axes.plot(epochs[best], y[best], marker="*", markersize=16, color=style["color"], linestyle="none")
+                _draw_epochs(axes, epochs, table[key].to_numpy(float), key, end, style)
             for start in starts:
                 axes.axvline(epochs[start] - 0.5, color=NEUTRAL, linewidth=1, linestyle=":")
             axes.set_ylabel(heading)
             _legend(axes, "best")
-        if any(stages):
-            for start in (0, *starts):
-                top, where = every[0].get_xaxis_transform(), (epochs[start] - 0.45, 1.01)
-                every[0].text(*where, f"stage {stages[start]}", transform=top, fontsize=11, color=NEUTRAL)
-        note = (
-            " (star: best on validation data)"
-            if any(k.startswith("val") for _, keys, _ in panels for k in keys)
-            else ""
-        )
-        every[-1].set_xlabel(f"Epoch{note}")
+        for start in (0, *starts) if any(stages) else ():
+            top, where = every[0].get_xaxis_transform(), (epochs[start] - 0.45, 1.01)
+            every[0].text(*where, f"stage {stages[start]}", transform=top, fontsize=11, color=NEUTRAL)
+        starred = any(key.startswith("val") for _, keys, _ in panels for key in keys)
+        every[-1].set_xlabel("Epoch (star: best on validation data)" if starred else "Epoch")
         every[-1].set_xlim(0.5, max(len(rows), 1) + 0.5)  # a single epoch would have no width, and its label no place
         every[-1].xaxis.get_major_locator().set_params(integer=True)
 
 
+def _draw_epochs(axes: Any, epochs: NDArray[np.int64], y: Floats, key: str, end: int, style: dict[str, Any]) -> None:
+    """What is not known is left out."""
+    known = ~np.isnan(y)
+    label = key.replace("_", " ").replace("auc", "AUC")
+    axes.plot(epochs[known], y[known], marker="o", markersize=4, label=label, **style)
+    if key.startswith("val") and known.any():
+        best = int(np.nanargmax(end * y))
+        axes.plot(epochs[best], y[best], marker="*", markersize=16, color=style["color"], linestyle="none")
+
+
 def plot_matrix(
-    path: Path,
-    values: ArrayLike,
-    trained_on: Sequence[str],
-    tested_on: Sequence[str],
-    *,
-    metric: str = "AUC",
-    chance: float = 0.5,
-    title: str = "Trained here, tested there",
+    path: Path, values: ArrayLike, rows: Sequence[str], columns: Sequence[str], *, title: str = "AUC"
 ) -> None:
-    """Heat map of a figure across datasets.
+    """Heat map of AUC, from chance at the light end to 1 at the dark one.
 
     Args:
         path: of the PNG.
-        values: ``[trained, tested]``, NaN where not measured.
-        trained_on, tested_on: names of rows and columns.
-        metric: what is shown.
-        chance: value of guessing, the light end of the colours; 1 is the dark end.
+        values: ``[rows, columns]``, NaN where not measured.
+        rows, columns: names of detectors and of data.
         title: above the picture.
     """
-    table = np.asarray(values, np.float64).reshape(len(trained_on), len(tested_on))
+    table = np.asarray(values, np.float64).reshape(len(rows), len(columns))
+    cells = [["not\nmeasured" if np.isnan(value) else f"{value:.3f}" for value in row] for row in table]
     with picture(path, title) as figure:
         axes = figure.subplots()
-        axes.grid(visible=False)
-        image = axes.imshow(np.ma.masked_invalid(table), cmap="cividis_r", vmin=chance, vmax=1, aspect="auto")
+        image = _cells(axes, table, cells, "cividis_r", dark_from=0.8, bounds=(0.5, 1))
         axes.set_facecolor("#F2F2F2")
-        for (row, column), value in np.ndenumerate(table):
-            dark = value > chance + 0.6 * (1 - chance)
-            text = "not\nmeasured" if np.isnan(value) else f"{value:.3f}"
-            size = 11 if np.isnan(value) else 15
-            axes.text(column, row, text, ha="center", va="center", fontsize=size, color="white" if dark else "black")
-        slanted = max((len(name) for name in tested_on), default=0) * len(tested_on) > 55
-        axes.set_xticks(
-            range(len(tested_on)), tested_on, rotation=30 if slanted else 0, ha="right" if slanted else "center"
-        )
-        axes.set_yticks(range(len(trained_on)), trained_on)
-        _plain_frame(axes)
-        axes.set_xlabel("Tested on")
-        axes.set_ylabel("Trained on")
+        slanted = max((len(name) for name in columns), default=0) * len(columns) > 55
+        turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if slanted else {}
+        axes.set_xticks(range(len(columns)), columns, **turned)
+        axes.set_yticks(range(len(rows)), rows)
+        axes.set(xlabel="Measured on", ylabel="Detector")
         bar = figure.colorbar(image, ax=axes, extend="min")
-        bar.set_label(f"{metric} ({chance:g} is chance)")
+        bar.set_label("AUC (0.5 is chance)")
         bar.outline.set_visible(False)
 
 
 @contextmanager
 def picture(path: Path, title: str, height_in: float = _SIZE_IN[1]) -> Iterator[Any]:
     """A figure with matplotlib's own defaults and ``_STYLE``; saved at the end, all settings as they were before."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DeepscanError(
-            f"{path} cannot be drawn",
-            "matplotlib is not installed",
-            "Install it with: pip install 'deepscan[train]'",
-            reason="missing_package",
-        ) from error
+    import_extra("matplotlib", f"{path} cannot be drawn", "matplotlib")
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     # The backend is no matter of a figure with its own canvas, and setting it would import a window system.
     defaults: dict[Any, Any] = {
         key: value for key, value in mpl.rcParamsDefault.items() if not key.startswith("backend")
@@ -377,29 +313,32 @@ def _pair(pair: tuple[ArrayLike, ArrayLike]) -> tuple[NDArray[np.int64], Floats]
     return y[~np.isnan(p)], p[~np.isnan(p)]
 
 
-def _both(labels: NDArray[np.int64]) -> bool:
-    return bool(0 < labels.sum() < len(labels))
+def _drawable(axes: Any, curves: Curves) -> Iterator[tuple[str, NDArray[np.int64], Floats, dict[str, Any]]]:
+    """Curves that have both classes; the others are named in the legend alone."""
+    for (name, pair), style in zip(curves.items(), line_styles(), strict=False):
+        y, p = _pair(pair)
+        if 0 < y.sum() < len(y):
+            yield name, y, p, style
+        else:
+            axes.plot([], [], label=f"{name}: one class only, n = {len(y):,}", **style)
 
 
-def _column(rows: Sequence[Mapping[str, Any]], key: str) -> Floats:
-    return np.array([np.nan if (value := row.get(key)) in (None, "") else float(value) for row in rows])
-
-
-def _figure(value: MetricValue) -> str:
-    bounds = "" if value.low is None or value.high is None else f" [{value.low:.3f}, {value.high:.3f}]"
-    return f"{value.value:.3f}{bounds}"
-
-
-def _unit_square(axes: Any, x: str, y: str) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
+def _cells(
+    axes: Any, table: Floats, texts: list[list[str]], colours: str, *, dark_from: float, bounds: tuple[float, float]
+) -> Any:
+    """A matrix of coloured cells with texts, without a frame; returns the image."""
+    axes.grid(visible=False)
+    low, high = bounds
+    image = axes.imshow(np.ma.masked_invalid(table), cmap=colours, vmin=low, vmax=high, aspect="auto")
+    for (row, column), value in np.ndenumerate(table):
+        style = {"fontsize": 11 if np.isnan(value) else 16, "color": "white" if value > dark_from else "black"}
+        axes.text(column, row, texts[row][column], ha="center", va="center", **style)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return image
 
 
 def _legend(axes: Any, where: str) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc=where)
-
-
-def _plain_frame(axes: Any) -> None:
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)

@@ -15,7 +15,7 @@ from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.datasets.store.archive import StoreError
 from deepscan.extract.people import Person, seen_longest
 from deepscan.models.card import VisibilityLimits
-from deepscan.types import Score, Track
+from deepscan.types import Score
 from deepscan.verdict import visible_people
 
 log = logging.getLogger(__name__)
@@ -43,22 +43,6 @@ class ScoredPeople:
     judged: tuple[Sample, ...] = ()
     people: tuple[Person, ...] = ()
     scores: tuple[Score, ...] = ()
-    reason: str | None = None
-    left_out: int = 0
-
-    @property
-    def tracks(self) -> tuple[Track, ...]:
-        """Of each who was judged."""
-        return tuple(person.track for person in self.people)
-
-
-@dataclass(frozen=True, slots=True)
-class _Video:
-    """A video that is ready to be scored."""
-
-    samples: tuple[Sample, ...]
-    judged: tuple[Sample, ...] = ()
-    people: tuple[Person, ...] = ()
     reason: str | None = None
     left_out: int = 0
 
@@ -90,7 +74,7 @@ def score_samples(
     batches = _batches(videos, frames)
     done = 0
 
-    def load(batch: Sequence[tuple[Sample, ...]]) -> list[_Video]:
+    def load(batch: Sequence[tuple[Sample, ...]]) -> list[ScoredPeople]:
         return [_loaded(people, size_px, limits, frames, max_tracks) for people in batch]
 
     # The next batch is decoded while this one is scored.
@@ -106,8 +90,7 @@ def score_samples(
                 done += 1
                 if on_progress is not None:
                     on_progress(done, len(videos))
-                own = tuple(next(scores) for _ in video.people)
-                yield ScoredPeople(video.samples, video.judged, video.people, own, video.reason, video.left_out)
+                yield replace(video, scores=tuple(next(scores) for _ in video.people))
 
 
 def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
@@ -138,7 +121,7 @@ def _loaded(
     limits: VisibilityLimits | None,
     frames: int | None,
     max_tracks: int | None,
-) -> _Video:
+) -> ScoredPeople:
     by_id, found = {}, []
     wanted = wanted_frames(people, frames)
     kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
@@ -146,20 +129,20 @@ def _loaded(
         if person.track.track.id not in kept:
             continue
         sightings = person.track.track.sightings
-        places = [place for place, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
-        track = replace(person.track.track, sightings=tuple(sightings[place] for place in places))
-        if not places:
+        positions = [i for i, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
+        track = replace(person.track.track, sightings=tuple(sightings[i] for i in positions))
+        if not positions:
             continue
         try:
-            found.append(Person(track, person.crops(places, size_px)))
+            found.append(Person(track, person.crops(positions, size_px)))
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
-            return _Video(people, reason=error.reason)
+            return ScoredPeople(people, reason=error.reason)
         by_id[track.id] = person
     visible, hidden = visible_people(found, limits)
     judged = tuple(by_id[person.track.id] for person in visible)
     reason = None if visible else hidden[0][1] if hidden else "no_face"
-    return _Video(people, judged, visible, reason, left_out=len(people) - len(kept) if judged else 0)
+    return ScoredPeople(people, judged, visible, reason=reason, left_out=len(people) - len(kept) if judged else 0)
 
 
 def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:

@@ -6,7 +6,6 @@ where a camera would keep them (:meth:`AugmentParameters.next_frame` moves only 
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.evaluate.robustness.codecs import jpeg_round_trip
 from deepscan.train.recipe import AugmentSettings
 from deepscan.types import RgbImage
 
@@ -123,9 +123,7 @@ def augment(crop: RgbImage, p: AugmentParameters, size_px: int) -> RgbImage:
         noise = np.random.default_rng(p.seed).normal(0, p.noise, out.shape)
         out = np.clip(np.rint(out + noise), 0, 255).astype(np.uint8)
     if p.jpeg_quality:
-        bgr = cv2.cvtColor(out, cv2.COLOR_RGB2BGR)
-        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, p.jpeg_quality])
-        out = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        out = jpeg_round_trip(out, p.jpeg_quality)
     if p.cutout is not None:
         x, y, w, h = (round(v * size_px) for v in p.cutout)
         out = out.copy()
@@ -137,27 +135,6 @@ def augment_region(region: NDArray[np.float32], p: AugmentParameters, size_px: i
     """Move a map ``float32 [H, W]`` over a crop as :func:`augment` moves the crop: ``[size_px, size_px]``."""
     moved: NDArray[np.float32] = _moved(region, p, size_px)
     return moved
-
-
-def h264_round_trip(crops: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
-    """A sequence RGB ``uint8 [T, S, S, 3]``, S even, as H.264 (4:2:0) leaves it at this quality (0 best, 51 worst)."""
-    import av
-
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": str(crf), "preset": "veryfast"})
-        stream.height, stream.width = crops.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1
-        for crop in crops:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(crop, format="rgb24")))
-        container.mux(stream.encode(None))
-    buffer.seek(0)
-    with av.open(buffer, "r") as container:
-        decoded = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    if len(decoded) != len(crops):
-        raise ValueError(f"{len(crops)} frames were encoded, {len(decoded)} came back.")
-    return np.stack(decoded)
 
 
 def _moved(image: NDArray[Any], p: AugmentParameters, size_px: int) -> NDArray[Any]:

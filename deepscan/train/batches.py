@@ -21,8 +21,9 @@ from torch import Tensor
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.datasets.readers.base import FAKE, REAL
 from deepscan.errors import ConfigError
+from deepscan.evaluate.robustness.codecs import h264_round_trip
 from deepscan.processes.prefetch import ahead
-from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
+from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation
 from deepscan.train.recipe import Recipe, StageSettings
 from deepscan.train.self_blend import blend_mask, draw_blend, self_blend
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from deepscan.datasets.data import check_rule
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.errors import ConfigError
-from deepscan.evaluate.cross_dataset import short_names
 from deepscan.evaluate.plots import plot_training
+from deepscan.evaluate.tables import short_names
 from deepscan.models.card import Card, DetectorCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble_folder import save_ensemble

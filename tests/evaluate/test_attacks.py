@@ -1,4 +1,4 @@
-"""Attacks stay within their budget, and lead away from the label."""
+"""Attacks stay within their budget and lead away from the label; the check for attacked input keeps its rate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import torch
 from madedetectors import card, network
+from madestores import pairs_store
 from torch import nn
 
 from deepscan.config import HeadSettings, ModelSettings
+from deepscan.datasets.dataset import read_samples
 from deepscan.errors import DeepscanError
-from deepscan.evaluate.robustness.attacks import Attack, Attacker, _squeezed, evaluating, perturbed
+from deepscan.evaluate.robustness.attack_check import fit_attack_check, has_fired, squeeze_changes, threshold_for
+from deepscan.evaluate.robustness.attack_corruptions import rescaled
+from deepscan.evaluate.robustness.attacks import Attack, Attacker, evaluating, perturbed, squeezed_levels
 from deepscan.models.card import AttackCheck
 from deepscan.models.ensemble import Networks
 from deepscan.models.feature_squeezing import squeezed
@@ -105,7 +109,7 @@ def test_who_knows_the_views_moves_their_mean_further(crops):
 
 def test_the_copies_of_the_attacker_are_those_of_the_check(crops):
     levels = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 1, 4, 2, 3))).float()
-    own = [copy.permute(0, 1, 3, 4, 2).numpy() for copy in _squeezed(levels, CHECK)]
+    own = [copy.permute(0, 1, 3, 4, 2).numpy() for copy in squeezed_levels(levels, CHECK)]
     for name, found in zip(CHECK.limits, own, strict=True):
         assert (np.stack([squeezed(sequence, CHECK)[name] for sequence in crops]) == found).all()
 
@@ -143,3 +147,40 @@ def test_without_the_toolbox_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "art.attacks.evasion", None)
     with pytest.raises(DeepscanError, match="Adversarial Robustness Toolbox is not installed"):
         Attacker(network(), card())
+
+
+# The check is fitted
+
+
+def test_the_threshold_keeps_the_rate_and_no_more():
+    moved = np.random.default_rng(0).permutation(np.arange(1.0, 201.0))
+    threshold = threshold_for(moved, 0.02)
+    assert sum(value >= threshold for value in moved) == 3
+    assert threshold_for(moved[:48], 0.02) is None
+    assert threshold_for(moved[:49], 0.02) is not None
+
+
+def test_a_detector_gets_a_check_from_clean_people(tmp_path):
+    samples = read_samples(pairs_store(tmp_path, n=20, length=2))
+    made = network()
+    scorer = torch_scorer(Networks.of(made, card()))
+    check, why = fit_attack_check(scorer, card(), samples, rate=0.1)
+    assert why is None
+    moved = [own for _, own in squeeze_changes(scorer, card(), check, samples)]
+    assert len(moved) == len(samples)
+    assert sum(has_fired(own, check) for own in moved) == 3
+    assert set(check.limits) == {"bits", "median", "denoise"}
+    assert check.false_positive_rate == 0.1
+    none, why = fit_attack_check(scorer, card(), samples, rate=0.001)
+    assert none is None
+    assert "999 are needed" in why
+
+
+def test_rescaled_crops_are_nearly_the_same():
+    crops = np.full((3, 32, 32, 3), 100, np.uint8)
+    crops[..., 8:24, 8:24, :] = 200
+    rng = np.random.default_rng(0)
+    found = rescaled(crops, rng)
+    assert (found.shape, found.dtype) == (crops.shape, crops.dtype)
+    assert np.abs(found.astype(int) - crops).mean() < 8
+    assert (found != rescaled(crops, rng)).any()

@@ -1,34 +1,27 @@
-"""The comparison table: where its figures come from, and what it costs to run a detector."""
+"""The comparison: where its figures come from, every detector on every data set, and what one costs."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from inprocess import InProcess, labelled
 from madedetectors import NO_TTA, StripeDetector, card, network, save
 from madestores import pairs_store
+from rich.console import Console
 
 from deepscan.config import CropSettings
+from deepscan.datasets.data import Preparation
 from deepscan.datasets.dataset import read_samples
 from deepscan.detector import Detector, load_detector
-from deepscan.errors import ConfigError
-from deepscan.evaluate import comparison as compare
-from deepscan.evaluate.comparison import (
-    caption,
-    describe,
-    measure,
-    measure_speed,
-    saved_figures,
-    to_json,
-    weights_bytes,
-)
+from deepscan.evaluate.comparison import Comparison, Contender, describe, measure_speed, saved_figures, weights_bytes
 from deepscan.evaluate.evaluation import evaluate
-from deepscan.evaluate.metrics import MetricValue
-from deepscan.evaluate.tables import comparison_csv, comparison_markdown
+from deepscan.evaluate.evaluation_plots import draw_comparison
+from deepscan.evaluate.tables import comparison_csv, comparison_markdown, comparison_table, short_names
+from deepscan.evaluate.training_groups import group_hash
 from deepscan.models.card import Metric
 from deepscan.models.checkpoint import WEIGHTS_FILE, load_card
 from deepscan.models.ensemble import Networks
@@ -38,11 +31,6 @@ from deepscan.models.ensemble_folder import save_ensemble
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     return read_samples(pairs_store(tmp_path_factory.mktemp("made"), n=15))
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(compare, "_RUNS", 4)
 
 
 def test_a_row(tmp_path):
@@ -81,17 +69,15 @@ def test_speed_is_the_median_of_single_images(monkeypatch):
         detector.networks.parts[0].network.backbone, "forward", lambda x: seen.append(len(x)) or forward(x)
     )
     ticks = iter([0.0, *(t for taken in (9, 9, 9, 1) for t in (0.0, taken)), *(0, 0, 5, 0, 0, 2, 0, 0, 3)])
-    monkeypatch.setattr(compare.time, "perf_counter", lambda: next(ticks))
-    speed = measure_speed(detector)
+    monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
+    speed = measure_speed(detector, runs=4)
     assert set(seen) == {1}  # one image, and one view of it
     assert speed.ms_per_image == pytest.approx(2500)  # the warm-up is not counted
     assert (speed.runs, speed.device, speed.threads) == (4, "cpu", torch.get_num_threads())
 
 
-def test_slow_networks_are_timed_less_often(monkeypatch):
-    monkeypatch.setattr(compare, "_RUNS", 1000)
-    monkeypatch.setattr(compare, "_MOST_SECONDS", 0.05)
-    assert 1 <= measure_speed(Detector(Networks.of(network(), card()), NO_TTA)).runs < 1000
+def test_slow_networks_are_timed_less_often():
+    assert 1 <= measure_speed(Detector(Networks.of(network(), card()), NO_TTA), runs=1000, most_s=0.05).runs < 1000
 
 
 # Figures
@@ -146,70 +132,137 @@ def test_figures_of_other_weights_are_left_out(tmp_path, samples, caplog):
     assert "other weights" in caplog.text
 
 
-def test_figures_are_measured_by_split(samples):
-    detector = StripeDetector()
-    found = measure(detector, samples, "made", resamples=20)
-    assert list(found) == ["train", "val", "test"]
-    assert [figures.accuracy.n for figures in found.values()] == [18, 6, 6]
-    assert {figures.auc.value for figures in found.values()} == {1.0}
-    assert found["val"].source == "made val"
-    assert list(measure(detector, samples, "made", split="val", resamples=0)) == ["val"]
+# Measured on data
 
 
-def test_data_without_splits_is_a_test(samples):
-    bare = replace(samples, samples=tuple(replace(sample, split=None) for sample in samples.samples))
-    found = measure(StripeDetector(), bare, "made", resamples=0)
-    assert list(found) == ["test"]
-    assert found["test"].accuracy.n == 30
-    with pytest.raises(ConfigError, match="no sample in split 'val'"):
-        measure(StripeDetector(), bare, "made", split="val", resamples=0)
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return [
+        pairs_store(root / "one", n=10, length=2),
+        pairs_store(root / "two", n=10, length=2, seed=1, dataset="other", artefact=lambda crop: crop),
+    ]
 
 
-def test_crops_that_do_not_fit(samples):
-    with pytest.raises(ConfigError, match="another rule"):
-        measure(StripeDetector(crop=CropSettings(size_px=32, margin=0.3)), samples, "made")
+@pytest.fixture(scope="module")
+def contenders():
+    random = Detector(Networks.of(network(), card(name="random")), NO_TTA)
+    return [
+        Contender("stripes", None, StripeDetector()),
+        Contender("random", None, random, frozenset({group_hash("made", "p000")})),
+    ]
+
+
+def measured(contenders, data, **options):
+    comparison = Comparison(contenders)
+    comparison.measure(data, **{"resamples": 20, **options})
+    return comparison
+
+
+@pytest.fixture(scope="module")
+def on_two(contenders, data):
+    return measured(contenders, data, split="test")
+
+
+def test_one_data_set_is_measured_by_split(contenders, data):
+    (row, _) = measured(contenders, data[:1]).rows
+    assert list(row.figures) == ["train", "val", "test"]
+    assert [figures.accuracy.n for figures in row.figures.values()] == [12, 4, 4]
+    assert {figures.auc.value for figures in row.figures.values()} == {1.0}
+    assert row.figures["val"].source == "one val"
+    assert list(measured(contenders[:1], data[:1], split="val", resamples=0).rows[0].figures) == ["val"]
+
+
+def test_each_on_each(on_two, contenders, data):
+    by = {(row.name, part): own.evaluation for row in on_two.rows for part, own in row.figures.items()}
+    assert list(by) == [(name, f"{part} test") for name in ("stripes", "random") for part in ("one", "two")]
+    assert by["stripes", "one test"].video["auc"].value == 1
+    alone = evaluate(contenders[1].detector, read_samples(data[0]).split("test"), resamples=20)
+    assert by["random", "one test"].video == alone.video
+    leaks = measured(contenders, data, resamples=0).warnings
+    assert [w.split(":")[0] for w in leaks if "1 groups are in the training data" in w] == ["random on one val"]
+
+
+def test_a_pair_that_fails_costs_only_itself(contenders, data, tmp_path, caplog):
+    other = Contender("other", None, StripeDetector(crop=CropSettings(size_px=32, margin=0.3)))
+    large = Contender("large", None, StripeDetector(crop=CropSettings(size_px=64)))
+    found = measured([other, large, contenders[0]], [tmp_path / "missing", data[0]], split="val", resamples=0)
+    one, two, three = found.rows
+    assert "another rule" in str(one.errors["one"])
+    assert "too small" in str(two.errors["one"])
+    assert list(three.errors) == ["missing"]
+    assert three.figures["one val"].auc.value == 1
+    assert caplog.text.count(" on one: ") == 2
+    assert json.loads(found.to_json())["models"][0]["errors"]["one"] == str(one.errors["one"])
+    assert any(warning.startswith("other on one: one was cut by another rule") for warning in found.warnings)
+
+
+def test_videos_are_preprocessed_once_at_the_largest_size(tmp_path, monkeypatch, face_clip):
+    engine = InProcess().install(monkeypatch)
+    settings = NO_TTA.model_copy(update={"frames": 2})
+    pair = [
+        Contender(name, None, StripeDetector(settings, crop=CropSettings(size_px=size_px)))
+        for name, size_px in (("small", 32), ("large", 48))
+    ]
+    root = labelled(tmp_path / "mine", face_clip)
+    found = measured(pair, [root], preparation=Preparation(tmp_path / "cache"), resamples=0)
+    assert [row.errors for row in found.rows] == [{}, {}]
+    assert [{p: f.accuracy.n for p, f in row.figures.items()} for row in found.rows] == [{"test": 2}] * 2  # no splits
+    assert len(engine.done) == 2
+    (store,) = (tmp_path / "cache").iterdir()
+    assert "48px" in store.name
 
 
 # The table
 
 
-@pytest.fixture
-def rows(tmp_path, samples):
-    detector = StripeDetector()
-    first = describe("one", save(tmp_path / "one"), detector)
-    return [
-        replace(first, figures=measure(detector, samples, "made", split="test", resamples=20)),
-        replace(first, name="two", speed=replace(first.speed, ms_per_image=99.5)),
-    ]
+def test_saved_and_measured_figures_in_one_table(tmp_path, contenders, data):
+    folder = save(tmp_path / "saved", metrics={"AUC, x val": metric(0.7)})
+    saved = Contender("saved", folder, contenders[0].detector)
+    plain = describe("saved", folder, load_detector(folder, NO_TTA))
+    assert {part: own.auc.value for part, own in plain.figures.items()} == {"val": 0.7}
+    row = Comparison([Contender("saved", folder, load_detector(folder, NO_TTA))])
+    row.measure(data[:1], split="test", resamples=20)
+    assert list(row.rows[0].figures) == ["val", "test"]
+    assert list(measured([saved], data, split="test", resamples=0).rows[0].figures) == ["one test", "two test"]
+    told = json.loads(row.to_json())["models"][0]
+    assert told["figures"]["val"] == {"source": "x val", "auc": plain.figures["val"].auc.to_dict(), "accuracy": None}
+    assert told["figures"]["test"]["video"]["auc"] == told["figures"]["test"]["auc"]
+    assert {"source", "frame", "counts", "verdicts", "coverage", "warnings"} <= set(told["figures"]["test"])
+    lines = comparison_markdown([row.rows[0].to_record()]).splitlines()
+    assert lines[0].startswith("| Model | Million weights |")
+    assert "| AUC test |" in lines[0]
+    assert "| - | 0.700 |" in lines[2]  # not measured, saved
 
 
-def test_markdown(rows):
-    lines = comparison_markdown([row.to_record() for row in rows]).splitlines()
-    assert "AUC test" in lines[0]
-    assert lines[2].startswith("| one (custom_cnn, mean, 32 px) |")
-    assert "1.000" in lines[2]
-    assert "99.5" in lines[3]
-    assert "| - |" in lines[3]  # not measured
+def test_csv(on_two):
+    (one, two) = csv.DictReader(io.StringIO(comparison_csv([row.to_record() for row in on_two.rows])))
+    assert float(one["one test_auc"]) == 1
+    assert {"one test_auc_low", "two test_accuracy"} <= set(two)
 
 
-def test_csv_and_json(rows):
-    (one, two) = csv.DictReader(io.StringIO(comparison_csv([row.to_record() for row in rows])))
-    assert (float(one["test_auc"]), two["test_auc"], float(two["ms_per_image"])) == (1.0, "", 99.5)
-    told = json.loads(to_json(rows))["models"]
-    assert told[0]["figures"]["test"]["auc"]["value"] == 1
-    assert told[0]["figures"]["test"]["source"] == "made test"
-    assert (told[1]["name"], told[1]["figures"], told[1]["threads"]) == ("two", {}, torch.get_num_threads())
+def test_the_caption_says_where_and_how(on_two):
+    assert "Measured on: one test; two test." in on_two.caption()
+    assert f"on cpu, {torch.get_num_threads()} thread" in on_two.caption()
 
 
-def test_the_caption_says_where_and_how(rows):
-    told = caption(rows)
-    assert "Measured on: made test." in told
-    assert f"on cpu, {torch.get_num_threads()} thread" in told
-    assert "Measured" not in caption(rows[1:])
+def test_data_sets_fit_a_terminal(on_two):
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(comparison_table([row.to_record() for row in on_two.rows]))
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert "one" in text
+    assert "1.000" in text
+    assert "Accuracy" not in text
 
 
-def test_a_figure_without_a_value():
-    row = describe("x", None, Detector(Networks.of(network(), card()), NO_TTA))
-    figures = compare.Figures("made test", MetricValue(None, n=3, reason="only real inputs were scored"))
-    record = replace(row, figures={"test": figures}).to_record()
-    assert "| - |" in comparison_markdown([record])
+def test_a_heat_map(on_two, tmp_path, contenders):
+    assert draw_comparison(on_two, tmp_path / "new").read_bytes().startswith(b"\x89PNG")
+    missing = measured(contenders[:1], [tmp_path / "missing"])
+    assert draw_comparison(missing, tmp_path).is_file()
+
+
+def test_names_are_short_where_they_can_be(tmp_path):
+    (tmp_path / "a").mkdir()
+    paths = [tmp_path / "a" / "x", tmp_path / "b" / "x", tmp_path / "c" / "manifest.csv", tmp_path / "d"]
+    assert short_names(paths) == [paths[0].as_posix(), paths[1].as_posix(), "c", "d"]

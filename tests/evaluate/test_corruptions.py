@@ -11,23 +11,20 @@ import numpy as np
 import pytest
 
 from deepscan.errors import ConfigError
-from deepscan.evaluate.robustness.codecs import LOSSLESS, STILL_FRAMES, Coding, coded, write_clip
+from deepscan.evaluate.robustness.codecs import LOSSLESS, STILL_FRAMES, Coding, coded, h264_round_trip, write_clip
 from deepscan.evaluate.robustness.corruptions import (
     CHANGES,
     Change,
-    Encode,
-    Pixels,
     Setting,
     change_crops,
     pick_changes,
     run_steps,
 )
 from deepscan.extract.video.frames import sample_frames
+from deepscan.train.augment import AugmentParameters, augment
 from deepscan.types import Frame
 
 SIDE = 64
-PIXEL_CHANGES = [name for name, c in CHANGES.items() if all(isinstance(s, Pixels) for s in c.steps(c.strengths[0]))]
-CODED = [name for name, c in CHANGES.items() if any(isinstance(s, Encode) for s in c.steps(c.strengths[0]))]
 # Of these the pixels themselves move, so that a difference of pixels does not grow with the strength.
 MOVED = ("crop", "screen")
 
@@ -203,6 +200,19 @@ def test_a_screen_recording_stays_in_place_and_loses_detail(crops):
 # Codecs
 
 
+def test_training_degrades_as_robustness_measures(crops):
+    for crf in (23, 38):
+        expected, _ = change_crops(CHANGES["h264-crf"], crf, crops, seed=0)
+        np.testing.assert_array_equal(h264_round_trip(crops, crf), expected)
+    nothing = AugmentParameters(
+        flip=False, angle=0.0, scale=1.0, shift=(0.0, 0.0), gain=1.0, gamma=1.0, warmth=0.0, saturation=1.0, grey=False,
+        blur=0.0, reduction=1.0, interpolation=cv2.INTER_AREA, noise=0.0, jpeg_quality=30, h264_crf=0, seed=0,
+        cutout=None,
+    )  # fmt: skip
+    (expected,), _ = change_crops(CHANGES["jpeg"], 30, crops[:1], seed=0)
+    np.testing.assert_array_equal(augment(crops[0], nothing, SIDE), expected)
+
+
 @pytest.mark.parametrize(("codec", "name"), [("libx264", "h264"), ("libx265", "hevc")])
 def test_it_is_this_codec_with_these_settings(codec, name, crops, tmp_path):
     sizes = []
@@ -272,11 +282,6 @@ def test_a_still_is_encoded_as_a_short_clip(crops, monkeypatch):
     assert seen[1:] == [6, 6]  # twice, all frames of the sequence
 
 
-def test_the_lists_above_are_of_something():
-    assert {"jpeg", "noise", "occlusion"} <= set(PIXEL_CHANGES)
-    assert set(CODED) == {"h264-crf", "hevc-crf", "h264-rate", "hevc-rate", "social", "screen"}
-
-
 # Choosing
 
 
@@ -314,7 +319,7 @@ def test_an_attack_gets_the_truth_and_the_detector_and_works_on_crops_only(crops
         return 255 - crops
 
     change = Change("invert", "Inverted", "nothing", (1.0,), attack=attack)
-    assert change.places == ("crops",)
+    assert change.targets == ("crops",)
     out, kept = change_crops(change, 1.0, crops, seed=4, label=1, detector="detector")
     np.testing.assert_array_equal(out, 255 - crops)
     assert (kept, seen) == (tuple(range(6)), [(1, "detector", 1.0, 4)])

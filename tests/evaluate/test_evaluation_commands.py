@@ -22,8 +22,7 @@ from deepscan.commands.evaluate import evaluate
 from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, EVALUATION_CSV
 from deepscan.config import CropSettings
 from deepscan.errors import OutputError
-from deepscan.evaluate import comparison as compare_table
-from deepscan.evaluate import cross_dataset as cross
+from deepscan.evaluate import comparison
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.files import check_target, json_of
 from deepscan.models.card import AttackCheck
@@ -39,7 +38,6 @@ def deepscan(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "180")
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(compare_table, "_RUNS", 2)
 
     def run(*arguments, code=0):
         result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -69,7 +67,6 @@ def options(*extra):
     [
         ("evaluate", "--data", "DATA", "--json", "mine"),
         ("evaluate", "--data", "DATA", "--csv", "mine"),
-        ("evaluate", "--data", "DATA", "--cross", "--json", "mine"),
         ("compare", "--markdown", "mine"),
         ("compare", "--csv", "mine"),
         ("compare", "--json", "mine"),
@@ -169,61 +166,6 @@ def test_videos_are_preprocessed_into_a_cache_that_is_told(deepscan, model, tmp_
     assert (tmp_path / "elsewhere").is_dir()
 
 
-def test_cross(deepscan, model, data, tmp_path):
-    other = save(tmp_path / "other", backbone="meso4", seed=2)
-    two = pairs_store(tmp_path / "two", n=5, seed=1)
-    result = deepscan(
-        "evaluate", "--cross", "--model", model, "--model", other, "--data", data, "--data", two,
-        "--json", "cross.json", "--plots", "plots", *options(),
-    )  # fmt: skip
-    assert "AUC of videos" in result.stdout
-    told = json.loads((tmp_path / "cross.json").read_text())
-    check_target(tmp_path / "cross.json", json_of("deepscan.cross/1"))
-    assert [(r["model"], r["data"]) for r in told["results"]] == [
-        ("model", "data"),
-        ("other", "data"),
-        ("model", "two"),
-        ("other", "two"),
-    ]
-    assert (tmp_path / "plots" / "cross.png").is_file()
-
-
-def test_cross_with_a_pair_that_fails(deepscan, model, data, tmp_path):
-    odd = save(tmp_path / "odd", seed=3, crop=CropSettings(size_px=32, margin=0.5))
-    result = deepscan(
-        "evaluate", "--cross", "--model", model, "--model", odd, "--data", data, "--json", "-", *options(), code=3
-    )
-    told = json.loads(result.stdout)["results"]
-    assert "video" in told[0]
-    assert "another rule" in told[1]["error"]
-
-
-def test_an_interrupted_cross_keeps_what_is_done(deepscan, model, data, tmp_path, monkeypatch):
-    measure = cross.evaluate
-    calls = []
-
-    def stopping(*arguments, **given):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return measure(*arguments, **given)
-
-    monkeypatch.setattr(cross, "evaluate", stopping)
-    two = pairs_store(tmp_path / "two", n=5, seed=1)
-    result = deepscan(
-        "evaluate", "--cross", "--model", model, "--data", data, "--data", two, "--json", "-", *options(), code=130
-    )
-    assert [r["data"] for r in json.loads(result.stdout)["results"]] == ["data"]
-
-
-def test_models_of_the_same_name_are_told_apart(deepscan, data, tmp_path):
-    models = [save(tmp_path / "a" / "net", seed=1), save(tmp_path / "b" / "net", seed=2)]
-    result = deepscan(
-        "evaluate", "--cross", "--model", models[0], "--model", models[1], "--data", data, "--json", "-", *options()
-    )
-    assert [m["label"] for m in json.loads(result.stdout)["models"]] == [str(model) for model in models]
-
-
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -236,8 +178,6 @@ def test_models_of_the_same_name_are_told_apart(deepscan, data, tmp_path):
         ),
         (("--model", "MODEL", "--data", "DATA", "--json", "."), 3, "it is a folder"),
         (("--model", "MODEL", "--data", "DATA", "--json", "-", "--csv", "-"), 2, "both want stdout"),
-        (("--model", "MODEL", "--model", "MODEL", "--data", "DATA"), 2, "--cross"),
-        (("--model", "MODEL", "--data", "DATA", "--cross", "--csv", "x.csv"), 2, "--csv is for one model"),
         (("--model", "custom_cnn", "--data", "DATA"), 2, "no trained weights"),
     ],
 )
@@ -259,7 +199,7 @@ def test_plots_that_cannot_be_drawn_fail_at_once(deepscan, model, data, tmp_path
     (tmp_path / "file").write_text("x")
     result = deepscan("evaluate", "--model", model, "--data", data, "--plots", "file/plots", *options(), code=3)
     assert "cannot be made" in result.stderr
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = deepscan("evaluate", "--model", model, "--data", data, "--plots", "plots", *options(), code=3)
     assert "matplotlib is not installed" in result.stderr
 
@@ -310,14 +250,47 @@ def test_compare_goes_on_after_one_that_cannot_be_loaded(deepscan, model, tmp_pa
     assert "folder without card.json" in result.stderr
 
 
-def test_compare_preprocesses_videos_once(deepscan, model, tmp_path, monkeypatch, face_clip):
-    engine = InProcess().install(monkeypatch)
-    large = save(tmp_path / "large", seed=4, crop=CropSettings(size_px=48))
-    root = labelled(tmp_path / "mine", face_clip)
-    result = deepscan("compare", model, large, "--data", root, "--frames", 2, "--json", "-", *options())
-    models = json.loads(result.stdout)["models"]
-    assert [row["figures"]["test"]["accuracy"]["n"] for row in models] == [2, 2]
-    assert len(engine.done) == 2
+def test_compare_on_several_data_sets(deepscan, model, data, tmp_path):
+    other = save(tmp_path / "other", backbone="meso4", seed=2)
+    odd = save(tmp_path / "odd", seed=3, crop=CropSettings(size_px=32, margin=0.5))
+    two = pairs_store(tmp_path / "two", n=5, seed=1)
+    given = ("compare", model, other, odd, "--data", data, "--data", two, "--split", "test", *options())
+    result = deepscan(*given, "--json", "out.json", "--plots", "plots", code=3)
+    assert "AUC" in result.stdout
+    assert "! odd on data: data was cut by another rule" in result.stdout
+    models = json.loads((tmp_path / "out.json").read_text())["models"]
+    assert [list(row["figures"]) for row in models] == [["data test", "two test"]] * 2 + [[]]
+    assert [list(row["errors"]) for row in models] == [[], [], ["data", "two"]]
+    assert (tmp_path / "plots" / "comparison.png").is_file()
+
+
+def test_data_that_nothing_can_be_measured_on(deepscan, model):
+    result = deepscan("compare", model, "--data", "missing", "--json", "-", *options(), code=2)
+    assert "no such file or folder" in result.stderr
+    assert not result.stdout
+
+
+def test_an_interrupted_comparison_keeps_what_is_done(deepscan, model, data, tmp_path, monkeypatch):
+    measure = comparison.evaluate
+    calls = []
+
+    def stopping(*arguments, **given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*arguments, **given)
+
+    monkeypatch.setattr(comparison, "evaluate", stopping)
+    two = pairs_store(tmp_path / "two", n=5, seed=1)
+    given = ("compare", model, "--data", data, "--data", two, "--split", "test", "--json", "-", *options())
+    (row,) = json.loads(deepscan(*given, code=130).stdout)["models"]
+    assert list(row["figures"]) == ["data test"]
+
+
+def test_models_of_the_same_name_are_told_apart(deepscan, tmp_path):
+    models = [save(tmp_path / "a" / "net", seed=1), save(tmp_path / "b" / "net", seed=2)]
+    result = deepscan("compare", *models, "--json", "-")
+    assert [row["name"] for row in json.loads(result.stdout)["models"]] == [str(model) for model in models]
 
 
 def test_compare_backbones_by_size_and_speed(deepscan):

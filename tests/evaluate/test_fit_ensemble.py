@@ -13,12 +13,13 @@ from deepscan.detector import load_detector
 from deepscan.errors import ConfigError, OutputError
 from deepscan.evaluate.calibration import fit_ensemble as combine
 from deepscan.evaluate.calibration import visibility_limits as visibility
-from deepscan.evaluate.calibration.fit_ensemble import combine_detectors, fit_weights
+from deepscan.evaluate.calibration.fit_ensemble import Fitting, combine_detectors, fit_weights
 from deepscan.evaluate.evaluation import evaluate
 from deepscan.evaluate.robustness.attack_check import has_fired, squeeze_changes
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.models.checkpoint import load_card
 from deepscan.models.ensemble import open_detector
+from deepscan.models.runtime_scorer import make_scorer
 from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
 
@@ -113,10 +114,7 @@ def test_the_better_member_gets_the_larger_share(tmp_path, members, samples, kno
         tmp_path / "all",
         members,
         name="both",
-        samples=samples,
-        data="made val",
-        tta=False,
-        on_progress=lambda *at: told.append(at),
+        fitting=Fitting(samples, name="made val", tta=False, on_progress=lambda *at: told.append(at)),
     )
     assert made.card == load_card(tmp_path / "all")
     good, poor = (member.weight for member in made.card.members)
@@ -137,7 +135,7 @@ def test_the_better_member_gets_the_larger_share(tmp_path, members, samples, kno
 
 
 def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, samples):
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, equal=True, tta=False)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(samples, tta=False), equal=True)
     check = made.card.attack_check
     assert check is not None
     assert load_card(tmp_path / "all").attack_check == check
@@ -153,28 +151,29 @@ def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, sam
     size_px = card.crop.size_px
     crops = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
     (moves,) = detector.disagreements([crops])
+    scorer, _ = make_scorer(networks, detector.settings)  # in the runtime of the detector
     assert moves > 0
-    assert detector.disagreements([crops], [detector._scorer.features(crops)]) == pytest.approx([moves], rel=1e-3)
+    assert detector.disagreements([crops], [scorer.features(crops)]) == pytest.approx([moves], rel=1e-3)
 
 
 def test_what_an_ensemble_must_see_is_fitted_by_its_own_scores(tmp_path, members, samples, monkeypatch):
     monkeypatch.setattr(visibility, "FEWEST", 50)
     monkeypatch.setattr(visibility, "STEPS", {"luma": (("darken", (0.05,)),)})
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, equal=True, tta=False)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(samples, tta=False), equal=True)
     assert made.card.visibility.luma >= 16
     assert load_card(tmp_path / "all").visibility == made.card.visibility
 
 
 def test_few_people_give_no_check(tmp_path, members, samples):
     few = samples.where(lambda sample: sample.group < "p010")
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=few, equal=True, tta=False)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(few, tta=False), equal=True)
     assert made.card.attack_check is None
     assert any("cannot carry a check for attacked input" in warning for warning in made.warnings)
 
 
 @pytest.mark.parametrize(("options", "shares"), [({"equal": True}, [0.5, 0.5]), ({"weights": [1, 3]}, [0.25, 0.75])])
 def test_shares_that_are_not_fitted_leave_all_data_for_the_calibration(tmp_path, members, samples, options, shares):
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, tta=False, **options)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(samples, tta=False), **options)
     assert [member.weight for member in made.card.members] == pytest.approx(shares)
     assert made.card.training["calibrated_on"] == "the data, 160 people"
     found = evaluate(load_detector(tmp_path / "all"), samples, resamples=0)
@@ -183,7 +182,9 @@ def test_shares_that_are_not_fitted_leave_all_data_for_the_calibration(tmp_path,
 
 def test_the_promise_is_kept_on_the_data_it_was_fitted_on(tmp_path, members, samples, knowing):
     promise = CalibrationSettings(error_rate=0.1)
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=samples, equal=True, calibration=promise)
+    made = combine_detectors(
+        tmp_path / "all", members, name="x", fitting=Fitting(samples, calibration=promise), equal=True
+    )
     figures = made.card.training["calibration"]["figures"]
     assert figures["real_called_fake"] <= 0.1
     assert figures["fake_called_real"] <= 0.1
@@ -206,7 +207,7 @@ def test_a_member_without_a_share_changes_nothing(tmp_path, members, samples):
 
 def test_too_little_data_promises_nothing(tmp_path, members, samples):
     few = samples.where(lambda sample: sample.group < "p010")
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=few, equal=True)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(few), equal=True)
     assert (made.card.calibration.uncertain_low, made.card.calibration.uncertain_high) == (0, 1)
     assert any("cannot carry the promise" in warning for warning in made.warnings)
 
@@ -214,7 +215,7 @@ def test_too_little_data_promises_nothing(tmp_path, members, samples):
 def test_data_that_trained_a_member_is_told(tmp_path, members, samples):
     write_groups(members[1], [("made", "p001"), ("made", "p002"), ("made", "elsewhere")])
     part = samples.where(lambda sample: sample.group < "p010")
-    made = combine_detectors(tmp_path / "all", members, name="x", samples=part, equal=True)
+    made = combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(part), equal=True)
     assert any("poor was trained on 2 of the 10 groups" in warning for warning in made.warnings)
 
 
@@ -223,20 +224,20 @@ def test_refusals_come_before_the_work(tmp_path, members, samples, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     with pytest.raises(OutputError, match="something else"):
-        combine_detectors(tmp_path / "full", members, name="x", samples=samples)
+        combine_detectors(tmp_path / "full", members, name="x", fitting=Fitting(samples))
     with pytest.raises(ConfigError, match="Invalid weights"):
-        combine_detectors(tmp_path / "all", members, name="x", samples=samples, weights=[1])
+        combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(samples), weights=[1])
     other = save(tmp_path / "other", seed=7, crop=CropSettings(size_px=32, margin=0.4))
     with pytest.raises(ConfigError, match="different rules"):
-        combine_detectors(tmp_path / "all", [members[0], other], name="x", samples=samples)
+        combine_detectors(tmp_path / "all", [members[0], other], name="x", fitting=Fitting(samples))
     large = [save(tmp_path / f"large{n}", seed=n, crop=CropSettings(size_px=64)) for n in (5, 6)]
     with pytest.raises(ConfigError, match="too small"):
-        combine_detectors(tmp_path / "all", large, name="x", samples=samples)
+        combine_detectors(tmp_path / "all", large, name="x", fitting=Fitting(samples))
     assert not (tmp_path / "all").exists()
 
 
 def test_one_class_alone_cannot_be_fitted(tmp_path, members, samples):
     reals = samples.where(lambda sample: sample.label == 0 and sample.group < "p010")
     with pytest.raises(ConfigError, match="both reals and fakes"):
-        combine_detectors(tmp_path / "all", members, name="x", samples=reals)
+        combine_detectors(tmp_path / "all", members, name="x", fitting=Fitting(reals))
     assert not (tmp_path / "all").exists()

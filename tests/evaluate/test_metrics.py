@@ -11,21 +11,20 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.evaluate.bootstrap import checked_inputs, decisions, weighted_figures
+from deepscan.evaluate.bootstrap import checked_inputs, weighted_figures
 from deepscan.evaluate.metrics import (
     TITLES,
     MetricValue,
     card_metrics,
     count_inputs,
-    crossing_groups,
     evaluate_scores,
     find_warnings,
-    mean_logit_by_group,
     to_json,
 )
 from deepscan.models.card import Calibration, Metric
-from deepscan.types import VerdictLabel
-from deepscan.verdict import _label
+from deepscan.models.probability import calibrated
+from deepscan.types import Face, Score, Sighting, Track, VerdictLabel
+from deepscan.verdict import decide, decisions
 
 
 def scores(n=400, distance=1.5, seed=0, ties=False):
@@ -155,12 +154,10 @@ def test_a_seed_gives_the_same_intervals(groups):
     )
 
 
-def test_the_block_size_changes_nothing(monkeypatch):
-    y, p = scores(150)
-    whole = evaluate_scores(y, p, threshold=0.5, resamples=40)
-    monkeypatch.setattr("deepscan.evaluate.bootstrap._BLOCK", 150 * 7)
-    for name, value in evaluate_scores(y, p, threshold=0.5, resamples=40).items():
-        assert value.low == pytest.approx(whole[name].low), name
+def test_many_inputs_are_resampled_in_blocks_that_change_nothing():
+    y, p = scores(8000)
+    few, many = (evaluate_scores(y, p, threshold=0.5, resamples=n)["fpr"] for n in (50, 51))  # 50 fill one block
+    assert (few.low, few.high) == pytest.approx((many.low, many.high), abs=2e-3)
 
 
 @pytest.mark.parametrize("label", [0, 1])
@@ -254,13 +251,17 @@ def test_the_band_and_inputs_without_a_face():
     }
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.99), st.floats(0, 1))
-def test_answers_are_those_of_a_prediction(low, high, threshold, probability):
-    low, high = min(low, threshold), max(high, threshold)
-    calibration = Calibration(threshold=threshold, uncertain_low=low, uncertain_high=high)
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 0.99), st.floats(-6, 6))
+def test_answers_are_those_of_a_prediction(low, high, threshold, logit):
+    """Also at the ends of the band."""
     names = {0: VerdictLabel.REAL, 1: VerdictLabel.FAKE, -1: VerdictLabel.UNCERTAIN}
-    for p in (probability, low, high, threshold):
-        assert names[int(decisions([p], threshold, (low, high))[0])] is _label(p, calibration)
+    p = float(calibrated(logit))
+    track = Track(1, (Sighting(0, 0.0, Face((0, 0, 9, 9), 0.99, np.zeros((5, 2), np.float32)), 99.0),))
+    for at, a, b in ((threshold, low, high), (p, p, high), (p, low, p)):
+        band = min(a, at), max(b, at)
+        calibration = Calibration(threshold=at, uncertain_low=band[0], uncertain_high=band[1])
+        verdict = decide([track], [Score(logit, np.array([-9.0]))], calibration)
+        assert names[int(decisions([p], at, band)[0])] is verdict.label
 
 
 @pytest.mark.parametrize(
@@ -294,24 +295,6 @@ def test_warnings():
     assert not any("always answering" in w for w in one)
     unseen = find_warnings(y, p, threshold=0.5, not_applicable=y == 1)
     assert any(w.startswith("No fake input") for w in unseen)
-
-
-def test_crossing_groups_compare_text():
-    assert crossing_groups([1, "b", "c"], ["1", "c", "d", "c"]) == ["1", "c"]
-    assert crossing_groups([], ["a"]) == []
-
-
-def test_mean_logit_by_group():
-    grouped = mean_logit_by_group([1.0, 5.0, 3.0, -2.0], [1, 0, 1, 0], ["v2", "v1", "v2", "v0"])
-    assert grouped.ids.tolist() == ["v2", "v1", "v0"]
-    assert grouped.logits.tolist() == [2.0, 5.0, -2.0]
-    assert grouped.labels.tolist() == [1, 0, 0]
-    assert grouped.rows.tolist() == [0, 1, 3]
-    assert grouped.sizes.tolist() == [2, 1, 1]
-    with pytest.raises(ValueError, match="'v' is both real and fake"):
-        mean_logit_by_group([0.0, 1.0], [0, 1], ["v", "v"])
-    with pytest.raises(ValueError, match="row 1"):
-        mean_logit_by_group([0.0, np.inf], [0, 1], ["a", "b"])
 
 
 def test_json_and_card():

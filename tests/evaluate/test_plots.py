@@ -13,7 +13,7 @@ from PIL import Image
 from deepscan.errors import OutputError
 from deepscan.evaluate import plots
 from deepscan.evaluate.metrics import MetricValue
-from deepscan.evaluate.robustness.plots import Panel, plot_strengths
+from deepscan.verdict import decisions
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 2, 300)
@@ -24,22 +24,10 @@ ROWS = [
     {"epoch": 1, "stage": "frames", "train_loss": 0.5, "val_log_loss": float("nan"), "val_accuracy": 0.7},
     {"epoch": 0, "stage": "video", "train_loss": 0.4, "val_log_loss": 0.5, "val_auc": 0.8, "val_accuracy": ""},
 ]
-STRENGTHS = [
-    Panel(
-        "JPEG",
-        "quality",
-        ("none", "90", "10"),
-        {
-            "AUC": [MetricValue(0.9, 0.8, 1.0, 50), MetricValue(0.8, 0.7, 0.9, 50), MetricValue(0.6, 0.5, 0.7, 50)],
-            "FPR": [MetricValue(0.1, n=40), MetricValue(None, reason="no real"), MetricValue(0.4, 0.3, 0.5, 40)],
-        },
-        breaks=2,
-    )
-]
 DRAW = {
-    "confusion": lambda path: plots.plot_confusion(path, Y, P, threshold=0.5),
+    "confusion": lambda path: plots.plot_confusion(path, Y, P >= 0.5, threshold=0.5),
     "confusion_band": lambda path: plots.plot_confusion(
-        path, Y, np.where(P > 0.9, np.nan, P), threshold=0.5, band=(0.3, 0.7), not_applicable=P > 0.9
+        path, Y, decisions(P, 0.5, (0.3, 0.7)), threshold=0.5, band=(0.3, 0.7), not_applicable=P > 0.9
     ),
     "roc": lambda path: plots.plot_roc(
         path, CURVES, intervals={"default": MetricValue(0.8, 0.7, 0.9, 300)}, threshold=0.5
@@ -49,7 +37,6 @@ DRAW = {
     "scores": lambda path: plots.plot_scores(path, Y, P, threshold=0.5, band=(0.3, 0.7)),
     "training": lambda path: plots.plot_training(path, ROWS),
     "matrix": lambda path: plots.plot_matrix(path, [[0.9, 0.4], [np.nan, 0.7]], ["A", "B"], ["C" * 30, "D" * 30]),
-    "strength": lambda path: plot_strengths(path, STRENGTHS, floor=0.6),
 }
 EMPTY = {
     "confusion": lambda path: plots.plot_confusion(path, [], [], threshold=0.5),
@@ -60,7 +47,6 @@ EMPTY = {
     "training": lambda path: plots.plot_training(path, []),
     "one epoch": lambda path: plots.plot_training(path, ROWS[:1]),
     "matrix": lambda path: plots.plot_matrix(path, [[np.nan]], ["A"], ["A"]),
-    "strength": lambda path: plot_strengths(path, []),
 }
 
 
@@ -138,7 +124,7 @@ def test_confusion_counts(tmp_path, shown):
     plots.plot_confusion(
         tmp_path / "a.png",
         [0, 0, 0, 1, 1, 1, 1],
-        [0.1, 0.5, 0.9, 0.8, 0.95, 0.1, np.nan],
+        [0, -1, 1, 1, 1, 0, -1],
         threshold=0.5,
         band=(0.3, 0.7),
         not_applicable=[False] * 6 + [True],
@@ -200,18 +186,7 @@ def test_training_panels(tmp_path, shown):
 
 def test_matrix_says_what_was_not_measured(tmp_path, shown):
     DRAW["matrix"](tmp_path / "a.png")
-    assert {"0.900", "0.400", "0.700", "not\nmeasured", "Trained on", "Tested on"} <= set(words(shown[0]))
-
-
-def test_strength_curves_leave_out_what_is_undefined(tmp_path, shown):
-    DRAW["strength"](tmp_path / "a.png")
-    axes = shown[0].axes[0]
-    curves = {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
-    assert curves["AUC"] == [[0, 0.9], [1, 0.8], [2, 0.6]]
-    assert curves["FPR"] == [[0, 0.1], [2, 0.4]]
-    assert {0.6} == {y for _, y in curves["AUC 0.6"]}
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["none", "90", "10"]
-    assert {"JPEG", "quality", " breaks"} <= set(words(shown[0]))
+    assert {"0.900", "0.400", "0.700", "not\nmeasured", "Detector", "Measured on"} <= set(words(shown[0]))
 
 
 def test_reliability_of_calibrated_scores_is_the_diagonal(tmp_path, shown):

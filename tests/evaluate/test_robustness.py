@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 import tarfile
 from collections import Counter
 from importlib.resources import files
@@ -13,42 +12,43 @@ from importlib.resources import files
 import cv2
 import numpy as np
 import pytest
-import typer
+import torch
 from clips import moving_portrait, texture_frames, write_video
 from jsonschema import Draft202012Validator
 from madedetectors import NO_TTA, StripeDetector, card, network, save
 from madestores import pairs_store
 from PIL import Image
-from typer.testing import CliRunner
 
-from deepscan.commands import robustness as command
-from deepscan.commands.compare import compare
-from deepscan.config import PredictSettings
+from deepscan.config import CropSettings, PredictSettings
 from deepscan.datasets.dataset import read_samples
 from deepscan.datasets.readers import CorpusItem
-from deepscan.detector import Detector
-from deepscan.errors import ConfigError, OutputError
-from deepscan.evaluate.bootstrap import decisions
+from deepscan.detector import Detector, load_detector
+from deepscan.errors import ConfigError, ModelError, OutputError
 from deepscan.evaluate.evaluation import evaluate
-from deepscan.evaluate.robustness.attack_corruptions import ATTACKS
-from deepscan.evaluate.robustness.corruptions import CHANGES, Change, pick_changes
+from deepscan.evaluate.robustness.attack_corruptions import AttackSetup, attack_changes, check_attackable
+from deepscan.evaluate.robustness.corruptions import CHANGES, pick_changes
 from deepscan.evaluate.robustness.plots import draw_robustness
-from deepscan.evaluate.robustness.report import summarise
+from deepscan.evaluate.robustness.report import RobustnessSettings, summarise
 from deepscan.evaluate.robustness.subjects import CropBench, FrameBench
 from deepscan.evaluate.robustness.sweep import (
     NOT_POSSIBLE,
-    Journal,
-    Judged,
-    Outcome,
+    Answer,
+    AnswerLog,
     Subject,
+    SweepAnswers,
     choose_subjects,
     conditions_of,
     judge_all,
     subject_seed,
 )
 from deepscan.evaluate.robustness.tables import print_report, to_csv, to_markdown
+from deepscan.models.card import AttackCheck, Calibration
 from deepscan.models.ensemble import Networks
+from deepscan.models.ensemble_folder import save_ensemble
+from deepscan.models.feature_squeezing import disagreements
+from deepscan.models.scorer import torch_scorer
 from deepscan.types import ModelInfo
+from deepscan.verdict import decisions
 
 MODEL = ModelInfo("made", None, 0.5, (0.5, 0.5), True, "custom_cnn", "mean", "1", {})
 SCHEMA = json.loads((files("deepscan") / "schema" / "robustness-1.json").read_text())
@@ -64,7 +64,7 @@ def conditions(*names, place="crops", known=None, **strengths):
 
 
 def judged_by(bench, picked, path=None, **options):
-    with Journal(path, {"a": 1}) as journal:
+    with AnswerLog(path, {"a": 1}) as journal:
         return judge_all(bench, choose_subjects(bench.subjects, None, 0), picked, journal, **options)
 
 
@@ -74,14 +74,14 @@ def made(scores, change="noise", reasons=None):
     n = len(scores[0]) // 2
     subjects = tuple(Subject(f"s{i}", int(i >= n), "made", f"g{i % n}", None) for i in range(2 * n))
     rows = tuple(
-        tuple(Outcome("fake", p) if p is not None else Outcome("not_applicable", None, "no_face") for p in column)
+        tuple(Answer("fake", p) if p is not None else Answer("not_applicable", None, "no_face") for p in column)
         for column in zip(*(scores[c.strength] for c in picked), strict=True)
     )
-    return Judged(subjects, picked, rows, 2 * n)
+    return SweepAnswers(subjects, picked, rows, 2 * n)
 
 
 def report_of(judged, **options):
-    return summarise(judged, MODEL, **{"data": ["a/made"], "place": "crops", "resamples": 200, **options})
+    return summarise(judged, MODEL, RobustnessSettings(**{"data": ("a/made",), "resamples": 200, **options}))
 
 
 # On crops
@@ -92,7 +92,7 @@ def test_unchanged_is_what_evaluation_says(samples):
     bench = CropBench(detector, samples)
     judged = judged_by(bench, conditions("noise"))
     expected = evaluate(detector, samples, resamples=200, seed=0)
-    report = summarise(judged, detector.info, data=["made"], place="crops", resamples=200)
+    report = summarise(judged, detector.info, RobustnessSettings(resamples=200))
     assert report.rows[0].figures["auc"].value == pytest.approx(expected.video["auc"].value)
     assert report.rows[0].figures["fpr"].value == expected.video["fpr"].value
     assert report.rows[0].figures["coverage"].value == expected.video["coverage"].value
@@ -103,7 +103,7 @@ def test_unchanged_is_what_evaluation_says(samples):
 
 def test_a_detector_that_sees_fine_stripes_is_blinded_by_blur(samples):
     judged = judged_by(CropBench(StripeDetector(), samples), conditions("blur", "brighten", blur=[0.3, 4]))
-    report = summarise(judged, StripeDetector().info, data=["made"], place="crops", resamples=200)
+    report = summarise(judged, StripeDetector().info, RobustnessSettings(resamples=200))
     auc = {row.condition.key: row.figures["auc"].value for row in report.rows}
     assert auc["unchanged"] == 1
     assert auc["blur=0.3"] > 0.9
@@ -118,7 +118,7 @@ def test_crops_that_become_too_dark_are_coverage(samples):
     judged = judged_by(CropBench(StripeDetector(), samples), conditions("darken", darken=[0.5, 0.05]))
     outcomes = np.array(judged.outcomes, dtype=object)
     assert {(o.verdict, o.reason) for o in outcomes[:, 2]} == {("not_applicable", "too_dark")}
-    report = summarise(judged, StripeDetector().info, data=["made"], place="crops", resamples=50)
+    report = summarise(judged, StripeDetector().info, RobustnessSettings(resamples=50))
     last = report.rows[-1]
     assert last.not_scored == {"too_dark": 24}
     assert (last.figures["scored"].value, last.differences["scored"].value) == (0, -1)
@@ -130,7 +130,7 @@ def test_frames_of_stills_cannot_be_dropped(tmp_path, samples):
     stills = read_samples(pairs_store(tmp_path, n=3, length=1))
     judged = judged_by(CropBench(StripeDetector(), stills), conditions("frame-drop", "jpeg"))
     assert all(outcomes[1] == NOT_POSSIBLE for outcomes in judged.outcomes)
-    report = summarise(judged, StripeDetector().info, data=["made"], place="crops", resamples=0)
+    report = summarise(judged, StripeDetector().info, RobustnessSettings(resamples=0))
     assert [change.name for change in report.changes] == ["jpeg"]
     assert any("Not possible with stills, and left out: frame-drop" in warning for warning in report.warnings)
     moving = judged_by(CropBench(detector := StripeDetector(), samples), conditions("frame-drop"))
@@ -149,30 +149,12 @@ def test_noise_is_that_of_the_subject_in_any_order(samples):
     assert subject_seed(7, "a") != subject_seed(7, "b")
 
 
-def test_an_attack_is_measured_like_any_other_change(samples):
-    """The seam: it gets crops at the detector's size, the truth and the detector."""
-    seen = set()
-
-    def swap(crops, label, detector, strength, seed):
-        seen.add((crops.shape[1:], label, type(detector).__name__))
-        out = crops.copy()
-        out[:, ::2] = out[:, 1::2]  # no stripes
-        return out
-
-    known = {**CHANGES, "attack": Change("attack", "Attack", "nothing", (1.0,), attack=swap)}
-    judged = judged_by(CropBench(StripeDetector(), samples), conditions("attack", known=known))
-    report = summarise(judged, StripeDetector().info, data=["made"], place="crops", resamples=100)
-    assert seen == {((32, 32, 3), label, "StripeDetector") for label in (0, 1)}
-    assert report.rows[1].figures["fnr"].value == 1
-    assert report.rows[1].differences["fnr"].value == 1
-
-
 def test_a_file_that_is_gone_costs_only_its_video(tmp_path, caplog):
     given = read_samples(pairs_store(tmp_path, n=3, length=1))
     given.samples[0].track.path.unlink()
     judged = judged_by(CropBench(StripeDetector(), given), conditions("jpeg", jpeg=[50]))
     assert Counter(outcomes[1].verdict for outcomes in judged.outcomes)["error"] == 1
-    report = summarise(judged, StripeDetector().info, data=["made"], place="crops", resamples=0)
+    report = summarise(judged, StripeDetector().info, RobustnessSettings(resamples=0))
     assert report.rows[0].not_scored == {"store": 1}
     assert "2 answers are failures" in " ".join(report.warnings)
     assert "not scored" in caplog.text
@@ -201,7 +183,7 @@ def seen_on_frames(footage):
         "jpeg", "h264-crf", "social", "rescale", "frame-drop", "occlusion", place="frames", jpeg=[20],
         rescale=[0.2], occlusion=[0.5], social=[0.75], **{"h264-crf": [35], "frame-drop": [4]},
     )  # fmt: skip
-    with Journal(None, {}) as journal:
+    with AnswerLog(None, {}) as journal:
         judged = judge_all(bench, bench.subjects, picked, journal)
     told = [dict(zip((c.key for c in picked), outcomes, strict=True)) for outcomes in judged.outcomes]
     return detector, dict(zip((item.video_id for item in footage), told, strict=True))
@@ -308,7 +290,7 @@ def test_ctrl_c_leaves_what_is_done_and_a_second_run_goes_on(tmp_path, samples):
 
     first = judged_by(CropBench(StripeDetector(), samples), picked, tmp_path / "j", on_progress=stop)
     assert (first.interrupted, len(first.subjects), first.wanted) == (True, 2, 24)
-    report = summarise(first, StripeDetector().info, data=["made"], place="crops", resamples=0)
+    report = summarise(first, StripeDetector().info, RobustnessSettings(resamples=0))
     assert any("of 2 of 24 subjects" in warning for warning in report.warnings)
     with (tmp_path / "j").open("ab") as file:
         file.write(b'{"cut off')
@@ -320,12 +302,12 @@ def test_ctrl_c_leaves_what_is_done_and_a_second_run_goes_on(tmp_path, samples):
 
 
 def test_a_journal_of_something_else_is_refused(tmp_path):
-    Journal(tmp_path / "j", {"seed": 0}).close()
+    AnswerLog(tmp_path / "j", {"seed": 0}).close()
     with pytest.raises(ConfigError, match="of another measurement"):
-        Journal(tmp_path / "j", {"seed": 1})
+        AnswerLog(tmp_path / "j", {"seed": 1})
     (tmp_path / "j").write_text("no journal\n")
     with pytest.raises(OutputError):
-        Journal(tmp_path / "j", {"seed": 0})
+        AnswerLog(tmp_path / "j", {"seed": 0})
 
 
 # Figures
@@ -365,7 +347,7 @@ def test_it_breaks_where_the_lower_bound_meets_the_floor():
 
 def test_one_class_has_no_auc_and_says_so():
     judged = made({0.0: [0.2, 0.3, 0.8, 0.9], 5.0: [0.2, 0.3, 0.8, 0.9]})
-    reals = Judged(judged.subjects[:2], judged.conditions, judged.outcomes[:2], 2)
+    reals = SweepAnswers(judged.subjects[:2], judged.conditions, judged.outcomes[:2], 2)
     report = report_of(reals)
     assert (report.breaks[0].known, report.breaks[0].text()) == (False, "not known: one class only")
     assert report.rows[1].differences["auc"].value is None
@@ -389,7 +371,7 @@ def test_reports_agree_and_fit_their_schema(tmp_path):
     rng = np.random.default_rng(2)
     scores = {s: list(np.clip(rng.normal([0.4] * 20 + [0.6] * 20, 0.2), 0, 1)) for s in (0.0, 5.0, 20.0)}
     scores[20.0][0] = None
-    report = report_of(made(scores), data=["some/where"], split="val")
+    report = report_of(made(scores), data=("some/where",), split="val")
     told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(told)
@@ -417,115 +399,105 @@ def test_a_terminal_of_80_columns_is_enough():
     assert "gamma-down: already unchanged" in text
 
 
-# The command
+# Attacks
 
-app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(command.robustness)
-app.command()(compare)
+CHECK = AttackCheck(limits={"bits": 0.5, "median": 0.5})
 
 
-@pytest.fixture
-def deepscan(monkeypatch, tmp_path):
-    monkeypatch.setenv("COLUMNS", "180")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments, code=0):
-        options = ("--no-tta", "--device", "cpu", "--resamples", 20)
-        result = CliRunner().invoke(app, ["robustness", *map(str, (*arguments, *options))])
-        assert result.exit_code == code, result.output
-        return result
-
-    return run
-
-
-@pytest.fixture
-def model(tmp_path):
-    return save(tmp_path / "model")
-
-
-def test_the_command_on_a_store(deepscan, model, tmp_path):
-    data = pairs_store(tmp_path / "data", n=10)
-    arguments = ("--model", model, "--data", data, "--changes", "jpeg,blur", "--strengths", "jpeg=20,80")
-    result = deepscan(*arguments, "--limit", 6, "--out", tmp_path / "out")
-    assert "3 real and 3 fake in 3 groups" in result.stdout
-    assert "Breaks: the mildest strength" in result.stdout
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "answers.jsonl", "report.json", "table.md", "table.csv", "curves.png",
-    }  # fmt: skip
-    told = json.loads((tmp_path / "out" / "report.json").read_text())
-    Draft202012Validator(SCHEMA).validate(told)
-    assert (told["on"], told["limit"], told["judged"]) == ("crops", 6, 6)
-    assert [(row["change"], row["strength"]) for row in told["rows"]][:3] == [(None, None), ("jpeg", 80), ("jpeg", 20)]
-    before = (tmp_path / "out" / "answers.jsonl").read_bytes()
-    assert deepscan(*arguments, "--limit", 6, "--out", tmp_path / "out").stdout == result.stdout
-    assert (tmp_path / "out" / "answers.jsonl").read_bytes() == before
-    refused = deepscan(*arguments, "--seed", 1, "--out", tmp_path / "out", code=2)
-    assert "of another measurement" in refused.output
-
-
-def test_attacks_are_made_where_they_are_named(deepscan, model, tmp_path):
+def needs_toolbox():
     pytest.importorskip("art", reason="the Adversarial Robustness Toolbox is optional")
-    data = pairs_store(tmp_path / "data", n=10)
-    changes = "--changes", "noise,fgsm", "--strengths", "fgsm=2,16", "--strengths", "noise=16"
-    deepscan("--model", model, "--data", data, *changes, "--out", tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def seeing(samples):
+    """A detector that tells the made fakes from the reals: random weights that happen to do the opposite, turned."""
+    turned = network()
+    last = turned.classifier[-1]
+    with torch.no_grad():
+        last.weight.neg_()
+        last.bias.neg_()
+    scorer = torch_scorer(Networks.of(turned, card()), tta=False)
+    middle = np.median([scorer.score([sample.crops([0, 1], 32)])[0].video_logit for sample in samples.samples])
+    calibration = Calibration(scale=1.0, bias=-float(middle), uncertain_low=0.45, uncertain_high=0.55)
+    return Detector(Networks.of(turned, card(calibration=calibration, attack_check=CHECK)), NO_TTA)
+
+
+def attacked(detector, samples, setup=None, budgets=(1, 16), check=CHECK, **options):
+    setup = setup or AttackSetup()
+    check_attackable(detector, setup)
+    picked = conditions("fgsm", known=attack_changes(setup), fgsm=list(budgets))
+    judged = judged_by(CropBench(detector, samples, check=check, **options), picked)
+    settings = RobustnessSettings(data=("made",), resamples=50, attack=setup, check=check)
+    return summarise(judged, detector.info, settings)
+
+
+def test_more_budget_deceives_more_and_the_check_is_counted(samples, seeing):
+    needs_toolbox()
+    report = attacked(seeing, samples)
+    clean, weak, strong = (row.figures for row in report.rows)
+    assert clean["auc"].value > weak["auc"].value >= strong["auc"].value
+    assert 0 < weak["success"].value <= strong["success"].value
+    assert "success" not in clean
+    assert {"wrong", "flagged", "wrong_unflagged"} <= set(clean)
+    assert (strong["flagged"].n, strong["wrong"].n) == (24, 24)
+    for figures in (clean, weak, strong):
+        assert figures["wrong_unflagged"].value <= figures["wrong"].value
+    told = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     Draft202012Validator(SCHEMA).validate(told)
-    auc = {(row["change"], row["strength"]): row["figures"]["auc"]["value"] for row in told["rows"]}
-    assert auc["fgsm", 16] < auc["noise", 16]
-    assert auc["fgsm", 16] < auc[None, None]
-    refused = deepscan("--model", model, "--data", data, "--on", "frames", *changes, code=2)
-    assert refused.output
+    assert (told["attack"]["knows"], told["attack"]["made_on"]) == ("network", None)
+    assert told["attack"]["check"]["limits"] == CHECK.limits
+    header = next(line for line in to_markdown(report).splitlines() if line.startswith("| Crops "))
+    assert [name.strip() for name in header.strip("|").split("|")] == [
+        "Crops", "AUC", "FPR", "FNR", "Answered", "Attack succeeded", "Wrong answers",
+        "Wrong answers that pass the check", "Check fired", "Check fired on successes",
+    ]  # fmt: skip
+    (_, row, _) = csv.DictReader(io.StringIO(to_csv(report)))
+    assert float(row["success"]) == pytest.approx(weak["success"].value, abs=1e-6)
 
 
-def test_the_command_on_clips(deepscan, model, tmp_path, face_clip):
-    for label in ("real", "fake"):
-        (tmp_path / "mine" / label).mkdir(parents=True)
-        shutil.copyfile(face_clip, tmp_path / "mine" / label / "a.mp4")
-    result = deepscan(
-        "--model", model, "--data", tmp_path / "mine", "--frames", 2, "--seconds", "0.4s", "--changes", "h264-crf",
-        "--strengths", "h264-crf=40",
-    )  # fmt: skip
-    assert "changes on frames, before faces are looked for; the middle 0.4 s of each clip" in result.stdout
+def test_the_check_is_measured_as_it_fires(samples, seeing):
+    """Of everybody: also of those whom a prediction would not check, as they get no answer anyway."""
+    bench = CropBench(seeing, samples, check=CHECK)
+    ((_, outcome),) = bench.judge(bench.subjects[0], conditions_of([]))
+    (sample,) = (s for s in samples.samples if s.id.rsplit("#", 1)[0] == bench.subjects[0].key)
+    scorer = torch_scorer(seeing.networks, tta=False)
+    moved = disagreements(scorer, [sample.crops([0, 1], 32)], seeing.card.calibration, CHECK)
+    assert outcome.moved == pytest.approx(moved[0])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("--changes", "jpg"), "Unknown change 'jpg'"),
-        (("--strengths", "jpeg"), "give a change and its strengths"),
-        (("--on", "frames"), "holds crops and no frames"),
-        (("--seconds", "2s"), "--seconds is for clips"),
-        (("--changes", "fgsm", "--strengths", "fgsm=0"), "fgsm"),
-    ],
-)
-def test_wrong_usage_is_told_before_any_work(deepscan, model, tmp_path, arguments, message):
-    data = pairs_store(tmp_path / "data", n=2)
-    assert message in deepscan("--model", model, "--data", data, *arguments, code=2).output
+def test_without_a_check_none_is_counted(samples, seeing):
+    needs_toolbox()
+    report = attacked(seeing, samples, budgets=(1,), check=None)
+    assert "wrong" in report.rows[0].figures
+    assert not any("flagged" in row.figures for row in report.rows)
 
 
-def test_ctrl_c_writes_what_there_is(deepscan, model, tmp_path, monkeypatch):
-    data = pairs_store(tmp_path / "data", n=4)
-    score = Detector.score
-    calls = []
-
-    def stop(self, sequences):
-        calls.append(len(sequences))
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        return score(self, sequences)
-
-    monkeypatch.setattr(Detector, "score", stop)
-    arguments = ("--model", model, "--data", data, "--changes", "jpeg", "--out", tmp_path / "out")
-    result = deepscan(*arguments, code=130)
-    assert "the figures are of 4 of 8 subjects" in result.stdout
-    told = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert (told["interrupted"], told["judged"], told["wanted"]) == (True, 4, 8)
+def test_attacks_are_carried_over(samples, seeing):
+    needs_toolbox()
+    source = Detector(Networks.of(network(seed=1), card(name="other", crop=CropSettings(size_px=48))), NO_TTA)
+    report = attacked(seeing, samples, AttackSetup(source=source), budgets=(16,))
+    assert report.to_dict()["attack"]["made_on"]["name"] == "other"
+    assert report.rows[1].condition.change.title == "FGSM, made on other"
+    direct = attacked(seeing, samples, budgets=(16,)).rows[1].figures["success"].value
+    assert direct > report.rows[1].figures["success"].value
+    odd = Detector(Networks.of(network(), card(crop=CropSettings(size_px=32, margin=0.5))), NO_TTA)
+    with pytest.raises(ConfigError, match="another rule"):
+        check_attackable(seeing, AttackSetup(source=odd))
 
 
-def test_changes_are_listed():
-    result = CliRunner().invoke(app, ["robustness", "--list"])
-    assert result.exit_code == 0
-    assert "jpeg         JPEG; quality, 100 to 1: 90, 70, 50, 30, 10" in result.stdout
-    assert "fgsm         FGSM (crops, when named); budget, grey levels of 255: 1, 2, 4, 8" in result.stdout
-    assert len(result.stdout.splitlines()) == len(CHANGES) + len(ATTACKS)
+def test_ensembles_are_attacked_through_a_member_alone(tmp_path):
+    needs_toolbox()
+    parts = [save(tmp_path / name, seed=seed) for seed, name in enumerate(("a", "b"))]
+    save_ensemble(tmp_path / "both", parts, name="both")
+    both = load_detector(tmp_path / "both", NO_TTA)
+    with pytest.raises(ModelError, match="Give one of its members"):
+        check_attackable(both, AttackSetup())
+    check_attackable(both, AttackSetup(source=load_detector(parts[0], NO_TTA)))
+
+
+def test_a_random_resize_is_done_to_unchanged_crops_too(samples, seeing):
+    plain, resized = (CropBench(seeing, samples, random_resize=on) for on in (False, True))
+    subject = plain.subjects[0]
+    (one,), (two,), (three,) = (list(b.judge(subject, conditions_of([]))) for b in (plain, resized, resized))
+    assert one[1].probability != two[1].probability
+    assert two == three

@@ -7,29 +7,44 @@ import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from deepscan.evaluate.metrics import MetricValue, evaluate_scores
+from deepscan.evaluate.slices import NOT_KNOWN, SLICE_METRICS, slice_rows
 from deepscan.evaluate.tables import (
-    COMPARISON_COLUMNS,
-    NOT_KNOWN,
-    SLICE_METRICS,
-    ScoredInputs,
     comparison_csv,
     comparison_markdown,
     comparison_table,
     metrics_table,
-    slice_rows,
     slices_table,
 )
+from deepscan.verdict import decisions
 
+COLUMNS = [
+    "model", "parameters_m", "file_mb", "train_auc", "val_auc", "test_auc", "train_accuracy", "val_accuracy",
+    "test_accuracy", "ms_per_image",
+]  # fmt: skip
 RECORDS = [
     {"model": "default", "parameters_m": 11.91, "file_mb": 24.1, "test_auc": MetricValue(0.771, 0.75, 0.79, 2000)},
-    {"model": "timm:a|b[red]", "parameters_m": 21.2, "test_auc": {"value": 0.81, "low": 0.8, "high": 0.83, "n": 9}},
-    {"model": "meso4, small", "ms_per_image": 3.25, "test_auc": 0.6, "test_accuracy": None},
+    {"model": "timm:a|b[red]", "parameters_m": 21.2, "test_auc": MetricValue(0.81, 0.8, 0.83, 9)},
+    {"model": "meso4, small", "ms_per_image": 3.25, "test_auc": MetricValue(0.6), "test_accuracy": None},
 ]
+
+
+def videos(labels, probabilities, band=None, **columns):
+    p = np.asarray(probabilities, float)
+    given = {
+        "label": np.asarray(labels, int),
+        "probability": p,
+        "answer": decisions(np.nan_to_num(p), 0.5, band),
+        "group": np.arange(len(p)),
+        **dict.fromkeys(("dataset", "method", "quality"), ""),
+        **dict.fromkeys(("face_px", "luma"), 60.0),
+    }
+    return pd.DataFrame(given | columns)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +54,11 @@ def inputs():
     y = rng.integers(0, 2, n)
     p = 1 / (1 + np.exp(-(rng.normal(size=n) + 1.5 * (y - 0.5))))
     missing = rng.random(n) < 0.05
-    return ScoredInputs(
+    return videos(
         y,
         np.where(missing, np.nan, p),
-        groups=[f"v{i // 2}" for i in range(n)],
-        not_applicable=missing,
+        band=(0.3, 0.7),
+        group=[f"v{i // 2}" for i in range(n)],
         dataset=rng.choice(["DFDC", "FF"], n),
         method=np.where(y == 1, rng.choice(["swap", "lips"], n), ""),
         face_px=np.where(missing, np.nan, rng.uniform(20, 300, n)),
@@ -54,7 +69,7 @@ def inputs():
 
 @pytest.fixture(scope="module")
 def rows(inputs):
-    return slice_rows(inputs, threshold=0.5, band=(0.3, 0.7), resamples=60)
+    return slice_rows(inputs, threshold=0.5, resamples=60)
 
 
 def screen(table, width=80):
@@ -84,38 +99,42 @@ def test_parts_in_order(rows):
 @pytest.mark.parametrize("by", ["dataset", "face size", "quality", "brightness"])
 def test_the_parts_make_up_the_whole(inputs, rows, by):
     of = [row for row in rows if row.by == by]
-    assert sum(row.n_real + row.n_fake for row in of) == len(inputs.labels)
-    assert sum(row.n_fake for row in of) == inputs.labels.sum()
-    assert sum(row.not_applicable for row in of) == inputs.not_applicable.sum()
+    assert sum(row.n_real + row.n_fake for row in of) == len(inputs)
+    assert sum(row.n_fake for row in of) == inputs.label.sum()
+    assert sum(row.not_applicable for row in of) == inputs.probability.isna().sum()
 
 
 def test_a_method_is_measured_against_the_reals_of_its_dataset(inputs, rows):
     row = find(rows, "method", "FF, swap")
     here = inputs.dataset == "FF"
-    member = here & ((inputs.labels == 0) | (inputs.method == "swap"))
-    assert row.n_real == (here & (inputs.labels == 0)).sum()
+    member = here & ((inputs.label == 0) | (inputs.method == "swap"))
+    assert row.n_real == (here & (inputs.label == 0)).sum()
     assert row.n_fake == (here & (inputs.method == "swap")).sum()
-    scored = member & ~inputs.not_applicable
-    assert row.metrics["auc"].value == pytest.approx(roc_auc_score(inputs.labels[scored], inputs.probabilities[scored]))
+    scored = member & ~inputs.probability.isna()
+    assert row.metrics["auc"].value == pytest.approx(roc_auc_score(inputs.label[scored], inputs.probability[scored]))
 
 
 def test_a_slice_is_an_evaluation_of_its_part(inputs, rows):
     small = inputs.face_px < 40
-    groups = np.asarray(inputs.groups)[small]
+    groups = inputs.group[small].to_numpy()
     expected = evaluate_scores(
-        inputs.labels[small], inputs.probabilities[small], groups, threshold=0.5, band=(0.3, 0.7), resamples=60
+        inputs.label[small], inputs.probability[small], groups, threshold=0.5, band=(0.3, 0.7), resamples=60
     )
     assert find(rows, "face size", "under 40 px").metrics == {name: expected[name] for name in SLICE_METRICS}
 
 
 def test_bins_hold_their_lower_edge():
-    data = ScoredInputs([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], face_px=[39.9, 40, 160, 159.9])
-    counts = {row.name: row.n_real + row.n_fake for row in slice_rows(data, threshold=0.5, resamples=0)}
+    data = videos([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], face_px=[39.9, 40, 160, 159.9])
+    counts = {
+        row.name: row.n_real + row.n_fake
+        for row in slice_rows(data, threshold=0.5, resamples=0)
+        if row.by == "face size"
+    }
     assert counts == {"under 40 px": 1, "40 to 80 px": 1, "80 to 160 px": 1, "160 px and more": 1}
 
 
 def test_a_part_of_one_class_has_an_error_rate_only():
-    data = ScoredInputs([0, 0, 1, 1], [0.1, 0.9, 0.2, 0.8], dataset=["reals", "reals", "both", "both"])
+    data = videos([0, 0, 1, 1], [0.1, 0.9, 0.2, 0.8], dataset=["reals", "reals", "both", "both"])
     row = find(slice_rows(data, threshold=0.5, resamples=20), "dataset", "reals")
     assert row.metrics["auc"].value is None
     assert row.metrics["fpr"].value == 0.5
@@ -123,10 +142,10 @@ def test_a_part_of_one_class_has_an_error_rate_only():
 
 
 def test_what_is_not_known_or_all_the_same():
-    data = ScoredInputs(
+    data = videos(
         [0, 1, 1], [0.1, 0.9, 0.2], dataset=["A"] * 3, method=[None, float("nan"), "swap"], quality=["c23", None, ""]
     )
-    rows = slice_rows(data, threshold=0.5, resamples=0)
+    rows = [row for row in slice_rows(data, threshold=0.5, resamples=0) if row.by in ("dataset", "method", "quality")]
     assert [(row.by, row.name, row.n_real, row.n_fake) for row in rows] == [
         ("method", NOT_KNOWN, 1, 1),
         ("method", "swap", 1, 1),
@@ -154,7 +173,8 @@ def test_slices_fit_a_terminal_uncut(rows):
 
 
 def test_without_a_band_nothing_is_said_twice(inputs):
-    text = screen(slices_table(slice_rows(inputs, threshold=0.5, resamples=0)))
+    answered = inputs.assign(answer=decisions(np.nan_to_num(inputs.probability), 0.5))
+    text = screen(slices_table(slice_rows(answered, threshold=0.5, resamples=0)))
     assert "FPR" in text
     assert "called" not in text
 
@@ -175,7 +195,7 @@ def test_comparison_for_a_terminal():
 
 def test_comparison_as_csv():
     rows = list(csv.DictReader(io.StringIO(comparison_csv(RECORDS))))
-    assert [name for name in rows[0] if not name.endswith(("_low", "_high"))] == list(COMPARISON_COLUMNS)
+    assert [name for name in rows[0] if not name.endswith(("_low", "_high"))] == COLUMNS
     assert [row["test_auc"] for row in rows] == ["0.771", "0.81", "0.6"]
     assert [row["test_auc_low"] for row in rows] == ["0.75", "0.8", ""]
     assert rows[0]["parameters_m"] == "11.91"
@@ -186,7 +206,7 @@ def test_comparison_as_csv():
 def test_comparison_as_markdown():
     lines = comparison_markdown(RECORDS).splitlines()
     assert len(lines) == 5
-    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == len(COMPARISON_COLUMNS) + 1
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") == len(COLUMNS) + 1
     assert "timm:a\\|b" in lines[3]
     assert "**0.810**" in lines[3]
     assert "0.771" in lines[2]
@@ -195,6 +215,6 @@ def test_comparison_as_markdown():
 
 
 def test_nothing_to_compare():
-    assert comparison_csv([]).splitlines() == [",".join(COMPARISON_COLUMNS)]
+    assert comparison_csv([]).splitlines() == [",".join(COLUMNS)]
     assert len(comparison_markdown([]).splitlines()) == 2
-    assert slice_rows(ScoredInputs([], []), threshold=0.5) == []
+    assert slice_rows(videos([], []), threshold=0.5) == []

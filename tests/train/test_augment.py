@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation, h264_round_trip
+from deepscan.train.augment import AugmentParameters, augment, augment_region, draw_augmentation
 from deepscan.train.recipe import AugmentSettings
 
 seeds = st.integers(0, 10_000)
@@ -211,21 +211,6 @@ def test_every_augmentation_is_drawn_now_and_then():
         cv2.INTER_CUBIC,
         cv2.INTER_NEAREST,
     }
-
-
-def test_h264_loses_detail_and_keeps_time():
-    """Each frame comes back at its place; a stronger compression loses more."""
-    rng = np.random.default_rng(0)
-    smooth = cv2.resize(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8), (48, 48), interpolation=cv2.INTER_CUBIC)
-    crops = np.stack([np.roll(smooth, 6 * step, axis=1) for step in range(5)])
-    errors = []
-    for crf in (18, 38):
-        back = h264_round_trip(crops, crf)
-        assert back.shape == crops.shape
-        difference = np.abs(back.astype(int)[:, None] - crops.astype(int)[None]).mean(axis=(2, 3, 4))
-        assert difference.argmin(axis=1).tolist() == list(range(5))
-        errors.append(difference.diagonal().mean())
-    assert 0 < errors[0] < errors[1]
 
 
 def test_a_map_moves_with_its_crop():

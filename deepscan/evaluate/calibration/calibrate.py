@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.datasets.dataset import source_name
-from deepscan.errors import DeepscanError
-from deepscan.evaluate.bootstrap import Band, Floats, Groups, decisions
+from deepscan.errors import import_extra
+from deepscan.evaluate.bootstrap import Floats, Groups
 from deepscan.evaluate.calibration.conformal import (
     ALPHA,
     NEUTRAL_THRESHOLD,
@@ -30,21 +30,11 @@ from deepscan.evaluate.calibration.conformal import (
     group_weights,
     samples_needed,
     tail,
-    threshold_for_fpr,
     uncertain_band,
 )
 from deepscan.models.card import Calibration
 from deepscan.models.probability import calibrated
-
-__all__ = [
-    "FittedCalibration",
-    "calibrated",
-    "fit_calibration",
-    "fit_scale",
-    "samples_needed",
-    "threshold_for_fpr",
-    "uncertain_band",
-]
+from deepscan.verdict import Band, decisions
 
 MIN_SOURCE = 50
 MIN_FIT = 50  # of a class, below which probabilities are said to be rough
@@ -159,16 +149,14 @@ def fit_calibration(
     alpha: float | None = ALPHA,
     among_answered: bool = True,
     target_fpr: float | None = None,
-    prevalence: float | None = 0.5,
     min_source: int = MIN_SOURCE,
     shares: Mapping[str, float] | None = None,
 ) -> FittedCalibration:
     """Fit a detector's calibration.
 
     Scale and bias come from the sources that hold fakes. The limit for "fake" is the strictest over all reals together
-    and each source of at least ``min_source`` independent reals, so that sources of reals only (portraits, interviews)
-    keep the promise as well. Too little data, or scores that cannot keep the promise, give a band from 0 to 1: every
-    answer is then "uncertain".
+    and each source of at least ``min_source`` independent reals, so that sources of reals only keep the promise as
+    well. Too little data, or scores that cannot keep the promise, give a band from 0 to 1: every answer is "uncertain".
 
     Args:
         logits, labels: ``[n]``, of videos (tracks).
@@ -177,55 +165,42 @@ def fit_calibration(
         frame_logits, frame_labels, frame_groups, frame_sources: ``[m]``, the same of single frames; without logits the
             frames' scale and bias stay 1 and 0.
         alpha: promised error of each class; None gives no band: everything is answered.
-        among_answered: of what is answered in each class at most alpha may be wrong, too; else a weak detector that
-            answers little may be wrong in much of it.
+        among_answered: of what is answered in each class at most alpha may be wrong, too.
         target_fpr: promised share of reals at or above the threshold; None asks for a threshold of 0.5.
-        prevalence: as for :func:`fit_scale`.
-        min_source: independent reals from which a source has a limit of its own. The origins of a collection
-            (``COLLECTION/ORIGIN``) that have fewer are taken together.
+        min_source: independent reals from which a source has a limit. Origins with fewer are taken as one collection.
         shares: how much each source or collection counts for scale and bias, by its name; None counts its groups.
 
     Raises:
         ValueError: arrays that do not fit, or rates outside (0, 1).
     """
-    for rate in (alpha, target_fpr, prevalence):
-        if rate is not None and not 0 < rate < 1:
-            raise ValueError(f"Invalid rate ({rate}). Supported are values between 0 and 1.")
+    _check_rates(alpha, target_fpr)
     z, fake, ids = checked_scores(logits, labels, groups)
-    source = _names(sources, len(z))
-    warnings: list[str] = []
-    scale, bias = _fit_main(z, fake, ids, source, prevalence, "videos", warnings, shares)
+    source, warnings = _names(sources, len(z)), list[str]()
+    scale, bias = _fit_main(z, fake, ids, source, "videos", warnings, shares)
     frame_scale, frame_bias = 1.0, 0.0
-    if frame_logits is not None:
-        fz, ffake, fids = checked_scores(frame_logits, frame_labels, frame_groups)
-        frame_scale, frame_bias = _fit_main(
-            fz, ffake, fids, _names(frame_sources, len(fz)), prevalence, "frames", warnings, shares
-        )
-    else:
+    if frame_logits is None:
         warnings.append("No frame logits were given: those of single frames stay uncalibrated.")
-    p = calibrated(z, scale, bias)
-    limits = _source_limits(
-        p[~fake],
-        ids[~fake],
-        _with_enough(source, ids, fake, min_source)[~fake],
-        alpha,
-        target_fpr,
-        min_source,
-        warnings,
-    )
+    else:
+        of_frames = checked_scores(frame_logits, frame_labels, frame_groups)
+        names = _names(frame_sources, len(of_frames[0]))
+        frame_scale, frame_bias = _fit_main(*of_frames, names, "frames", warnings, shares)
+    p, real = calibrated(z, scale, bias), ~fake
+    enough = _with_enough(source, ids, fake, min_source)
+    limits = _source_limits(p[real], ids[real], enough[real], alpha, target_fpr, min_source, warnings)
     band, threshold = _choose(p, fake, ids, limits, alpha, among_answered, warnings)
     fitted = Calibration(
-        scale=scale,
-        bias=bias,
-        frame_scale=frame_scale,
-        frame_bias=frame_bias,
-        threshold=threshold,
-        uncertain_low=band[0],
-        uncertain_high=band[1],
-        tail=None if alpha is None else tail(z[~fake] * scale + bias, ids[~fake]),
-    )
-    figures = _figures(z, p, fake, ids, threshold, band)
-    return FittedCalibration(fitted, tuple(warnings), {k: v for k, v in limits.items() if v is not None}, figures)
+        scale=scale, bias=bias, frame_scale=frame_scale, frame_bias=frame_bias, threshold=threshold,
+        uncertain_low=band[0], uncertain_high=band[1],
+        tail=None if alpha is None else tail(z[real] * scale + bias, ids[real]),
+    )  # fmt: skip
+    known = {name: limit for name, limit in limits.items() if limit is not None}
+    return FittedCalibration(fitted, tuple(warnings), known, _figures(z, p, fake, ids, threshold, band))
+
+
+def _check_rates(*rates: float | None) -> None:
+    for rate in rates:
+        if rate is not None and not 0 < rate < 1:
+            raise ValueError(f"Invalid rate ({rate}). Supported are values between 0 and 1.")
 
 
 def _choose(
@@ -251,11 +226,11 @@ def _choose(
     if not enough:
         return nothing
     known = {name: limit for name, limit in limits.items() if limit is not None}
-    asked = max((v for name, v in known.items() if name.startswith(_FPR)), default=NEUTRAL_THRESHOLD)
+    target = max((v for name, v in known.items() if name.startswith(_FPR)), default=NEUTRAL_THRESHOLD)
     if alpha is None:
-        return (asked, asked), asked
+        return (target, target), target
     strictest = max(known.values())
-    found = uncertain_band(fake, p, alpha, ids, among_answered=among_answered, lowest_fake=strictest, wish=asked)
+    found = uncertain_band(fake, p, alpha, ids, among_answered=among_answered, lowest_fake=strictest, wish=target)
     if found is None:
         warnings.append(
             f"These scores cannot keep the promise of at most {alpha:.3g} errors"
@@ -306,7 +281,6 @@ def _fit_main(
     fake: NDArray[np.bool_],
     ids: NDArray[Any],
     source: NDArray[Any],
-    prevalence: float | None,
     what: str,
     warnings: list[str],
     shares: Mapping[str, float] | None,
@@ -322,11 +296,12 @@ def _fit_main(
     if min(n.values()) < MIN_FIT:
         fewest = min(n, key=lambda name: n[name])
         warnings.append(f"Only {n[fewest]} independent {fewest} {what} calibrate: the probabilities are rough.")
-    auc = _sklearn_auc(fake[main], z[main])
+    metrics = import_extra("sklearn.metrics", "A detector cannot be calibrated", "scikit-learn")
+    auc = float(metrics.roc_auc_score(fake[main], z[main]))
     if auc <= 0.5:
         warnings.append(f"The scores of {what} rank fakes no higher than reals (AUC {auc:.3f}): they say nothing.")
     each = None if shares is None else _row_shares(collection[main], ids[main], fake[main], shares)
-    return fit_scale(z[main], fake[main], ids[main], prevalence=prevalence, shares=each)
+    return fit_scale(z[main], fake[main], ids[main], shares=each)
 
 
 def _collections(source: NDArray[Any]) -> NDArray[Any]:
@@ -386,16 +361,3 @@ def _names(sources: ArrayLike | None, n: int) -> NDArray[Any]:
     if names.shape != (n,):
         raise ValueError(f"Invalid shape {names.shape} of sources. Supported is [n], as of the logits.")
     return names
-
-
-def _sklearn_auc(fake: NDArray[np.bool_], z: Floats) -> float:
-    try:
-        from sklearn.metrics import roc_auc_score
-    except ImportError as error:
-        raise DeepscanError(
-            "A detector cannot be calibrated",
-            "scikit-learn is not installed",
-            "Install it with: pip install 'deepscan[train]'",
-            reason="missing_package",
-        ) from error
-    return float(roc_auc_score(fake, z))

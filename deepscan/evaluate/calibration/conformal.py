@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepscan.errors import ConfigError
-from deepscan.evaluate.bootstrap import Band, Floats, Groups, decisions
+from deepscan.evaluate.bootstrap import Floats, Groups
 from deepscan.models.card import TAIL
+from deepscan.verdict import Band, decisions
 
 ALPHA = 0.05
 NEUTRAL_THRESHOLD = 0.5
@@ -29,36 +29,11 @@ def samples_needed(alpha: float) -> int:
     return max(1, math.ceil((1 - alpha) / alpha - _SLACK))
 
 
-def threshold_for_fpr(labels: ArrayLike, probabilities: ArrayLike, target: float, groups: Groups = None) -> float:
-    """The smallest threshold that promises a false positive rate.
-
-    With ``n`` reals it lies just above the ``ceil((n + 1) * (1 - target))``-th smallest of their probabilities: a
-    further real input from the same source is at or above it with a chance of at most the target. That is a little
-    stricter than letting the target's share of these ``n`` pass, and it takes ``samples_needed(target)`` of them.
-    "A chance" is over the draw of the ``n`` as well: with one given set the rate is the target give or take its own
-    sampling error, about ``sqrt(target / n)``.
-
-    Args:
-        labels, probabilities: ``[n]``; fakes are not looked at.
-        target: in (0, 1).
-        groups: ``[n]`` ids; ``n`` then counts groups.
-
-    Raises:
-        ConfigError: too few reals for this target.
-    """
-    p, fake, ids = checked_scores(probabilities, labels, groups)
-    limit = fake_limit(p[~fake], ids[~fake], target)
-    if limit is None:
-        n, needed = len(np.unique(ids[~fake])), samples_needed(target)
-        why = f"there are {n} independent real inputs, {needed} are needed" if n < needed else "reals score up to 1"
-        raise ConfigError(
-            f"A false positive rate of {target:.3g} cannot be promised", why, "Ask for a higher one or add real data."
-        )
-    return limit
-
-
 def fake_limit(probabilities: Floats, ids: NDArray[Any], rate: float) -> float | None:
     """The smallest probability from which "fake" is answered for at most this share of reals like the given ones.
+
+    With ``n`` groups it lies just above the ``ceil((n + 1) * (1 - rate))``-th smallest. The chance is over the draw of
+    the ``n`` as well: with one given set the rate is this give or take its sampling error, about ``sqrt(rate / n)``.
 
     Args:
         probabilities: of the reals, ``[n]``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from deepscan.config import CalibrationSettings
 from deepscan.datasets.data import check_rule
 from deepscan.datasets.dataset import Sample, SampleSet
-from deepscan.errors import ConfigError, DeepscanError
+from deepscan.errors import ConfigError, import_extra
 from deepscan.evaluate.calibration.calibrate import FittedCalibration, fit_calibration
 from deepscan.evaluate.calibration.visibility_limits import fit_visibility
 from deepscan.evaluate.robustness.attack_check import fit_attack_check
@@ -43,7 +43,7 @@ _RIDGE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Combined:
+class CombinedEnsemble:
     """An ensemble that was made; ``warnings`` are sentences to know of its calibration and of what it lacks."""
 
     card: EnsembleCard
@@ -51,7 +51,29 @@ class Combined:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class Fitting:
+    """What shares and calibration are fitted on.
+
+    Attributes:
+        samples: validation data, that trained no member.
+        name: of the data, for the card.
+        calibration: what is promised.
+        frames: at most so many of each video.
+        device, tta: how the samples are scored.
+        on_progress: called with a member's name, the videos done and their number.
+    """
+
+    samples: SampleSet
+    name: str = "the data"
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+    frames: int | None = None
+    device: str = "cpu"
+    tta: bool = True
+    on_progress: Callable[[str, int, int], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _MemberLogits:
     """What the members say of everybody, as calibrated logits.
 
     Attributes:
@@ -64,10 +86,10 @@ class _Scored:
     logits: NDArray[np.float64]
     frame_logits: tuple[NDArray[np.float64], ...]
 
-    def where(self, keep: NDArray[np.bool_]) -> _Scored:
+    def where(self, keep: NDArray[np.bool_]) -> _MemberLogits:
         """Some of the people."""
         rows = np.flatnonzero(keep)
-        return _Scored(
+        return _MemberLogits(
             tuple(self.people[row] for row in rows),
             self.logits[rows],
             tuple(self.frame_logits[row] for row in rows),
@@ -79,74 +101,69 @@ def combine_detectors(
     sources: Sequence[Path],
     *,
     name: str,
-    samples: SampleSet | None = None,
-    data: str = "",
+    fitting: Fitting | None = None,
     weights: Sequence[float] | None = None,
     equal: bool = False,
-    calibration: CalibrationSettings | None = None,
-    frames: int | None = None,
-    device: str = "cpu",
-    tta: bool = True,
-    on_progress: Callable[[str, int, int], None] | None = None,
-) -> Combined:
+) -> CombinedEnsemble:
     """Make an ensemble.
 
-    With samples, shares are fitted on half of their groups and the calibration on the other half: its promises hold
-    for data that had no part in the shares. Where shares are given or equal, all of the samples calibrate. What
-    calibrates also sets the limits of the check for attacked input.
+    With data, shares are fitted on half of its groups and the calibration on the other half: its promises hold for
+    data that had no part in the shares. Where shares are given or equal, all of the data calibrates. What calibrates
+    also sets the limits of what can be judged and of the check for attacked input.
 
     Args:
         folder: of the ensemble.
         sources: folders of the detectors.
         name: of the ensemble.
-        samples: validation data, that trained no member; without it shares are equal and nothing is calibrated.
-        data: name of the samples, for the card.
+        fitting: without it shares are equal and nothing is calibrated.
         weights: shares from 0; None fits them.
         equal: do not fit shares.
-        calibration: what is promised.
-        frames: at most so many of each video.
-        device, tta: how the samples are scored.
-        on_progress: called with a member's name, the videos done and their number.
 
     Raises:
         ConfigError: the detectors, weights or samples do not fit.
         ModelError: a detector is damaged.
         OutputError: the folder cannot be written.
     """
-    if samples is None:
-        training: dict[str, Any] = {"shares": "equal" if weights is None else "given", "calibration": "none"}
-        return Combined(save_ensemble(folder, sources, name=name, weights=weights, training=training))
+    origin = "equal" if weights is None else "given"
+    if fitting is None:
+        training: dict[str, Any] = {"shares": origin, "calibration": "none"}
+        return CombinedEnsemble(save_ensemble(folder, sources, name=name, weights=weights, training=training))
     claim_folder(folder)
     given = normalised_shares(weights, len(sources)) if equal or weights is not None else None
-    warnings = _leaks(sources, samples)
-    scored = _score(sources, samples, frames, device, tta, on_progress)
+    warnings = _leaks(sources, fitting.samples)
+    scored = _score(sources, fitting)
     if given is not None:
-        shares, rest, unseen = given, scored, samples
-        told = "equal" if weights is None else "given"
+        shares, rest, unseen = given, scored, fitting.samples
     else:
         half = np.array([_first_half(person) for person in scored.people], bool)
         first = scored.where(half)
         shares = fit_weights(first.logits, [person.label for person in first.people])
-        told = f"fitted on half of the groups of {data or 'the data'}, {len(first.people)} people"
-        rest, unseen = scored.where(~half), samples.where(lambda sample: not _first_half(sample))
-    fitted = _calibrated(rest, shares, calibration or CalibrationSettings())
+        origin = f"fitted on half of the groups of {fitting.name}, {len(first.people)} people"
+        rest, unseen = scored.where(~half), fitting.samples.where(lambda sample: not _first_half(sample))
+    fitted = _calibrated(rest, shares, fitting.calibration)
     training = {
-        "shares": told,
-        "calibrated_on": f"{data or 'the data'}, {len(rest.people)} people",
+        "shares": origin,
+        "calibrated_on": f"{fitting.name}, {len(rest.people)} people",
         "calibration": {key: value for key, value in fitted.to_dict().items() if key != "calibration"},
     }
     card = save_ensemble(
         folder, sources, name=name, weights=list(map(float, shares)), calibration=fitted.calibration, training=training
     )
-    scorer = torch_scorer(open_detector(folder), device=device, tta=tta)
-    limits, told_of_limits = fit_visibility(
-        scorer.score, card, unseen, rate=(calibration or CalibrationSettings()).error_rate
-    )
+    card, notes = _with_limits(folder, card, unseen, fitting)
+    return CombinedEnsemble(card, (*warnings, *fitted.warnings, *notes))
+
+
+def _with_limits(
+    folder: Path, card: EnsembleCard, samples: SampleSet, fitting: Fitting
+) -> tuple[EnsembleCard, list[str]]:
+    """The card with limits of what can be judged and of the check for attacks, written; and why some are missing."""
+    scorer = torch_scorer(open_detector(folder), device=fitting.device, tta=fitting.tta)
+    limits, notes = fit_visibility(scorer.score, card, samples, rate=fitting.calibration.error_rate)
     card = card.model_copy(update={"visibility": limits})
-    check, why = fit_attack_check(scorer, card, unseen)
+    check, why = fit_attack_check(scorer, card, samples)
     card = card.model_copy(update={"attack_check": check})
     write_atomically(folder / CARD_FILE, card_bytes(card))
-    return Combined(card, (*warnings, *fitted.warnings, *told_of_limits, *([why] if why else [])))
+    return card, [*notes, *([why] if why else [])]
 
 
 def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
@@ -177,7 +194,10 @@ def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
         return value, np.append(x.T @ slope + _RIDGE * apart, slope.sum())
 
     bounds = [(0.0, None)] * m + [(None, None)]
-    found = _minimize()(loss, np.append(np.full(m, 1 / m), 0.0), jac=True, method="L-BFGS-B", bounds=bounds)
+    optimize = import_extra(
+        "scipy.optimize", "The members' shares cannot be fitted", "SciPy", "; or leave the data out for equal shares."
+    )
+    found = optimize.minimize(loss, np.append(np.full(m, 1 / m), 0.0), jac=True, method="L-BFGS-B", bounds=bounds)
     weights: NDArray[np.float64] = np.maximum(found.x[:m], 0.0)
     if not weights.sum() > 1e-6:
         log.warning("No member tells fakes from reals on this data: the members' shares are equal.")
@@ -185,27 +205,26 @@ def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def _score(
-    sources: Sequence[Path],
-    samples: SampleSet,
-    frames: int | None,
-    device: str,
-    tta: bool,
-    on_progress: Callable[[str, int, int], None] | None,
-) -> _Scored:
+def _score(sources: Sequence[Path], fitting: Fitting) -> _MemberLogits:
     """Score everybody with every member, one member after the other; who lacks a score of any is left out."""
     members = [open_detector(source).load() for source in sources]
     cards = [member.card for member in members]
     crop = common_crop(cards, [str(source) for source in sources])
-    for kept in {sample.crop for sample in samples.samples}:
+    for kept in {sample.crop for sample in fitting.samples.samples}:
         check_rule(kept, crop, "The data")
     by_id: dict[str, list[Score]] = {}
     people: dict[str, Sample] = {}
     for member, name in zip(members, distinct_names(cards, sources), strict=True):
-        scorer = torch_scorer(member, device=device, tta=tta)
+        scorer = torch_scorer(member, device=fitting.device, tta=fitting.tta)
         calibration, size_px = member.card.calibration, member.card.crop.size_px
-        progress = None if on_progress is None else partial(on_progress, name)
-        for video in score_samples(scorer.score, size_px, samples, frames=frames, on_progress=progress):
+        scored = score_samples(
+            scorer.score,
+            size_px,
+            fitting.samples,
+            frames=fitting.frames,
+            on_progress=None if fitting.on_progress is None else partial(fitting.on_progress, name),
+        )
+        for video in scored:
             for person, score in zip(video.judged, video.scores, strict=True):
                 key = f"{person.track.path}#{person.track.track.id}"
                 people[key] = person
@@ -217,7 +236,7 @@ def _score(
                 )
     whole = [key for key, scores in by_id.items() if len(scores) == len(members)]
     logits = np.array([[score.video_logit for score in by_id[key]] for key in whole], np.float64)
-    return _Scored(
+    return _MemberLogits(
         tuple(people[key] for key in whole),
         logits.reshape(len(whole), len(members)),
         tuple(np.stack([score.frame_logits for score in by_id[key]]) for key in whole),
@@ -241,7 +260,7 @@ def _first_half(person: Sample) -> bool:
     return hashlib.sha256(name).digest()[0] % 2 == 0
 
 
-def _calibrated(scored: _Scored, shares: NDArray[np.float64], settings: CalibrationSettings) -> FittedCalibration:
+def _calibrated(scored: _MemberLogits, shares: NDArray[np.float64], settings: CalibrationSettings) -> FittedCalibration:
     frame_logits = [shares @ logits for logits in scored.frame_logits]
     sizes = list(map(len, frame_logits))
     labels = np.array([person.label for person in scored.people], np.int64)
@@ -259,16 +278,3 @@ def _calibrated(scored: _Scored, shares: NDArray[np.float64], settings: Calibrat
         alpha=settings.error_rate,
         target_fpr=settings.threshold_fpr,
     )
-
-
-def _minimize() -> Any:
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise DeepscanError(
-            "The members' shares cannot be fitted",
-            "SciPy is not installed",
-            "Install it with: pip install 'deepscan[train]'; or leave the data out for equal shares.",
-            reason="missing_package",
-        ) from error
-    return minimize

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.datasets.dataset import Sample, SampleSet
-from deepscan.evaluate.bootstrap import checked_inputs, decisions, resampled_figures
+from deepscan.evaluate.bootstrap import checked_inputs, resampled_figures
 from deepscan.evaluate.robustness.corruptions import CHANGES, change_crops
 from deepscan.evaluate.robustness.sweep import subject_seed
 from deepscan.evaluate.score_dataset import ScoreFunction
@@ -25,7 +25,7 @@ from deepscan.extract.visibility import Visibility, visibility
 from deepscan.models.card import Card, VisibilityLimits
 from deepscan.models.probability import calibrated
 from deepscan.types import Face, Sighting, Track
-from deepscan.verdict import below_limits
+from deepscan.verdict import below_limits, decisions
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ _RESAMPLES = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MeasuredCrops:
     """One crop of each person under one condition.
 
     Attributes:
@@ -92,7 +92,7 @@ def fit_visibility(
     as_it_was = measured(score, card, people, crops, None, seed)
     cases = _Cases(labels, np.array([f"{p.dataset}/{p.group}" for p in people]), card, rate, seed)
     limits, notes = VisibilityLimits(luma=TOO_DARK_LUMA), []
-    done: dict[str, Measured] = {}
+    done: dict[str, MeasuredCrops] = {}
     for name, changes in STEPS.items():
         for change, strengths in changes:
             for strength in strengths:
@@ -115,7 +115,7 @@ class _Cases:
     seed: int
 
     def fitted(
-        self, limits: VisibilityLimits, name: str, as_it_was: Measured, steps: Sequence[Measured]
+        self, limits: VisibilityLimits, name: str, as_it_was: MeasuredCrops, steps: Sequence[MeasuredCrops]
     ) -> tuple[VisibilityLimits, list[str]]:
         """The limits with one of them raised as far as these steps need it, and where that was not far enough."""
         lowest = getattr(limits, name)
@@ -143,7 +143,7 @@ class _Cases:
         why = f"Visibility: no limit of {name} that spares the crops as they were is enough for {', '.join(bad)}."
         return now, [why]
 
-    def _harmless(self, step: Measured, limits: VisibilityLimits) -> bool:
+    def _harmless(self, step: MeasuredCrops, limits: VisibilityLimits) -> bool:
         visible = step.visible(limits)
         real = self.labels == 0
         calibration = self.card.calibration
@@ -187,7 +187,7 @@ def measured(
     crops: Sequence[NDArray[np.uint8]],
     condition: tuple[str, float] | None,
     seed: int,
-) -> Measured:
+) -> MeasuredCrops:
     """Everybody's crop, changed and scored.
 
     Args:
@@ -213,7 +213,7 @@ def measured(
     ]
     logits = [one.video_logit for one in score(crops)]
     columns = {one.name: np.concatenate([getattr(own, one.name) for own in seen]) for one in fields(Visibility)}
-    return Measured(name, Visibility(**columns), calibrated(logits, card.calibration.scale, card.calibration.bias))
+    return MeasuredCrops(name, Visibility(**columns), calibrated(logits, card.calibration.scale, card.calibration.bias))
 
 
 def _person(sample: Sample, crops: NDArray[np.uint8], face_px: float) -> Person:

@@ -42,13 +42,13 @@ def fit_attack_check(
     """
     each = AttackCheck(limits=dict.fromkeys(SHARES, 1.0), false_positive_rate=rate)
     log.info("The check for attacked input is fitted.")
-    moved = np.array([own for _, own in squeeze_changes(scorer, card, each, samples)]).T
+    moved = np.array([change for _, change in squeeze_changes(scorer, card, each, samples)]).T
     n = moved.shape[-1]
     if threshold_for(np.zeros(n), rate) is None:
         needed = math.ceil(1 / rate) - 1
         return None, f"{n} people cannot carry a check for attacked input, {needed} are needed: it has none."
-    parts = zip(moved, SHARES.values(), strict=True)
-    scales = np.maximum([np.quantile(own, 1 - rate * share) for own, share in parts], 1e-6)
+    quantiles = [np.quantile(row, 1 - rate * share) for row, share in zip(moved, SHARES.values(), strict=True)]
+    scales = np.maximum(quantiles, 1e-6)
     factor = threshold_for((moved / scales[:, None]).max(axis=0), rate)
     assert factor is not None  # noqa: S101 - there are as many people as before
     limits = {name: float(factor * scale) for name, scale in zip(SHARES, scales, strict=True)}
@@ -63,7 +63,7 @@ def squeeze_changes(
     def score(sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         # What is asked of each sequence is a few numbers: they travel where the frames' logits would.
         found = changes(scorer, sequences, card.calibration, check)
-        return [Score(0.0, np.array(list(own.values()), np.float64)) for own in found]
+        return [Score(0.0, np.array(list(moved.values()), np.float64)) for moved in found]
 
     return [
         (sample, found.frame_logits)
@@ -87,7 +87,7 @@ def threshold_for(moved: Sequence[float] | NDArray[np.float64], rate: float) -> 
     Returns:
         None where there are too few of them for any.
     """
-    place = math.ceil((len(moved) + 1) * (1 - rate))
-    if place > len(moved):
+    rank = math.ceil((len(moved) + 1) * (1 - rate))
+    if rank > len(moved):
         return None
-    return max(float(np.nextafter(np.sort(moved)[place - 1], math.inf)), 1e-6)
+    return max(float(np.nextafter(np.sort(moved)[rank - 1], math.inf)), 1e-6)

@@ -17,7 +17,6 @@ slope are passed by as if they changed nothing in the gradient (Athalye et al., 
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +29,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from deepscan.config import Settings
-from deepscan.errors import DeepscanError
+from deepscan.errors import import_extra
 from deepscan.models.card import AttackCheck, DetectorCard
 from deepscan.models.feature_squeezing import squeezed
 from deepscan.models.network import DetectorNetwork
@@ -71,11 +70,11 @@ class Attack(Settings):
         return float(self.budget) if self.name == "fgsm" else _PGD_REACH * self.budget / self.steps
 
     def __str__(self) -> str:
-        told = "" if self.knows == "network" else f", knows {self.knows}"
-        return f"{self.name} {self.budget}{told}"
+        knows = "" if self.knows == "network" else f", knows {self.knows}"
+        return f"{self.name} {self.budget}{knows}"
 
 
-class _Judged(nn.Module):
+class _AttackedNetwork(nn.Module):
     """Crops in grey levels ``float32 [B, T, 3, S, S]`` -> logits of real (0) and fake ``[B, 2]``, as a classifier."""
 
     def __init__(self, network: DetectorNetwork, card: DetectorCard, knows: Knows, check: AttackCheck | None) -> None:
@@ -85,7 +84,7 @@ class _Judged(nn.Module):
     def forward(self, levels: Tensor) -> Tensor:
         if self.knows == "check" and self.check is not None:
             # Every squeezed copy must be called what the attacker wants, or the copies would disagree.
-            copies = [levels, *_squeezed(levels, self.check)]
+            copies = [levels, *squeezed_levels(levels, self.check)]
             logit = torch.stack([self._logit(copy) for copy in copies]).mean(dim=0)
         else:
             logit = self._logit(levels)
@@ -116,7 +115,9 @@ class Attacker:
     def __init__(
         self, network: DetectorNetwork, card: DetectorCard, check: AttackCheck | None = None, device: str = "cpu"
     ) -> None:
-        self._evasion, self._classification = _toolbox()
+        failure, toolbox = "Attacks cannot be made", "the Adversarial Robustness Toolbox"
+        self._evasion = import_extra("art.attacks.evasion", failure, toolbox)
+        self._classification = import_extra("art.estimators.classification", failure, toolbox)
         self._kind = "gpu" if device.startswith("cuda") else "cpu"
         self._network = copy.deepcopy(network).to("cuda" if self._kind == "gpu" else "cpu").eval()
         self._card, self._check = card, check
@@ -137,7 +138,7 @@ class Attacker:
         """
         levels = np.ascontiguousarray(crops.transpose(0, 1, 4, 2, 3)).astype(np.float32)
         classifier = self._classification.PyTorchClassifier(
-            _Judged(self._network, self._card, attack.knows, self._check),
+            _AttackedNetwork(self._network, self._card, attack.knows, self._check),
             nn.CrossEntropyLoss(),
             levels.shape[1:],
             2,
@@ -203,7 +204,7 @@ def without_cudnn_rnn() -> Any:
     return torch.backends.cudnn.flags(enabled=False)
 
 
-def _squeezed(levels: Tensor, check: AttackCheck) -> list[Tensor]:
+def squeezed_levels(levels: Tensor, check: AttackCheck) -> list[Tensor]:
     """The copies of :func:`deepscan.models.feature_squeezing.squeezed`, with a gradient: that of the crops where a
     squeeze has none of use."""
     copies = []
@@ -230,17 +231,3 @@ def _numpy_seed(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(before)
-
-
-def _toolbox() -> tuple[Any, Any]:
-    try:
-        evasion = importlib.import_module("art.attacks.evasion")
-        classification = importlib.import_module("art.estimators.classification")
-    except ImportError as error:
-        raise DeepscanError(
-            "Attacks cannot be made",
-            "the Adversarial Robustness Toolbox is not installed",
-            "Install it with: pip install 'deepscan[train]'",
-            reason="missing_package",
-        ) from error
-    return evasion, classification

@@ -1,4 +1,4 @@
-"""Sequences of frames through a real video encoder and back, for measuring what a codec costs."""
+"""Pictures and sequences through a real encoder and back: what training degrades with and robustness measures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import IO, Any, Literal
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from deepscan.extract.video.container import quiet_ffmpeg
 from deepscan.types import Frame, RgbImage
@@ -46,30 +47,47 @@ class Coding:
         """Of the encoder, for frames of this size."""
         if self.codec == "libx264rgb":
             return {"qp": "0", "preset": "ultrafast"}
-        told = {"preset": "veryfast" if self.codec == "libx264" else "superfast"}
+        options = {"preset": "veryfast" if self.codec == "libx264" else "superfast"}
         limits = {}
         if self.crf is not None:
-            told["crf"] = f"{self.crf:g}"
+            options["crf"] = f"{self.crf:g}"
         if self.bits_per_px is not None:
             bits = max(2000, round(self.bits_per_px * width * height * rate))
-            told |= {"b": str(bits), "maxrate": str(bits), "bufsize": str(max(1000, round(bits * _BUFFER_S)))}
+            options |= {"b": str(bits), "maxrate": str(bits), "bufsize": str(max(1000, round(bits * _BUFFER_S)))}
             buffer_kbit = max(1, round(bits * _BUFFER_S / 1000))
             limits = {"bitrate": str(round(bits / 1000)), "vbv-maxrate": str(round(bits / 1000))}
             limits["vbv-bufsize"] = str(buffer_kbit)
         if self.codec == "libx264":
             # Of pictures whose half is no multiple of its blocks, x264's macroblock tree reads what lies beside them in
             # memory: the same frames would now and then give other bytes.
-            told["x264-params"] = "mbtree=0"
+            options["x264-params"] = "mbtree=0"
         if self.codec == "libx265":
             # Its own log goes past FFmpeg's; its own pool of threads too.
             for name in ("b", "maxrate", "bufsize"):
-                told.pop(name, None)
+                options.pop(name, None)
             more = {"log-level": "none", "pools": "none", "frame-threads": "1", **limits}
-            told["x265-params"] = ":".join(f"{key}={value}" for key, value in more.items())
-        return told
+            options["x265-params"] = ":".join(f"{key}={value}" for key, value in more.items())
+        return options
 
 
 LOSSLESS = Coding("libx264rgb")
+
+
+def jpeg_round_trip(image: RgbImage, quality: int) -> RgbImage:
+    """An image RGB ``uint8 [H, W, 3]`` as JPEG leaves it at a quality from 1 to 100."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def h264_round_trip(crops: NDArray[np.uint8], crf: int) -> NDArray[np.uint8]:
+    """A sequence RGB ``uint8 [T, S, S, 3]`` as H.264 leaves it at this quality, 0 best, 51 worst.
+
+    A single one is a clip of one frame, without the neighbours that :func:`coded` gives a still.
+    """
+    frames = (Frame(crop, number / STILL_RATE, number) for number, crop in enumerate(crops))
+    coding = Coding("libx264", crf=crf)
+    return np.stack([frame.image for frame in _round_trip(frames, coding, STILL_RATE, crops.shape[1:])])
 
 
 def write_clip(target: Path | IO[bytes], frames: Iterable[Frame], coding: Coding, rate: float) -> list[Frame]:

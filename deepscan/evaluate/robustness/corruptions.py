@@ -14,21 +14,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.errors import ConfigError
-from deepscan.evaluate.robustness.codecs import STILL_RATE, Coding, coded
+from deepscan.evaluate.robustness.codecs import STILL_RATE, Coding, coded, jpeg_round_trip
 from deepscan.extract.crops import resized
 from deepscan.types import Box, Frame, RgbImage
 
 if TYPE_CHECKING:
     from deepscan.detector import Detector
 
-Place = Literal["frames", "crops"]
+Target = Literal["frames", "crops"]
 Crops = NDArray[np.uint8]
 
 # Raised whenever a change gives other pixels at the same strength: answers kept from before are then of another one.
@@ -96,20 +96,9 @@ class Thin:
 Step = Pixels | Encode | Thin
 
 
-class Attack(Protocol):
-    """A change that is made against a detector: it may look at its gradient and at the truth."""
-
-    def __call__(self, crops: Crops, label: int, detector: Detector, strength: float, seed: int) -> Crops:
-        """Crops, RGB ``uint8 [T, S, S, 3]``, as the attack leaves them: same shape, whole grey levels.
-
-        Args:
-            crops: of one person, at the size that the detector takes.
-            label: the truth, 0 real, 1 fake.
-            detector: that is attacked; its networks are in torch.
-            strength: one of the change's.
-            seed: of everything random.
-        """
-        ...
+# A change that is made against a detector: of crops RGB ``uint8 [T, S, S, 3]`` at the detector's size, label (0 real,
+# 1 fake), detector, strength and seed; crops of the same shape come back.
+AttackFunction = Callable[[Crops, int, "Detector", float, int], Crops]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +122,7 @@ class Change:
     unit: str
     strengths: tuple[float, ...]
     steps: Callable[[float], tuple[Step, ...]] | None = None
-    attack: Attack | None = None
+    attack: AttackFunction | None = None
     low: float = 0.0
     high: float = 1.0
     whole: bool = False
@@ -144,7 +133,7 @@ class Change:
             raise ValueError(f"Invalid change {self.name!r}. Supported is one of steps and attack.")
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def targets(self) -> tuple[Target, ...]:
         """What it can be done to."""
         return ("crops",) if self.steps is None else ("frames", "crops")
 
@@ -209,7 +198,7 @@ def run_steps(steps: Sequence[Step], frames: Iterable[Frame], setting: Setting) 
 def pick_changes(
     names: Sequence[str] | None,
     strengths: Mapping[str, Sequence[float]],
-    place: Place,
+    target: Target,
     known: Mapping[str, Change] | None = None,
 ) -> list[tuple[Change, tuple[float, ...]]]:
     """Changes with their strengths from mild to severe.
@@ -217,7 +206,7 @@ def pick_changes(
     Args:
         names: which, in this order; None takes all that can be done there.
         strengths: in place of the usual ones, by name.
-        place: what they are to be done to.
+        target: what they are to be done to.
         known: the changes that there are; :data:`CHANGES` when None.
 
     Raises:
@@ -228,14 +217,14 @@ def pick_changes(
         if name not in have:
             raise ConfigError(f"Unknown change {name!r}", hint=f"Known are {', '.join(have)}.")
     if names is None:
-        chosen = [change for change in have.values() if place in change.places]
+        chosen = [change for change in have.values() if target in change.targets]
     else:
         chosen = [have[name] for name in dict.fromkeys(names)]
     for name in strengths:
         if have[name] not in chosen:
             raise ConfigError(f"Strengths of {name} are given, but it is not measured", hint="Name it in --changes.")
     for change in chosen:
-        if place not in change.places:
+        if target not in change.targets:
             raise ConfigError(f"{change.name} can only be done to crops", hint="Add --on crops, or leave it out.")
     return [(change, change.ordered(strengths.get(change.name, change.strengths))) for change in chosen]
 
@@ -244,12 +233,7 @@ def pick_changes(
 
 
 def _jpeg(quality: float) -> tuple[Step, ...]:
-    def change(frame: Frame, _: Setting) -> RgbImage:
-        bgr = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, int(quality)])[1]
-        return np.asarray(cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
-
-    return (Pixels(change),)
+    return (Pixels(lambda frame, _: jpeg_round_trip(frame.image, int(quality))),)
 
 
 def _scaled(image: RgbImage, share: float) -> RgbImage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 from deepscan.datasets.readers.base import writable
 from deepscan.evaluate.bootstrap import answers_of, checked_inputs, resampled_figures
 from deepscan.evaluate.evaluation import model_to_dict
-from deepscan.evaluate.metrics import MetricValue, evaluate_scores, find_warnings, to_json
-from deepscan.evaluate.robustness.corruptions import Change, Place
-from deepscan.evaluate.robustness.sweep import Condition, Judged, Outcome, Subject
+from deepscan.evaluate.metrics import MetricValue, evaluate_scores, find_warnings, percentile_interval, share, to_json
+from deepscan.evaluate.robustness.attack_corruptions import AttackSetup
+from deepscan.evaluate.robustness.corruptions import Change, Target
+from deepscan.evaluate.robustness.sweep import Answer, Condition, Subject, SweepAnswers
 from deepscan.evaluate.training_groups import group_hash
+from deepscan.models.card import AttackCheck
 from deepscan.types import ModelInfo, VerdictLabel
 from deepscan.version import __version__
 
@@ -25,18 +28,27 @@ COMPARED = {
     "auc": False, "fpr": True, "fnr": True, "scored": False, "coverage": False, "real_called_fake": True,
     "fake_called_real": True,
 }  # fmt: skip
+# Where attacks were made. ``success``: of the inputs on the right side of the threshold unchanged, those on the wrong
+# side. ``wrong``: real or fake was answered, and it is wrong. ``flagged``: the check for attacked input fires.
+ATTACK_TITLES = {
+    "success": "Attack succeeded",
+    "wrong": "Wrong answers",
+    "wrong_unflagged": "Wrong answers that pass the check",
+    "flagged": "Check fired",
+    "flagged_successes": "Check fired on successes",
+}
 _WEAKEST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RobustnessRow:
     """The figures under one condition.
 
     Attributes:
         condition: the change; the first row of a report is without.
         n_real, n_fake: subjects.
         not_scored: of these, by reason.
-        figures: of :func:`deepscan.evaluate.metrics.evaluate_scores`.
+        figures: of :func:`deepscan.evaluate.metrics.evaluate_scores`, and of :data:`ATTACK_TITLES` beside attacks.
         differences: of :data:`COMPARED`, the figure minus that of the same subjects unchanged, groups drawn in pairs.
     """
 
@@ -87,14 +99,57 @@ class Break:
 
 
 @dataclass(frozen=True, slots=True)
+class RobustnessSettings:
+    """What is measured, and how.
+
+    Attributes:
+        data: names of the data as given.
+        target: what changes are done to.
+        split: only this part of the data.
+        limit: subjects at most.
+        seconds: of each clip only the middle.
+        frames: of each video.
+        floor: AUC that the detector must be better than.
+        resamples: of the bootstrap.
+        seed: of everything that is drawn, and of the bootstrap.
+        attack: how attacks were made; None without any.
+        random_resize: whether crops are scaled at random before they are judged.
+        check: for attacked input, that was measured.
+    """
+
+    data: tuple[str, ...] = ()
+    target: Target = "crops"
+    split: str | None = None
+    limit: int | None = None
+    seconds: float | None = None
+    frames: int | None = None
+    floor: float = 0.6
+    resamples: int = 1000
+    seed: int = 0
+    attack: AttackSetup | None = None
+    random_resize: bool = False
+    check: AttackCheck | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        attack = None
+        if self.attack is not None:
+            check = None if self.check is None else self.check.model_dump()
+            attack = self.attack.to_dict() | {"random_resize": self.random_resize, "check": check}
+        names = ("split", "seed", "floor", "resamples", "limit", "seconds", "frames")
+        data = [writable(name) for name in self.data]
+        return {"data": data, "on": self.target, **{name: getattr(self, name) for name in names}, "attack": attack}
+
+
+@dataclass(frozen=True, slots=True)
 class Robustness:
     """A detector measured under changes.
 
     Attributes:
         model: which detector.
-        data: names of the data as given.
-        split, place, seed, floor, resamples, limit, seconds: of the measurement.
-        judged: how many subjects were, of how many; ``interrupted`` where Ctrl-C ended it.
+        settings: of the measurement.
+        groups: that the subjects are of.
+        n_judged: subjects that were, of ``n_wanted``; ``interrupted`` where Ctrl-C ended it.
         without: videos of the stores in which nobody was found; no change can be done to them.
         rows: the first is unchanged.
         breaks: one a change.
@@ -102,25 +157,17 @@ class Robustness:
     """
 
     model: ModelInfo
-    data: tuple[str, ...]
-    split: str | None
-    place: Place
-    seed: int
-    floor: float
-    resamples: int
-    limit: int | None
-    seconds: float | None
-    frames: int | None
+    settings: RobustnessSettings
     groups: int
     n_judged: int
     n_wanted: int
     interrupted: bool
     without: int
-    rows: tuple[Row, ...]
+    rows: tuple[RobustnessRow, ...]
     breaks: tuple[Break, ...]
     warnings: tuple[str, ...]
 
-    def rows_of(self, change: Change) -> list[Row]:
+    def rows_of(self, change: Change) -> list[RobustnessRow]:
         """From mild to severe."""
         return [row for row in self.rows if row.condition.change is change]
 
@@ -129,7 +176,7 @@ class Robustness:
         """Those that have figures."""
         return list(dict.fromkeys(row.condition.change for row in self.rows if row.condition.change is not None))
 
-    def weakest(self, name: str, most: int = _WEAKEST) -> list[Row]:
+    def weakest(self, name: str, most: int = _WEAKEST) -> list[RobustnessRow]:
         """Of each change the strength at which a figure differs most for the worse, the worst change first.
 
         Only where the interval of the difference leaves out 0, or all resamples agree that it is worse.
@@ -148,15 +195,7 @@ class Robustness:
             "schema": SCHEMA_ID,
             "version": __version__,
             "model": model_to_dict(self.model),
-            "data": list(self.data),
-            "split": self.split,
-            "on": self.place,
-            "seed": self.seed,
-            "floor": self.floor,
-            "resamples": self.resamples,
-            "limit": self.limit,
-            "seconds": self.seconds,
-            "frames": self.frames,
+            **self.settings.to_dict(),
             "groups": self.groups,
             "judged": self.n_judged,
             "wanted": self.n_wanted,
@@ -179,18 +218,10 @@ class Robustness:
 
 
 def summarise(
-    judged: Judged,
+    judged: SweepAnswers,
     model: ModelInfo,
+    settings: RobustnessSettings,
     *,
-    data: Sequence[str],
-    place: Place,
-    split: str | None = None,
-    seed: int = 0,
-    floor: float = 0.6,
-    resamples: int = 1000,
-    limit: int | None = None,
-    seconds: float | None = None,
-    frames: int | None = None,
     without: int = 0,
     train_groups: frozenset[str] = frozenset(),
 ) -> Robustness:
@@ -199,50 +230,38 @@ def summarise(
     Args:
         judged: the answers.
         model: that gave them.
-        data, place, split, limit, seconds, frames, without: what they are of, for the report.
-        seed: of the measurement, and of the bootstrap.
-        floor: AUC that the detector must be better than.
-        resamples: of the bootstrap.
+        settings: of the measurement.
+        without: videos of the stores in which nobody was found.
         train_groups: as for :func:`deepscan.evaluate.evaluation.evaluate`.
     """
-    rows = []
-    for number, condition in enumerate(judged.conditions):
-        row = _row(judged, number, condition, model, resamples, seed)
-        if row is not None:
-            rows.append(row)
-    baseline = rows[0] if rows else None
+    found = (_row(judged, number, model.threshold, settings) for number in range(len(judged.conditions)))
+    rows = [row for row in found if row is not None]
     changes = dict.fromkeys(row.condition.change for row in rows if row.condition.change is not None)
-    breaks = []
-    for change in changes:
-        own = [row for row in rows if row.condition.change is change]
-        known = any(row.figures["auc"].value is not None for row in own)
-        lost = next((row.condition.strength for row in own if not _is_above(row.figures["auc"], floor)), None)
-        already = baseline is not None and not _is_above(baseline.figures["auc"], floor)
-        breaks.append(Break(change, None if already or not known else lost, already and known, known))
     return Robustness(
         model,
-        tuple(map(writable, data)),
-        split,
-        place,
-        seed,
-        floor,
-        resamples,
-        limit,
-        seconds,
-        frames,
+        settings,
         len({subject.group_name for subject in judged.subjects}),
         len(judged.subjects),
         judged.wanted,
         judged.interrupted,
         without,
         tuple(rows),
-        tuple(breaks),
+        tuple(_break(change, rows, settings.floor) for change in changes),
         tuple(_warnings(judged, model, train_groups, without, changes)),
     )
 
 
-def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, resamples: int, seed: int) -> Row | None:
+def _break(change: Change, rows: Sequence[RobustnessRow], floor: float) -> Break:
+    of_change = [row for row in rows if row.condition.change is change]
+    known = any(row.figures["auc"].value is not None for row in of_change)
+    lost = next((row.condition.strength for row in of_change if not _is_above(row.figures["auc"], floor)), None)
+    already = not _is_above(rows[0].figures["auc"], floor)
+    return Break(change, None if already or not known else lost, already and known, known)
+
+
+def _row(judged: SweepAnswers, number: int, threshold: float, settings: RobustnessSettings) -> RobustnessRow | None:
     """None where the change cannot be done to any subject."""
+    condition, resamples, seed = judged.conditions[number], settings.resamples, settings.seed
     pairs = [
         (subject, outcomes[number], outcomes[0])
         for subject, outcomes in zip(judged.subjects, judged.outcomes, strict=True)
@@ -253,7 +272,6 @@ def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, re
     subjects = [subject for subject, _, _ in pairs]
     now = _arrays(subjects, [outcome for _, outcome, _ in pairs])
     before = _arrays(subjects, [outcome for _, _, outcome in pairs])
-    threshold = model.threshold
     figures = evaluate_scores(**now, threshold=threshold, resamples=resamples, seed=seed)
     differences = {}
     if condition.change is not None:
@@ -266,15 +284,45 @@ def _row(judged: Judged, number: int, condition: Condition, model: ModelInfo, re
             name: _difference(figures[name], old[name], drawn[1].get(name, none) - drawn[0].get(name, none))
             for name in COMPARED
         }
-    reasons: dict[str, int] = {}
-    for _, outcome, _ in pairs:
-        if outcome.probability is None:
-            reasons[str(outcome.reason)] = reasons.get(str(outcome.reason), 0) + 1
+    if settings.attack is not None:
+        moved = None if settings.check is None else [outcome.moved for _, outcome, _ in pairs]
+        figures |= _attack_figures(now, before if condition.change else None, moved, threshold, settings)
+    reasons = Counter(str(outcome.reason) for _, outcome, _ in pairs if outcome.probability is None)
     n_fake = sum(subject.label for subject in subjects)
-    return Row(condition, len(subjects) - n_fake, n_fake, dict(sorted(reasons.items())), figures, differences)
+    return RobustnessRow(condition, len(subjects) - n_fake, n_fake, dict(sorted(reasons.items())), figures, differences)
 
 
-def _arrays(subjects: Sequence[Subject], outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _attack_figures(
+    now: dict[str, Any],
+    before: dict[str, Any] | None,
+    moved: Sequence[float | None] | None,
+    threshold: float,
+    settings: RobustnessSettings,
+) -> dict[str, MetricValue]:
+    """Figures of :data:`ATTACK_TITLES`; ``before`` and ``moved`` as far as there are any."""
+    labels, groups = now["labels"], now["groups"]
+
+    def of(flags: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> MetricValue:
+        chosen = slice(None) if among is None else among
+        return share(flags[chosen], groups[chosen], resamples=settings.resamples, seed=settings.seed)
+
+    wrong = now["answers"] == 1 - labels
+    figures = {"wrong": of(wrong)}
+    measured = np.array([value is not None for value in moved or ()], bool)
+    fired = None if moved is None else np.array([value is not None and value >= 1 for value in moved], bool)
+    if before is not None:
+        scored = ~np.isnan(before["probabilities"]) & ~np.isnan(now["probabilities"])
+        was_right = scored & ((before["probabilities"] >= threshold) == (labels == 1))
+        succeeded = (now["probabilities"] >= threshold) != (labels == 1)
+        figures["success"] = of(succeeded, was_right)
+        if fired is not None:
+            figures["flagged_successes"] = of(fired, was_right & succeeded)
+    if fired is not None:
+        figures |= {"flagged": of(fired, measured), "wrong_unflagged": of(wrong & ~fired)}
+    return figures
+
+
+def _arrays(subjects: Sequence[Subject], outcomes: Sequence[Answer]) -> dict[str, Any]:
     """What :func:`deepscan.evaluate.metrics.evaluate_scores` takes of them."""
     p = np.array([np.nan if outcome.probability is None else outcome.probability for outcome in outcomes], np.float64)
     return {
@@ -289,16 +337,7 @@ def _arrays(subjects: Sequence[Subject], outcomes: Sequence[Outcome]) -> dict[st
 def _difference(now: MetricValue, before: MetricValue, drawn: NDArray[np.float64]) -> MetricValue:
     if now.value is None or before.value is None:
         return MetricValue(None, n=now.n, reason=now.reason or before.reason)
-    value = now.value - before.value
-    kept = drawn[~np.isnan(drawn)]
-    skipped = len(drawn) - len(kept)
-    if not len(drawn) or len(kept) * 2 < len(drawn):
-        why = f"undefined in {skipped} of {len(drawn)} resamples" if len(drawn) else "no resamples were asked for"
-        return MetricValue(value, n=now.n, reason=why, skipped=skipped)
-    if np.ptp(kept) == 0:
-        return MetricValue(value, n=now.n, reason="every resample gives the same value", skipped=skipped)
-    low, high = (float(x) for x in np.percentile(kept, [2.5, 97.5]))
-    return MetricValue(value, low, high, now.n, skipped=skipped)
+    return percentile_interval(now.value - before.value, drawn, now.n)
 
 
 def _is_above(auc: MetricValue, floor: float) -> bool:
@@ -317,7 +356,7 @@ def _is_worse(difference: MetricValue, sign: int) -> bool:
 
 
 def _warnings(
-    judged: Judged, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
+    judged: SweepAnswers, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
 ) -> list[str]:
     found = []
     if not model.trained:
@@ -326,7 +365,7 @@ def _warnings(
         found.append(f"Interrupted: the figures are of {len(judged.subjects)} of {judged.wanted} subjects.")
     if judged.subjects:
         arrays = _arrays(judged.subjects, [outcomes[0] for outcomes in judged.outcomes])
-        seen = {subject.group_name for subject in judged.subjects if _is_trained_on(subject, train_groups)}
+        seen = {s.group_name for s in judged.subjects if group_hash(s.dataset, s.group) in train_groups}
         del arrays["answers"]  # no warning is about them
         found += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
     if not train_groups and model.trained:
@@ -343,7 +382,3 @@ def _warnings(
     if failed:
         found.append(f"{failed} answers are failures (unreadable or not encodable); they count as not scored.")
     return [writable(warning) for warning in found]
-
-
-def _is_trained_on(subject: Subject, train_groups: frozenset[str]) -> bool:
-    return group_hash(subject.dataset, subject.group) in train_groups

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import cv2
+import numpy as np
 
 from deepscan.config import DEFAULT_LIMITS
 from deepscan.datasets.dataset import Sample, SampleSet
@@ -20,14 +21,18 @@ from deepscan.datasets.store.archive import StoreError
 from deepscan.datasets.store.tar_members import read_member
 from deepscan.detector import Detector
 from deepscan.errors import DeepscanError, MediaError, OutputError
+from deepscan.evaluate.robustness.attack_corruptions import rescaled
 from deepscan.evaluate.robustness.codecs import LOSSLESS, STILL_RATE, write_clip
-from deepscan.evaluate.robustness.corruptions import Change, Encode, Pixels, Place, Setting, change_crops, run_steps
-from deepscan.evaluate.robustness.sweep import NOT_POSSIBLE, Condition, Outcome, Subject, subject_seed
+from deepscan.evaluate.robustness.corruptions import Change, Encode, Pixels, Setting, Target, change_crops, run_steps
+from deepscan.evaluate.robustness.sweep import NOT_POSSIBLE, Answer, Condition, Subject, subject_seed
 from deepscan.evaluate.score_dataset import by_video, wanted_frames
 from deepscan.extract.crops import brightness
 from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person
 from deepscan.extract.video.sampling import frames_for
+from deepscan.models.card import AttackCheck
+from deepscan.models.feature_squeezing import disagreements
+from deepscan.models.scorer import torch_scorer
 from deepscan.types import Box, Frame, MediaInfo, Result, Track, VerdictLabel
 
 log = logging.getLogger(__name__)
@@ -78,7 +83,7 @@ class FrameBench:
         seconds: of each clip only the middle, of this length; None takes all of it.
     """
 
-    place: Place = "frames"
+    target: Target = "frames"
 
     def __init__(
         self, detector: Detector, items: Sequence[CorpusItem], *, seed: int = 0, seconds: float | None = None
@@ -98,7 +103,7 @@ class FrameBench:
         """One for each item."""
         return tuple(subject for subject, _ in self._items.values())
 
-    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Outcome]]:
+    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Answer]]:
         """The answers; see :class:`deepscan.evaluate.robustness.sweep.Bench`.
 
         Raises:
@@ -111,7 +116,7 @@ class FrameBench:
             except DeepscanError as error:
                 log.warning("%s: %s", subject.key, error)
                 for condition in conditions:
-                    yield condition, Outcome(VerdictLabel.ERROR, None, error.reason)
+                    yield condition, Answer(VerdictLabel.ERROR, None, error.reason)
                 return
             boxes = _Boxes(self._detector, clip.path)
             for condition in conditions:
@@ -131,17 +136,17 @@ class FrameBench:
         clip: _Clip,
         boxes: Callable[[float], list[Box]],
         folder: Path,
-    ) -> Outcome:
+    ) -> Answer:
         setting = Setting(subject_seed(self._seed, subject.key), clip.rate, boxes)
         file = folder / ("changed.png" if clip.still else "changed.mp4")
         try:
             self._write(file, change, strength, clip, setting)
         except MediaError as error:
             log.warning("%s, %s %g: %s", subject.key, change.name, strength, error)
-            return Outcome(VerdictLabel.ERROR, None, error.reason)
+            return Answer(VerdictLabel.ERROR, None, error.reason)
         except (av.FFmpegError, cv2.error, ValueError) as error:
             log.warning("%s, %s %g cannot be made: %s", subject.key, change.name, strength, error)
-            return Outcome(VerdictLabel.ERROR, None, "change_failed")
+            return Answer(VerdictLabel.ERROR, None, "change_failed")
         except OSError as error:
             raise OutputError(f"{file} cannot be written", error.strerror or str(error)) from error
         try:
@@ -202,12 +207,27 @@ class CropBench:
         samples: cut by the detector's rule.
         frames: at most so many of each video; None takes all.
         seed: of everything random.
+        random_resize: scale every crop by a random factor and back before it is judged, also unchanged ones: a defence.
+        check: measure how far the check for attacked input sees scores move; None leaves it out.
     """
 
-    place: Place = "crops"
+    target: Target = "crops"
 
-    def __init__(self, detector: Detector, samples: SampleSet, *, frames: int | None = None, seed: int = 0) -> None:
-        self._detector, self._frames, self._seed = detector, frames, seed
+    def __init__(
+        self,
+        detector: Detector,
+        samples: SampleSet,
+        *,
+        frames: int | None = None,
+        seed: int = 0,
+        random_resize: bool = False,
+        check: AttackCheck | None = None,
+    ) -> None:
+        self._detector, self._frames, self._seed, self._random_resize = detector, frames, seed, random_resize
+        self._check, self._scorer = check, None
+        if check is not None:
+            tta = detector.settings.tta
+            self._scorer = torch_scorer(detector.networks, device=detector.device, tta=tta)
         self._videos: dict[str, tuple[Subject, tuple[Sample, ...]]] = {}
         for people in by_video(samples):
             first = people[0]
@@ -219,14 +239,14 @@ class CropBench:
         """One for each video of the stores."""
         return tuple(subject for subject, _ in self._videos.values())
 
-    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Outcome]]:
+    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Answer]]:
         """The answers; see :class:`deepscan.evaluate.robustness.sweep.Bench`."""
         try:
             people = self._people(self._videos[subject.key][1])
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
             for condition in conditions:
-                yield condition, Outcome(VerdictLabel.ERROR, None, error.reason)
+                yield condition, Answer(VerdictLabel.ERROR, None, error.reason)
             return
         waiting: list[_Waiting] = []
         room = _CROPS_AT_ONCE
@@ -249,45 +269,51 @@ class CropBench:
         people = []
         for sample in samples:
             seen = sample.track.track.sightings
-            places = [place for place, at in enumerate(seen) if wanted is None or at.frame_index in wanted]
-            if places:
-                track = replace(sample.track.track, sightings=tuple(seen[place] for place in places))
-                people.append(Person(track, sample.crops(places, size_px)))
+            positions = [position for position, at in enumerate(seen) if wanted is None or at.frame_index in wanted]
+            if positions:
+                track = replace(sample.track.track, sightings=tuple(seen[position] for position in positions))
+                people.append(Person(track, sample.crops(positions, size_px)))
         return people
 
     def _changed(self, subject: Subject, condition: Condition, people: list[Person]) -> list[Person] | None:
         """The people as they are now; None where the change is not possible."""
         change = condition.change
-        if change is None:
+        if change is None and not self._random_resize:
             return people
-        if change.moving and all(len(person.crops) < 2 for person in people):
+        if change is not None and change.moving and all(len(person.crops) < 2 for person in people):
             return None
         seed = subject_seed(self._seed, subject.key)
         found = []
         for person in people:
             track = person.track
-            out, kept = change_crops(
-                change,
-                condition.strength,
-                person.crops,
-                seed=seed + track.id,
-                label=subject.label,
-                detector=self._detector,
-            )
+            out, kept = person.crops, tuple(range(len(person.crops)))
+            if change is not None:
+                out, kept = change_crops(
+                    change, condition.strength, out, seed=seed + track.id, label=subject.label, detector=self._detector
+                )
+            if self._random_resize:
+                out = rescaled(out, np.random.default_rng([seed, track.id]))
             seen = [replace(track.sightings[k], brightness=brightness(crop)) for k, crop in zip(kept, out, strict=True)]
             found.append(Person(replace(track, sightings=tuple(seen)), out))
         return found
 
-    def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Outcome]]:
+    def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Answer]]:
         scores = iter(self._detector.score([person.crops for _, people, _ in waiting for person in people or ()]))
         for condition, people, hidden in waiting:
             if people is None:
                 yield condition, NOT_POSSIBLE
             elif not people:
-                yield condition, Outcome(VerdictLabel.NOT_APPLICABLE, None, hidden)
+                yield condition, Answer(VerdictLabel.NOT_APPLICABLE, None, hidden)
             else:
                 verdict = self._detector.answer(people, [next(scores) for _ in people])
-                yield condition, Outcome(verdict.label, verdict.probability, verdict.reason)
+                yield condition, Answer(verdict.label, verdict.probability, verdict.reason, self._moved(people))
+
+    def _moved(self, people: Sequence[Person]) -> float | None:
+        """How far the check sees the score of any of them move."""
+        if self._check is None or self._scorer is None:
+            return None
+        calibration = self._detector.card.calibration
+        return max(disagreements(self._scorer, [person.crops for person in people], calibration, self._check))
 
 
 class _Boxes:
@@ -320,5 +346,5 @@ def _between(clip: _Clip, start_s: float, end_s: float) -> Iterator[Frame]:
             return
 
 
-def _outcome(result: Result) -> Outcome:
-    return Outcome(result.verdict, result.probability, result.reason)
+def _outcome(result: Result) -> Answer:
+    return Answer(result.verdict, result.probability, result.reason)

@@ -22,12 +22,13 @@ import numpy as np
 
 from deepscan.append_log import LineFile
 from deepscan.errors import ConfigError
-from deepscan.evaluate.robustness.corruptions import Change, Place
+from deepscan.evaluate.robustness.corruptions import Change, Target
 
 log = logging.getLogger(__name__)
 
 JOURNAL_ID = "deepscan.robustness.rows/1"
 UNCHANGED = "unchanged"
+_ANSWER = ("verdict", "probability", "reason", "moved")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,37 +68,39 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Answer:
     """The detector's answer; without a probability where nobody could be judged.
 
     ``verdict`` None stands for a change that cannot be done to the subject: frames of a still cannot be dropped.
+    ``moved`` is how far the check for attacked input saw the score move, as a share of its limit, if measured.
     """
 
     verdict: str | None
     probability: float | None = None
     reason: str | None = None
+    moved: float | None = None
 
 
-NOT_POSSIBLE = Outcome(None)
+NOT_POSSIBLE = Answer(None)
 
 
 class Bench(Protocol):
     """What changes are done to, and how it is judged then."""
 
-    place: Place
+    target: Target
 
     @property
     def subjects(self) -> tuple[Subject, ...]:
         """Everything that there is."""
         ...
 
-    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Outcome]]:
+    def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Answer]]:
         """The answers under each of the conditions, in their order."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SweepAnswers:
     """Answers of the subjects that were judged under all conditions.
 
     Attributes:
@@ -110,12 +113,12 @@ class Judged:
 
     subjects: tuple[Subject, ...]
     conditions: tuple[Condition, ...]
-    outcomes: tuple[tuple[Outcome, ...], ...]
+    outcomes: tuple[tuple[Answer, ...], ...]
     wanted: int
     interrupted: bool = False
 
 
-class Journal:
+class AnswerLog:
     """The answers so far, one a line; a context manager.
 
     Args:
@@ -129,17 +132,17 @@ class Journal:
 
     def __init__(self, path: Path | None, recipe: Mapping[str, Any]) -> None:
         self._head = {"schema": JOURNAL_ID, "recipe": json.loads(json.dumps(recipe))}
-        self._file: LineFile[tuple[str, str], Outcome] = LineFile(
+        self._file: LineFile[tuple[str, str], Answer] = LineFile(
             path or Path(os.devnull), self._parse, schema=JOURNAL_ID
         )
         if not self._file.n_lines:
             self._file.append_line(_line(self._head))
 
-    def _parse(self, line: bytes) -> tuple[tuple[str, str], Outcome] | None:
+    def _parse(self, line: bytes) -> tuple[tuple[str, str], Answer] | None:
         content = json.loads(line)
         try:
             if "recipe" not in content:
-                outcome = Outcome(content["verdict"], content["probability"], content["reason"])
+                outcome = Answer(*(content[name] for name in _ANSWER))
                 return (content["subject"], content["change"]), outcome
         except (KeyError, TypeError) as error:
             raise ValueError(f"Invalid line ({error}).") from error
@@ -163,19 +166,18 @@ class Journal:
         """Close the file; nothing is lost without it."""
         self._file.close()
 
-    def get(self, subject: Subject, condition: Condition) -> Outcome | None:
+    def get(self, subject: Subject, condition: Condition) -> Answer | None:
         """An answer that is there already."""
         return self._file.get((subject.key, condition.key))
 
-    def add(self, subject: Subject, condition: Condition, outcome: Outcome) -> None:
+    def add(self, subject: Subject, condition: Condition, outcome: Answer) -> None:
         """Keep an answer.
 
         Raises:
             OutputError: it cannot be written.
         """
-        row = {"subject": subject.key, "change": condition.key, "verdict": outcome.verdict}
-        line = _line(row | {"probability": outcome.probability, "reason": outcome.reason})
-        self._file.append_line(line, (subject.key, condition.key), outcome)
+        line = {"subject": subject.key, "change": condition.key} | {name: getattr(outcome, name) for name in _ANSWER}
+        self._file.append_line(_line(line), (subject.key, condition.key), outcome)
 
 
 def conditions_of(picked: Sequence[tuple[Change, Sequence[float]]]) -> tuple[Condition, ...]:
@@ -226,9 +228,9 @@ def judge_all(
     bench: Bench,
     subjects: Sequence[Subject],
     conditions: Sequence[Condition],
-    journal: Journal,
+    journal: AnswerLog,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Judged:
+) -> SweepAnswers:
     """Judge subjects under conditions; Ctrl-C ends it, and what is done counts.
 
     Args:
@@ -242,7 +244,7 @@ def judge_all(
         OutputError: the journal cannot be written.
     """
     total, done = len(subjects) * len(conditions), 0
-    whole: list[tuple[Subject, tuple[Outcome, ...]]] = []
+    whole: list[tuple[Subject, tuple[Answer, ...]]] = []
     interrupted = False
     try:
         for subject in subjects:
@@ -258,7 +260,7 @@ def judge_all(
     except KeyboardInterrupt:
         interrupted = True
         log.warning("Interrupted: %d of %d answers are there, %d subjects have all.", done, total, len(whole))
-    return Judged(
+    return SweepAnswers(
         tuple(subject for subject, _ in whole),
         tuple(conditions),
         tuple(outcomes for _, outcomes in whole),

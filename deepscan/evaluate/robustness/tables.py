@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deepscan.evaluate.cross_dataset import short_names
 from deepscan.evaluate.metrics import TITLES, MetricValue
-from deepscan.evaluate.robustness.report import COMPARED, Robustness, Row
+from deepscan.evaluate.robustness.report import ATTACK_TITLES, COMPARED, Robustness, RobustnessRow
+from deepscan.evaluate.tables import short_names
+from deepscan.report.model_card import limits_text, markdown_table
 from deepscan.text import answer_rule
 
 _SHOWN = ("auc", "auc vs unchanged", "fpr", "fnr", "scored", "coverage", "real_called_fake")
@@ -29,67 +29,95 @@ _HEADINGS = {
 
 def names_of(report: Robustness) -> str:
     """The data in a few words, with the split."""
-    names = ", ".join(short_names([Path(name) for name in report.data])) or "the data"
-    return f"{names}, split {report.split}" if report.split else names
+    settings = report.settings
+    names = ", ".join(short_names([Path(name) for name in settings.data])) or "the data"
+    return f"{names}, split {settings.split}" if settings.split else names
 
 
 def caption(report: Robustness) -> str:
     """What was measured, in one paragraph."""
-    model, base = report.model, report.rows[0] if report.rows else None
+    model, settings, base = report.model, report.settings, report.rows[0] if report.rows else None
     counts = f"{base.n_real} real and {base.n_fake} fake" if base else "nothing"
     where = {
         "crops": "changes on crops of faces, which are not looked for anew",
         "frames": "changes on frames, before faces are looked for",
-    }[report.place]
-    more = f"; the middle {report.seconds:g} s of each clip" if report.seconds else ""
+    }[settings.target]
+    more = f"; the middle {settings.seconds:g} s of each clip" if settings.seconds else ""
+    more += "; crops scaled at random before they are judged" if settings.random_resize else ""
     return (
         f"{model.name} {model.version} on {names_of(report)}: {counts} in {report.groups} "
-        f"groups, seed {report.seed}; {where}{more}. Brackets: 95 % intervals, bootstrap over groups, "
-        f"{report.resamples} resamples. Answers: "
+        f"groups, seed {settings.seed}; {where}{more}. Brackets: 95 % intervals, bootstrap over groups, "
+        f"{settings.resamples} resamples. Answers: "
         f"{answer_rule(model.threshold, model.uncertain_band)}."
     )
 
 
 def to_csv(report: Robustness) -> str:
     """One line a condition: counts, then value and bounds of every figure and difference."""
-    columns = ["change", "strength", "unit", "n_real", "n_fake"]
-    keys = [("", name) for name in TITLES] + [("diff_", name) for name in COMPARED]
-    for prefix, name in keys:
-        columns += [f"{prefix}{name}", f"{prefix}{name}_low", f"{prefix}{name}_high"]
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
+    names = [*TITLES, *(name for name in ATTACK_TITLES if any(name in row.figures for row in report.rows))]
+    lines = []
     for row in report.rows:
         change = row.condition.change
-        cells: list[Any] = ["unchanged", "", ""]
+        line: dict[str, Any] = {"change": "unchanged", "strength": "", "unit": ""}
         if change is not None:
-            cells = [change.name, f"{row.condition.strength:g}", change.unit]
-        cells += [row.n_real, row.n_fake]
-        for prefix, name in keys:
-            value = (row.differences if prefix else row.figures).get(name, MetricValue(None))
-            cells += ["" if x is None else f"{x:.6f}" for x in (value.value, value.low, value.high)]
-        writer.writerow(cells)
-    return out.getvalue()
+            line = {"change": change.name, "strength": f"{row.condition.strength:g}", "unit": change.unit}
+        line |= {"n_real": row.n_real, "n_fake": row.n_fake}
+        for prefix, values, keys in (("", row.figures, names), ("diff_", row.differences, COMPARED)):
+            for name in keys:
+                value = values.get(name, MetricValue(None))
+                line |= {f"{prefix}{name}": value.value, f"{prefix}{name}_low": value.low}
+                line[f"{prefix}{name}_high"] = value.high
+        lines.append(line)
+    return str(pd.DataFrame(lines).to_csv(index=False, lineterminator="\n", float_format="%.6f"))
 
 
 def to_markdown(report: Robustness) -> str:
-    """Caption, table by change and strength, where it breaks, the weakest points, and the warnings."""
-    lines = [caption(report), ""]
-    heads = ["Change", "Strength", "n", *_heads()]
-    lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
-    lines += [f"| {' | '.join(_cells(row))} |" for row in report.rows]
-    lines += ["", f"Breaks: the mildest strength at which AUC's lower bound is not above {report.floor:g}.", ""]
-    lines += ["| Change | Unit | Breaks at |", "|---|---|---|"]
-    lines += [f"| {at.change.name} | {at.change.unit} | {at.text()} |" for at in report.breaks]
+    """Caption, table by change and strength, where it breaks, the weakest points, attacks, and the warnings."""
+    heads = ["AUC minus unchanged" if " vs " in name else _HEADINGS[name] for name in _SHOWN]
+    breaks = [(at.change.name, at.change.unit, at.text()) for at in report.breaks]
+    parts = [
+        caption(report),
+        markdown_table(["Change", "Strength", "n", *heads], map(_cells, report.rows)),
+        f"Breaks: the mildest strength at which AUC's lower bound is not above {report.settings.floor:g}.",
+        markdown_table(("Change", "Unit", "Breaks at"), breaks),
+        *_attack_parts(report),
+    ]
     for name in ("auc", "fpr", "real_called_fake", "scored"):
-        weak = report.weakest(name)
-        lines += ["", f"Weakest by {_HEADINGS[name]}, each change at its worst strength:", ""]
-        lines += [f"- {_told(row, name)}" for row in weak] or [
-            "- none differs from the unchanged, within the intervals"
-        ]
+        weak = [f"- {_weak_point(row, name)}" for row in report.weakest(name)]
+        parts.append(f"Weakest by {_HEADINGS[name]}, each change at its worst strength:")
+        parts.append("\n".join(weak or ["- none differs from the unchanged, within the intervals"]))
     if report.warnings:
-        lines += ["", *(f"- {warning}" for warning in report.warnings)]
-    return "\n".join(lines) + "\n"
+        parts.append("\n".join(f"- {warning}" for warning in report.warnings))
+    return "\n\n".join(parts) + "\n"
+
+
+def _attack_parts(report: Robustness) -> list[str]:
+    """The figures of attacks, and what the check was."""
+    settings = report.settings
+    if settings.attack is None:
+        return []
+    rows = [row for row in report.rows if row.condition.change is None or row.condition.change.attack]
+    names = [name for name in ("auc", "fpr", "fnr", "coverage", *ATTACK_TITLES) if any(name in r.figures for r in rows)]
+    cells = [
+        (
+            "unchanged" if row.condition.change is None else f"{row.condition.change.title} {row.condition.strength:g}",
+            *(_figure(row.figures.get(name, MetricValue(None)), percent=name != "auc") for name in names),
+        )
+        for row in rows
+    ]
+    check = settings.check
+    note = "The detector has no check for attacked input, or it was not measured."
+    if check is not None:
+        note = (
+            f"The check for attacked input fires from a change of the log-odds of {limits_text(check)}; it was fitted "
+            f"for {100 * check.false_positive_rate:g} % of clean people."
+        )
+    heads = [(_HEADINGS | ATTACK_TITLES)[name] for name in names]
+    return [
+        "Attacks; budgets are grey levels that a value may change by:",
+        markdown_table(("Crops", *heads), cells),
+        note,
+    ]
 
 
 def print_report(report: Robustness, console: Console) -> None:
@@ -108,18 +136,17 @@ def print_report(report: Robustness, console: Console) -> None:
         table.add_row(Text(first), Text(cells[1]), *map(Text, cells[3:]))
     console.print(table)
     console.print()
-    console.print(Text(f"Breaks: the mildest strength at which AUC's lower bound is not above {report.floor:g}."))
+    floor = report.settings.floor
+    console.print(Text(f"Breaks: the mildest strength at which AUC's lower bound is not above {floor:g}."))
     for at in report.breaks:
         console.print(Text(f"  {at.change.name}: {at.text()}"))
+    for part in _attack_parts(report):
+        console.print(Text(f"\n{part}"))
     for warning in report.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
 
 
-def _heads() -> list[str]:
-    return ["AUC minus unchanged" if " vs " in name else _HEADINGS[name] for name in _SHOWN]
-
-
-def _cells(row: Row, shown: tuple[str, ...] = _SHOWN, bounds: tuple[str, ...] = _SHOWN) -> list[str]:
+def _cells(row: RobustnessRow, shown: tuple[str, ...] = _SHOWN, bounds: tuple[str, ...] = _SHOWN) -> list[str]:
     change = row.condition.change
     out = ["unchanged", ""] if change is None else [change.name, f"{row.condition.strength:g}"]
     out.append(f"{row.n_real}+{row.n_fake}")
@@ -130,16 +157,19 @@ def _cells(row: Row, shown: tuple[str, ...] = _SHOWN, bounds: tuple[str, ...] = 
     return out
 
 
-def _figure(value: MetricValue, *, signed: bool = False, bounds: bool = True) -> str:
+def _figure(value: MetricValue, *, signed: bool = False, bounds: bool = True, percent: bool = False) -> str:
     if value.value is None:
         return "-"
-    form = "+.3f" if signed else ".3f"
+    form, bound, times, unit = ("+.3f", "+.3f", 1, "") if signed else (".3f", ".3f", 1, "")
+    if percent:
+        form, bound, times, unit = ".1f", ".0f", 100, " %"
+    text = f"{times * value.value:{form}}{unit}"
     if not bounds or value.low is None or value.high is None:
-        return f"{value.value:{form}}"
-    return f"{value.value:{form}} ({value.low:{form}} to {value.high:{form}})"
+        return text
+    return f"{text} ({times * value.low:{bound}} to {times * value.high:{bound}})"
 
 
-def _told(row: Row, name: str) -> str:
+def _weak_point(row: RobustnessRow, name: str) -> str:
     change = row.condition.change
     assert change is not None  # noqa: S101 - the unchanged has no differences
     return (

@@ -1,0 +1,155 @@
+"""What the commands that measure detectors have in common: their options, how data is opened, progress."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deepscan.commands.options import SplitName, settings_of
+from deepscan.commands.terminal import DeviceName, progress_bar
+
+if TYPE_CHECKING:
+    from deepscan.config import CropSettings, PredictSettings
+    from deepscan.datasets.data import Preparation
+    from deepscan.datasets.dataset import SampleSet
+
+log = logging.getLogger(__name__)
+
+# Called with what is being done, how much of it is done, and of how much.
+Progress = Callable[[str, int, int], None]
+
+Data = Annotated[
+    list[Path],
+    typer.Option(
+        metavar="PATH",
+        help="A store of deepscan preprocess, or real/ and fake/ folders, or any corpus that it reads. Repeatable.",
+    ),
+]
+Model = Annotated[str, typer.Option(metavar="M", help="A detector's name or folder.", show_default="the shipped one")]
+Models = Annotated[
+    list[str],
+    typer.Argument(metavar="RUN_OR_MODEL...", help="Run folders, detectors' names or folders.", show_default=False),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap and of everything that is drawn.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Measuring:
+    """Options of a command that measures detectors on data, as they were given; None takes the default.
+
+    Attributes:
+        data: stores or corpora.
+        split: only this part of them.
+        frames: of each video.
+        resamples, seed: of the bootstrap.
+        jobs, cache: for what is no store and must be preprocessed.
+        device: where the networks run.
+        prediction: further fields of :class:`deepscan.config.PredictSettings`.
+    """
+
+    data: list[Path]
+    split: SplitName | None = None
+    frames: int | None = None
+    resamples: int = 1000
+    seed: int = 0
+    jobs: int | None = None
+    cache: Path | None = None
+    device: DeviceName = DeviceName.AUTO
+    prediction: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> PredictSettings:
+        """Of the detectors."""
+        return settings_of(frames=self.frames, device=self.device.value, **self.prediction)
+
+    @property
+    def split_name(self) -> Any:
+        """The split as the data sets have it."""
+        return self.split.value if self.split else None
+
+    @property
+    def data_names(self) -> list[str]:
+        """The data as they are named in reports."""
+        return [path.as_posix() for path in self.data]
+
+    def preparation(self, progress: Progress) -> Preparation:
+        """How what is no store is made one."""
+        return preparation_of(self.cache, self.jobs, progress)
+
+    def open(self, crop: CropSettings, progress: Progress) -> SampleSet:
+        """All the data, pooled, for a detector with this crop rule."""
+        from deepscan.datasets.data import open_data
+
+        preparation = self.preparation(progress)
+        return open_data(self.data, crop, self.settings, split=self.split_name, preparation=preparation)
+
+
+def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:
+    """Hashes of the groups that a detector was trained on; none where it does not say."""
+    from deepscan.evaluate.training_groups import read_groups
+
+    folder = folder_of(name, settings)
+    return frozenset() if folder is None else read_groups(folder)
+
+
+def folder_of(name: str, settings: PredictSettings) -> Path | None:
+    """The folder of a detector; None for a backbone with random weights."""
+    from deepscan.errors import ModelError
+    from deepscan.models.checkpoint import resolve_detector
+
+    try:
+        return resolve_detector(name)
+    except ModelError:
+        if settings.allow_untrained:
+            return None
+        raise
+
+
+def preparation_of(cache: Path | None, jobs: int | None, progress: Progress) -> Preparation:
+    """How what is no store is made one; stderr says where it is kept."""
+    from deepscan.datasets.data import DEFAULT_CACHE, Preparation
+
+    def start(corpus: Path, folder: Path) -> None:
+        if log.isEnabledFor(logging.WARNING):
+            typer.echo(f"deepscan: {corpus} is preprocessed into {folder}, which is kept", err=True)
+
+    return Preparation(
+        cache=cache or DEFAULT_CACHE,
+        jobs=jobs,
+        on_start=start,
+        on_progress=lambda at: progress(at.name[-30:], at.done, at.total),
+    )
+
+
+def check_plots(folder: Path | None, option: str = "--plots") -> None:
+    """Fail before the work where pictures cannot be drawn."""
+    if folder is not None:
+        from deepscan.evaluate.evaluation_plots import check_folder
+
+        check_folder(folder, option)
+
+
+@contextmanager
+def progress_of() -> Iterator[Progress]:
+    """One bar, for whatever is being done; its rate is of that."""
+    with progress_bar() as bar:
+        task = bar.add_task("", total=None, rate="", failed=0)
+        start_s = 0.0
+        rate = ""
+
+        def progress(name: str, done: int, total: int) -> None:
+            nonlocal rate, start_s
+            if done == 1 or not start_s:
+                start_s = time.monotonic()
+            if done > 1:
+                rate = f"{(done - 1) / max(1e-6, time.monotonic() - start_s):.1f}/s"
+            bar.update(task, description=name, completed=done, total=total, rate=rate)
+
+        yield progress
