@@ -71,13 +71,10 @@ class _Video:
     """What is kept of a video of the sample.
 
     Attributes:
-        row: of the manifest.
         settings: it was extracted with, as for a video of its own boxes.
         reused: whether it was cut at the boxes of its original.
-        n_crops: in its file.
         measured: one value for each of :data:`_MEASURES`; None where it has none.
-        drawn: some of its crops at random.
-        worst: its worst crop by each of :data:`_SUSPICIONS`.
+        drawn, worst: some of its crops at random, and the worst by each of :data:`_SUSPICIONS`.
     """
 
     row: ManifestRow
@@ -160,20 +157,13 @@ def write_contact_sheet(
 
     Args:
         folder: of the output; the rows' ``store`` is relative to it.
-        rows: of its manifest, in any order.
-        failures: of its ``failures.csv``, in any order.
+        rows, failures: of its tables, in any order.
         seed: another seed shows other videos.
         per_label: crops shown at random of each label.
 
-    Returns:
-        Where the page is.
-
     Raises:
-        ValueError: ``per_label`` is negative.
         OutputError: the page cannot be written; an older one is then as it was.
     """
-    if per_label < 0:
-        raise ValueError(f"Invalid per_label ({per_label}). It must be at least 0.")
     rows = sorted(rows, key=lambda row: row.identity)
     store = _Store(folder)
     usable = [row for row in rows if row.status == "ok"]

@@ -30,13 +30,7 @@ _AXIS_CHARACTERS = 40
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of videos, and of people in them.
-
-    Attributes:
-        videos: all.
-        ok, skipped, failed: by status.
-        people: tracks in those that are ok.
-    """
+    """Numbers of videos, by status, and of people (tracks) in those that are ok."""
 
     videos: int = 0
     ok: int = 0

@@ -64,15 +64,9 @@ class PreprocessSettings:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video to be done, as it is sent to a worker.
+    """One video to be done, as it is sent to a worker; ``mark`` is of the run's temporary files.
 
-    Attributes:
-        item: the video.
-        folder: of the output.
-        settings: of the store.
-        limits: on the file.
-        original: what became of the video it was made from, whose boxes may be used.
-        mark: of the run's temporary files.
+    ``original`` is what became of the video it was made from, whose boxes may be used.
     """
 
     item: CorpusItem

@@ -37,7 +37,7 @@ def reuse_people(
       one of its frames is nearer. Of the original the times are known of the frames with a face. The interval is the
       original's length over its number of sampled frames; for a single frame the difference may be 20 ms.
 
-    This is told from the frames themselves, for some at the last: what was cut until then is dropped. Frames are looked
+    Only the frames themselves show this, for some at the last: what was cut until then is dropped. Frames are looked
     at one after the other and none is kept; what stays in memory are the crops.
 
     Args:

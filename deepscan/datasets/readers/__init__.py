@@ -60,8 +60,8 @@ def detect_corpus(root: str | Path) -> str:
         ConfigError: no layout fits.
     """
     folder = _existing(root)
-    found = _matching(folder)
-    if found is None:
+    detected = _matching(folder)
+    if detected is None:
         inner = [(sub, name) for sub in subfolders(folder) if (name := _matching(sub))]
         hint = (
             f"Its folder {inner[0][0].name} looks like {inner[0][1]}; give that."
@@ -69,7 +69,7 @@ def detect_corpus(root: str | Path) -> str:
             else f"Force one with --dataset ({', '.join(_READERS)}), or list the files in a CSV with path,label."
         )
         raise ConfigError(f"{folder} is laid out like no corpus known here", hint=hint, reason="unknown_layout")
-    return found
+    return detected
 
 
 def read_corpus(root: str | Path, dataset: str | None = None, *, follow_links: bool = False) -> Corpus:

@@ -204,7 +204,7 @@ class Root:
         if not self._takes(folder):
             problems.append(self._outside(folder))
             return []
-        found = []
+        paths = []
         seen: set[str] = set()
 
         def failed(error: OSError) -> None:
@@ -226,10 +226,10 @@ class Root:
                     self.passed_over[suffix_of(path.name)] += 1
                     continue
                 if self._takes(path):
-                    found.append(path)
+                    paths.append(path)
                 else:
                     problems.append(self._outside(path))
-        return sorted(found)
+        return sorted(paths)
 
     def _takes(self, path: Path) -> bool:
         return self._follow is True or self.holds(path)
@@ -405,9 +405,9 @@ def finish(
     Raises:
         MediaError: there is no item; the first problem is given as the cause.
     """
-    found = sorted(items, key=lambda item: (item.path.as_posix(), item.member or ""))
+    ordered = sorted(items, key=lambda item: (item.path.as_posix(), item.member or ""))
     met = sorted(problems, key=lambda problem: (problem.path.as_posix(), problem.reason, problem.message))
-    if not found:
+    if not ordered:
         why = f"{met[0].message} ({len(met)} problems in all)" if met else "no video or image with a label was found"
         raise MediaError(
             f"{root} holds nothing that can be read as a {reader.name} corpus",
@@ -415,12 +415,12 @@ def finish(
             f"Expected: {reader.layout}.",
             reason="empty_corpus",
         )
-    taken = Counter(item.video_id for item in found)
+    taken = Counter(item.video_id for item in ordered)
     unique = tuple(
         replace(item, video_id=f"{item.video_id}{Path(item.member or item.path).suffix}")
         if taken[item.video_id] > 1
         else item
-        for item in found
+        for item in ordered
     )
     return Corpus(reader.name, root, _with_originals(unique, originals or {}), tuple(met), dict(passed_over or {}))
 

@@ -58,7 +58,7 @@ class CelebDf:
         border = Root(root)
         problems = Problems()
         groups = Groups()
-        found: dict[str, tuple[str, Path, int, str]] = {}
+        videos: dict[str, tuple[str, Path, int, str]] = {}
         for folder in subfolders(root):
             label = _FOLDERS.get(folder.name.lower())
             if label is None:
@@ -71,11 +71,11 @@ class CelebDf:
                     continue
                 groups.join(*keys)
                 name = f"{folder.name}/{video.stem}".lower()
-                if name in found:
+                if name in videos:
                     problems.add(video, "duplicate", f"{video.stem!r} is there twice; the first is used")
                 else:
-                    found[name] = without_suffix(border.relative(video)), video, label, keys[0]
-        tested = _tested(border, found, problems)
+                    videos[name] = without_suffix(border.relative(video)), video, label, keys[0]
+        tested = _tested(border, videos, problems)
         items = [
             CorpusItem(
                 video_id,
@@ -86,12 +86,12 @@ class CelebDf:
                 groups.of(key),
                 "test" if name in tested else None,
             )
-            for name, (video_id, path, label, key) in found.items()
+            for name, (video_id, path, label, key) in videos.items()
         ]
         originals: dict[Position, Position] = {}
-        for _, path, label, _ in found.values():
+        for _, path, label, _ in videos.values():
             match = _PAIR.fullmatch(path.stem)
-            if label == FAKE and match and (original := found.get(f"celeb-real/{match[1]}_{match[3]}")):
+            if label == FAKE and match and (original := videos.get(f"celeb-real/{match[1]}_{match[3]}")):
                 originals[path, None] = original[1], None
         return finish(self, root, items, problems, originals, border.passed_over)
 
@@ -105,7 +105,7 @@ def identities(stem: str, label: int, *, youtube: bool = False) -> tuple[str, ..
     return (f"celeb-{match[1]}",) if match else (f"youtube-{stem}",)
 
 
-def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems: Problems) -> set[str]:
+def _tested(border: Root, videos: dict[str, tuple[str, Path, int, str]], problems: Problems) -> set[str]:
     """The listed videos that are there, as ``folder/name`` in lower case."""
     path = border.folder / _LIST
     if not path.is_file():
@@ -126,13 +126,13 @@ def _tested(border: Root, found: dict[str, tuple[str, Path, int, str]], problems
             problems.add(path, "bad_row", f"line {number} of {_LIST} is not '0 or 1, folder/name.mp4'")
             continue
         name = without_suffix(match[2].replace("\\", "/")).lower()
-        if name not in found:
+        if name not in videos:
             where = border.find(match[2].replace("\\", "/"))
             if isinstance(where, Problem):
                 problems.append(where)
             continue
         tested.add(name)
-        if (match[1] == "1") != (found[name][2] == REAL):
+        if (match[1] == "1") != (videos[name][2] == REAL):
             why = f"line {number} of {_LIST} contradicts the folder of {match[2]}; the folder counts"
             problems.add(path, "conflict", why)
     return tested

@@ -131,7 +131,7 @@ def _items(
     border: Root, entries: dict[tuple[str, ...], tuple[dict[str, Any], set[str]]], problems: Problems
 ) -> list[CorpusItem]:
     groups = Groups()
-    found: list[tuple[CorpusItem, tuple[str, ...]]] = []
+    items: list[tuple[CorpusItem, tuple[str, ...]]] = []
     taken: set[tuple[Path, ...]] = set()
     for keys, (entry, splits) in sorted(entries.items(), key=lambda pair: pair[0]):
         video_id = "/".join(keys)
@@ -168,8 +168,8 @@ def _items(
             None,
             () if one else frames,
         )
-        found.append((item, named))
-    return [replace(item, group=groups.of(named[0])) if named else item for item, named in found]
+        items.append((item, named))
+    return [replace(item, group=groups.of(named[0])) if named else item for item, named in items]
 
 
 def _frames(border: Root, video_id: str, names: list[Any], problems: Problems) -> Iterator[Path]:

@@ -7,7 +7,7 @@ name to ``{"label": "REAL" | "FAKE", "split": ..., "original": file name}``; onl
   where the original is not on disk. The corpus does not say who is seen, so one actor may be in several groups.
 * **split**: every entry of the published training parts says ``train``. That is the name of the download and divides
   nothing, so it counts as no split; where any entry of the tree says something else, all are kept.
-* **method**: not told by the corpus.
+* **method**: unknown.
 * **original**: the video of that name in the same part; where the part does not list it, the only one in the others.
 * **video_id**: ``part/name``, so that one name in two parts means two videos.
 """
@@ -77,10 +77,10 @@ class Dfdc:
 
 def _parts(root: Path) -> list[Path]:
     """The part folders of a tree; the root itself when it is one."""
-    found = [folder for folder in subfolders(root) if folder.name.startswith(_PART)]
-    deeper = [inner for folder in found for inner in subfolders(folder) if inner.name.startswith(_PART)]
+    folders = [folder for folder in subfolders(root) if folder.name.startswith(_PART)]
+    deeper = [inner for folder in folders for inner in subfolders(folder) if inner.name.startswith(_PART)]
     outer = {inner.parent for inner in deeper}
-    parts = sorted([folder for folder in found if folder not in outer or (folder / _METADATA).exists()] + deeper)
+    parts = sorted([folder for folder in folders if folder not in outer or (folder / _METADATA).exists()] + deeper)
     if parts:
         return parts
     if (root / _METADATA).is_file() and (root.name.startswith(_PART) or _is_metadata(read_json(root / _METADATA))):
@@ -119,8 +119,8 @@ def _read_part(
             entries = None
     files: dict[str, Path | None] = {}
     for name, entry in sorted((entries or {}).items()):
-        found = own_border.find(name)
-        files[name] = found if isinstance(found, Path) else None
+        file = own_border.find(name)
+        files[name] = file if isinstance(file, Path) else None
         label = parse_label(entry.get("label")) if isinstance(entry, dict) else None
         if label is None:
             problems.add(part / writable(name), "bad_label", f"{name!r} has no label REAL or FAKE")
@@ -130,19 +130,19 @@ def _read_part(
         has_original = label == FAKE and isinstance(original, str) and bool(original)
         if has_original:
             originals.append((stem, without_suffix(original)))
-        if isinstance(found, Problem):
-            problems.append(found)
+        if isinstance(file, Problem):
+            problems.append(file)
             continue
         if has_original:
-            made_from[found] = part, original
+            made_from[file] = part, original
         split = entry.get("split")
         if split and parse_split(split) is None:
-            problems.add(found, "bad_split", f"{name!r} is in an unknown split {split!r}")
+            problems.add(file, "bad_split", f"{name!r} is in an unknown split {split!r}")
             continue
         prefix = f"{part.resolve().name}/" if part == border.folder else ""
-        video_id = prefix + without_suffix(border.relative(found))
+        video_id = prefix + without_suffix(border.relative(file))
         method = method_of(label)
-        items.append(CorpusItem(video_id, found, label, "dfdc", method, stem, parse_split(split)))
+        items.append(CorpusItem(video_id, file, label, "dfdc", method, stem, parse_split(split)))
     listed = set(files.values())
     for video in own_border.media(part, video_suffixes(), problems):
         if video not in listed:
@@ -159,12 +159,12 @@ def _original_files(
     for files in listed.values():
         for name, file in files.items():
             everywhere.setdefault(name, []).append(file)
-    found = {}
+    original_of = {}
     for fake, (part, name) in made_from.items():
         candidates = [listed[part][name]] if name in listed[part] else everywhere.get(name, [])
         if len(candidates) == 1 and candidates[0] is not None:
-            found[fake] = candidates[0]
-    return found
+            original_of[fake] = candidates[0]
+    return original_of
 
 
 def original_groups(originals: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Face crops with a table: the DFDC crops with their CSV, and tars of crops.
 
-Three forms, told apart by the columns of the table:
+Three forms, distinguished by the columns of the table:
 
 1. ``videoname,...,label,original``: one row a DFDC video, whose crop is the image of the same name anywhere below the
    table (``metadata.csv`` beside ``faces_224/``). **group**: the original video, as for DFDC itself. **original**: the
@@ -11,8 +11,8 @@ Three forms, told apart by the columns of the table:
 3. No table: a tar, or a folder of tars, whose own name, or else whose folder's name, has the word ``real`` or ``fake``
    in it (``real_faces/*.tar``). **group**: the image itself.
 
-The other forms do not tell **method**. An item of a tar has the tar as ``path`` and the name inside as ``member``;
-nothing is unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
+In the other forms the **method** is unknown. An item of a tar has the tar as ``path`` and the name inside as
+``member``; nothing is unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class FaceForensics:
         problems = Problems()
         groups = Groups()
         official = _official_splits(border, groups, problems)
-        found: list[tuple[str, Path, int, str, tuple[str, ...]]] = []
+        videos: list[tuple[str, Path, int, str, tuple[str, ...]]] = []
         reals: dict[tuple[str, str | None], list[Path]] = {}
         made_from: dict[Path, tuple[str, str | None]] = {}
         for folder, label in ((_ORIGINAL, REAL), (_MANIPULATED, FAKE)):
@@ -73,7 +73,7 @@ class FaceForensics:
                         if keys:
                             groups.join(*keys)
                             video_id = f"{kind.name}/{compression.name}/{video.stem}"
-                            found.append((video_id, video, label, kind.name, keys))
+                            videos.append((video_id, video, label, kind.name, keys))
                             if label == REAL:
                                 reals.setdefault((compression.name, video.stem), []).append(video)
                             else:
@@ -85,7 +85,7 @@ class FaceForensics:
             CorpusItem(
                 video_id, path, label, self.name, method_of(label, kind), groups.of(keys[0]), official.get(keys[0])
             )
-            for video_id, path, label, kind, keys in found
+            for video_id, path, label, kind, keys in videos
         ]
         originals: dict[Position, Position] = {
             (fake, None): (reals[name][0], None) for fake, name in made_from.items() if len(reals.get(name, ())) == 1

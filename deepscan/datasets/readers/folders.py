@@ -8,7 +8,7 @@ may be given directly; one of the two may be missing.
   that subfolder, as frames of one video are usually kept so. Nothing else is read from names: where several files
   show one person, say so in a CSV with a ``group`` column.
 * **split**: from the folder names, where there are any. The same name in two of these folders means two files.
-* **method** and **original**: not told.
+* **method** and **original**: unknown.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ class Folders:
 
 def _labelled(root: Path) -> list[tuple[Path, int, Split | None]]:
     """Every folder whose name is a label, with the split that its parent's name gives."""
-    found: list[tuple[Path, int, Split | None]] = []
+    folders: list[tuple[Path, int, Split | None]] = []
     for folder in subfolders(root):
         if folder.name.lower() in _LABELS:
-            found.append((folder, _LABELS[folder.name.lower()], None))
+            folders.append((folder, _LABELS[folder.name.lower()], None))
         elif split := parse_split(folder.name):
             inner = [sub for sub in subfolders(folder) if sub.name.lower() in _LABELS]
-            found.extend((sub, _LABELS[sub.name.lower()], split) for sub in inner)
+            folders.extend((sub, _LABELS[sub.name.lower()], split) for sub in inner)
     name = root.resolve().name.lower()
-    if not found and root.is_dir() and name in _LABELS:
-        found.append((root, _LABELS[name], None))
-    return found
+    if not folders and root.is_dir() and name in _LABELS:
+        folders.append((root, _LABELS[name], None))
+    return folders

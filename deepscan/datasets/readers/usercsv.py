@@ -10,7 +10,7 @@ reported.
 
 * **group**: the column's value; where it is empty, the path: such a file stands alone.
 * **split**: the column's value; where it is empty, none.
-* **method**: the column's value for a fake; else not told.
+* **method**: the column's value for a fake; else unknown.
 * **origin**, **family**: the columns ``source`` and ``family``.
 * **original**: the column's value for a fake: the path, as in ``path``, of the video it was made from frame by frame,
   which is in the list too. One that is not is reported, and the fake is read without.
@@ -54,7 +54,7 @@ class UserCsv:
 
     def read(self, root: Path) -> Corpus:
         border = Root(root if root.is_dir() else root.parent)
-        found: dict[Path, tuple[CorpusItem, Path | None]] = {}
+        entries: dict[Path, tuple[CorpusItem, Path | None]] = {}
         contradicted: set[Path] = set()
         problems = Problems()
         for table in _tables(root):
@@ -70,7 +70,7 @@ class UserCsv:
                 if isinstance(original, Problem):
                     problems.add(item.path, original.reason, f"{where}: its original {original.message}")
                     original = None
-                before = found.setdefault(item.path, (item, original))
+                before = entries.setdefault(item.path, (item, original))
                 if before[0] is item:
                     continue
                 reason, state = "duplicate", "again"
@@ -78,7 +78,7 @@ class UserCsv:
                     reason, state = "conflict", f"again with another {_COMPARED}; it is left out"
                     contradicted.add(item.path)
                 problems.add(item.path, reason, f"{where}: {_name(row)!r} is listed {state}")
-        kept = {path: entry for path, entry in found.items() if path not in contradicted}
+        kept = {path: entry for path, entry in entries.items() if path not in contradicted}
         originals = {path: original for path, (_, original) in kept.items() if original is not None}
         for path, original in originals.items():
             if original not in kept:

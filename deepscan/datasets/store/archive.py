@@ -153,12 +153,12 @@ def escape_text(text: str) -> str:
     A backslash is doubled; control characters, line separators and lone surrogates (how Python shows the bytes of a
     file name that are no UTF-8: byte ``E9`` is ``\udce9``) become ``\uXXXX``. All other texts stay as they are.
     """
-    return _TO_ESCAPE.sub(lambda found: "\\\\" if found[0] == "\\" else f"\\u{ord(found[0]):04x}", text)
+    return _TO_ESCAPE.sub(lambda match: "\\\\" if match[0] == "\\" else f"\\u{ord(match[0]):04x}", text)
 
 
 def unescape_text(text: str) -> str:
     """The text that was given to :func:`escape_text`."""
-    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
+    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "\\", text)
 
 
 # Files
@@ -172,7 +172,7 @@ def replacing(path: Path, mark: str = "") -> Iterator[BinaryIO]:
     :func:`deepscan.files.temporary_beside`.
 
     Raises:
-        OutputError: it cannot be written; a full disk is told as such.
+        OutputError: it cannot be written; the message says so of a full disk.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

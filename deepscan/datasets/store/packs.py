@@ -54,13 +54,9 @@ class PackedFace:
     """One person of one picture.
 
     Attributes:
-        video_id: of the corpus' item.
         number: of the person in the picture, from 1.
-        n_people: in the picture.
-        width_px, height_px: of the picture.
-        box, confidence, landmarks: of the face, in pixels of the picture.
+        box, landmarks: in pixels of the picture, whose size is ``width_px`` by ``height_px``.
         brightness: mean luma of the crop.
-        sureness: that this is a person.
         aligned: whether a fake was cut at the boxes of its original.
         crc32: of the crop's file.
     """
@@ -81,13 +77,7 @@ class PackedFace:
 
 @dataclass(slots=True)
 class Pack:
-    """What is in a folder of parts.
-
-    Attributes:
-        settings: that it was made with.
-        faces: everybody, with where the crop lies.
-        without: pictures that gave nobody, by ``video_id``, and why.
-    """
+    """What is in a folder of parts: everybody, and why pictures gave nobody, by ``video_id``."""
 
     settings: StoreSettings
     faces: list[tuple[PackedFace, StoredTrack]] = field(default_factory=list)
@@ -281,10 +271,10 @@ def _faces(item: CorpusItem, image: RgbImage, settings: StoreSettings) -> list[t
     height, width = image.shape[:2]
     media = MediaInfo(item.path, "image", width, height, None, 1)
     frames = iter([Frame(image, time_s=0.0, index=0)])
-    found = find_people(media, frames, _finder(settings.face), settings.crop, settings.track, close_up=True)
-    clear = clear_people(found)
+    extraction = find_people(media, frames, _finder(settings.face), settings.crop, settings.track, close_up=True)
+    clear = clear_people(extraction)
     faces = [(person.track.sightings[0].face, person.track.sureness) for person in clear]
-    return faces or nobody_reason(found)
+    return faces or nobody_reason(extraction)
 
 
 @lru_cache(maxsize=1)

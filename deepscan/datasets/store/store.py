@@ -162,7 +162,7 @@ def store_key(item: CorpusItem, sha256: str, settings: StoreSettings, *, boxes_s
         item: the video.
         sha256: of its content.
         settings: of the run.
-        boxes_sha256: of the content of the original whose boxes are to be used; None without one.
+        boxes_sha256: of the original whose boxes are to be used; None without one.
     """
     return _key(escape_text(item.dataset), escape_text(item.video_id), sha256, settings, boxes_sha256)
 
@@ -198,35 +198,31 @@ def write_store(
     item: CorpusItem,
     sha256: str,
     settings: StoreSettings,
-    found: Extraction,
+    extraction: Extraction,
     *,
     boxes_sha256: str | None = None,
     boxes_fit: bool = True,
     mark: str = "",
 ) -> Path:
-    """Write what was found in a video; its file appears whole or not at all.
+    """Write the people of a video; its file appears whole or not at all.
 
     Args:
-        folder: of the output, see :func:`store_path`.
-        item: the video.
-        sha256: of its content.
-        settings: that it was extracted with.
-        found: with at least one person.
-        boxes_sha256: as for :func:`store_key`.
-        boxes_fit: whether those boxes are the ones that it was cut at.
+        folder: of the output; the other arguments are those of :func:`store_key`.
+        extraction: with at least one person.
+        boxes_fit: whether the boxes of the original are the ones that it was cut at.
         mark: of the run's temporary files.
 
     Raises:
         OutputError: it cannot be written.
     """
-    if not found.people:
+    if not extraction.people:
         raise ValueError("Nobody was found: such a video has a row in the manifest, but no file.")
     path = store_path(folder, item, sha256, settings, boxes_sha256=boxes_sha256)
     boxes: BoxesOf = "original" if boxes_sha256 is not None and boxes_fit else "own"
     key = store_key(item, sha256, settings, boxes_sha256=boxes_sha256)
-    video = _video(item, found, sha256=sha256, boxes=boxes, boxes_sha256=boxes_sha256)
+    video = _video(item, extraction, sha256=sha256, boxes=boxes, boxes_sha256=boxes_sha256)
     with replacing(path, mark) as file:
-        write_members(file, _samples(key, video, settings.for_boxes(boxes_sha256), found))
+        write_members(file, _samples(key, video, settings.for_boxes(boxes_sha256), extraction))
     return path
 
 
@@ -262,16 +258,18 @@ def _facts(item: CorpusItem) -> dict[str, Any]:
     return {**{name: escape_text(getattr(item, name)) for name in _TEXTS}, "label": item.label}
 
 
-def _video(item: CorpusItem, found: Extraction, **facts: Any) -> VideoRecord:
-    media = {name: getattr(found.media, name) for name in _MEDIA_FACTS}
-    counts = {name: getattr(found, name) for name in _EXTRACTION_FACTS}
-    return VideoRecord(**_facts(item), **media, **counts, **facts, n_tracks=len(found.people))
+def _video(item: CorpusItem, extraction: Extraction, **facts: Any) -> VideoRecord:
+    media = {name: getattr(extraction.media, name) for name in _MEDIA_FACTS}
+    counts = {name: getattr(extraction, name) for name in _EXTRACTION_FACTS}
+    return VideoRecord(**_facts(item), **media, **counts, **facts, n_tracks=len(extraction.people))
 
 
-def _samples(key: str, video: VideoRecord, settings: StoreSettings, found: Extraction) -> Iterator[tuple[str, bytes]]:
+def _samples(
+    key: str, video: VideoRecord, settings: StoreSettings, extraction: Extraction
+) -> Iterator[tuple[str, bytes]]:
     """The members of a file."""
     stem, side = _stem(key, video.video_id), settings.crop.size_px
-    for number, person in enumerate(found.people, 1):
+    for number, person in enumerate(extraction.people, 1):
         if person.crops.shape[1:] != (side, side, 3) or person.crops.dtype.name != "uint8":
             raise ValueError(f"Invalid crops ({person.crops.dtype} {person.crops.shape}) for crops of {side} px.")
         records = []
