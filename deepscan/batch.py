@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -9,7 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from deepscan.analysis import Analysis
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector, lost_result, refused_result
 from deepscan.errors import DeepscanError
@@ -17,6 +20,40 @@ from deepscan.processes import Engine, Lost
 from deepscan.report.result_log import ResultLines, Stamp
 from deepscan.types import ModelInfo, Report, Result, VerdictLabel
 from deepscan.version import __version__
+
+if TYPE_CHECKING:
+    from deepscan.extract.pictures import KeepPictures
+    from deepscan.report.html import Material
+
+# Inputs whose pictures are kept for a page: they share one file.
+MOST_MATERIALS = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PagePictures:
+    """What a report page shows of each input: with heat maps or without, and why there are none."""
+
+    heat: bool
+    not_explained: str | None = None
+
+    @property
+    def keep(self) -> KeepPictures:
+        """What an analysis has to keep for it."""
+        from deepscan.report.html import pictures_to_keep
+
+        return pictures_to_keep(heat=self.heat)
+
+    def material(self, detector: Detector, analysis: Analysis) -> Material | None:
+        """What the page shows; the answer stands without its pictures."""
+        from deepscan.report.html import Material, make_material
+
+        try:
+            return make_material(detector, analysis, heat=self.heat, not_explained=self.not_explained)
+        except Exception as error:  # noqa: BLE001 - a defect must not cost the results
+            log.warning("%s; its report has no pictures and no file facts", error)
+            return Material()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +67,7 @@ class Task:
         stamp: of the file before it is read; None if results are not written as lines.
         model: for :func:`deepscan.detector.load_detector`, the same in every folder.
         settings: of the prediction.
+        pictures: for a page; None for none.
     """
 
     place: int
@@ -38,16 +76,22 @@ class Task:
     stamp: Stamp | None
     model: str
     settings: PredictSettings
+    pictures: PagePictures | None = None
 
 
-def judge(task: Task) -> Result:
-    """Judge one input, in whatever process this runs.
+def judge(task: Task) -> tuple[Result, Material | None]:
+    """Judge one input, in whatever process this runs, and take the pictures for a page where they are wanted.
 
     Raises:
         DeepscanError: the detector cannot be loaded; all that is wrong with the file is in the result.
     """
-    result = _detector(task.model, task.settings).predict_or_error(task.file)
-    return replace(result, path=str(task.path))
+    detector, material = _detector(task.model, task.settings), None
+    if task.pictures is None:
+        result = detector.predict_or_error(task.file)
+    else:
+        analysis = detector.analyze(task.file, keep=task.pictures.keep)
+        result, material = analysis.result, task.pictures.material(detector, analysis)
+    return replace(result, path=str(task.path)), material
 
 
 @lru_cache(maxsize=1)
@@ -63,12 +107,15 @@ class Batch:
         model: that judges.
         lines: where each result is written at once, and where results of earlier runs are taken from.
         keep: keep the results in memory, for :meth:`report`.
+        pictures: for a page; None for none.
         on_done: called after every input, with this batch and the input's path.
 
     Attributes:
         counts: inputs by verdict.
         reasons: errors by reason.
         n_recalled: inputs whose result was there already.
+        pictures: for a page.
+        materials: pictures by the result's path, of the first inputs: memory does not grow with their number.
     """
 
     def __init__(
@@ -77,12 +124,15 @@ class Batch:
         *,
         lines: ResultLines | None = None,
         keep: bool = True,
+        pictures: PagePictures | None = None,
         on_done: Callable[[Batch, Path], None] | None = None,
     ) -> None:
         self.model = model
         self.counts: Counter[VerdictLabel] = Counter()
         self.reasons: Counter[str] = Counter()
         self.n_recalled = 0
+        self.materials: dict[str, Material] = {}
+        self.pictures = pictures
         self._lines, self._keep, self._on_done = lines, keep, on_done
         self._results: dict[int, Result] = {}
         self._start = time.monotonic()
@@ -130,9 +180,18 @@ class Batch:
                 begun.append((place, stamp))
                 yield path
 
-        for result in detector.predict_files(paths()):
+        for result, material in self._judged(detector, paths()):
             place, stamp = begun.popleft()
-            self._done(place, result, stamp)
+            self._done(place, result, stamp, material)
+
+    def _judged(self, detector: Detector, paths: Iterable[Path]) -> Iterator[tuple[Result, Material | None]]:
+        pictures = self.pictures
+        if pictures is None:
+            yield from ((result, None) for result in detector.predict_files(paths))
+            return
+        for analysis in detector.analyze_many(((path, None) for path in paths), keep=pictures.keep):
+            wanted = len(self.materials) < MOST_MATERIALS
+            yield analysis.result, pictures.material(detector, analysis) if wanted else None
 
     def run_on(
         self,
@@ -157,15 +216,17 @@ class Batch:
         def tasks() -> Iterator[Task]:
             try:
                 for place, path, stamp in self._todo(inputs):
-                    yield Task(place, path, path.absolute(), stamp, name, settings)
+                    pictures = self.pictures if len(self.materials) < MOST_MATERIALS else None
+                    yield Task(place, path, path.absolute(), stamp, name, settings, pictures)
             except DeepscanError as error:  # what the workers have begun is still worth its end
                 failures.append(error)
 
-        for task, result in engine.map(judge, tasks()):
-            if isinstance(result, Lost):
-                self._done(task.place, lost_result(task.path, result.reason, result.message), task.stamp)
+        for task, outcome in engine.map(judge, tasks()):
+            if isinstance(outcome, Lost):
+                self._done(task.place, lost_result(task.path, outcome.reason, outcome.message), task.stamp)
             else:
-                self._done(task.place, result, task.stamp)
+                result, material = outcome
+                self._done(task.place, result, task.stamp, material)
         if failures:
             raise failures[0]
 
@@ -196,8 +257,10 @@ class Batch:
                     self.n_recalled += 1
                     self._count(place, known)
 
-    def _done(self, place: int, result: Result, stamp: Stamp | None) -> None:
+    def _done(self, place: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
         with self._lock:
+            if material is not None and len(self.materials) < MOST_MATERIALS:
+                self.materials[result.path] = material
             if self._lines is not None:
                 self._lines.append(result, stamp)
             self._count(place, result)

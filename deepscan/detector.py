@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.analysis import Analysis
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces.detect import FaceFinder
@@ -25,6 +26,7 @@ from deepscan.extract.people import (
     extract_people,
     search_people,
 )
+from deepscan.extract.pictures import KeepPictures
 from deepscan.files import file_sha256
 from deepscan.models.card import Card
 from deepscan.models.checkpoint import DEFAULT_DETECTOR, list_detectors, resolve_detector, untrained_detector
@@ -97,10 +99,10 @@ class Detector:
         Raises:
             MediaError: the file cannot be read.
         """
-        file = next(self._search([(Path(path), None)]))
-        if file.error is not None:
-            raise file.error
-        return self._result(file)
+        analysis = self.analyze(Path(path))
+        if analysis.error is not None:
+            raise analysis.error
+        return analysis.result
 
     def predict_many(self, paths: Iterable[str | Path]) -> Iterator[Result]:
         """Judge files, folders and patterns; yields a result for each file, in their order.
@@ -109,8 +111,8 @@ class Detector:
         is searched while one is scored, and pictures are scored in batches. Many files at a time, in processes that
         may die, are the matter of :class:`deepscan.batch.Batch`.
         """
-        for file in self._search(expand_inputs(paths)):
-            yield self._result_or_error(file)
+        for analysis in self.analyze_many(expand_inputs(paths)):
+            yield analysis.result
 
     def predict_files(self, paths: Iterable[Path]) -> Iterator[Result]:
         """:meth:`predict_many` of files alone.
@@ -121,12 +123,37 @@ class Detector:
         Raises:
             DeepscanError: ``paths`` raised it; the results of the files before have come.
         """
-        for file in self._search((path, None) for path in paths):
-            yield self._result_or_error(file)
+        for analysis in self.analyze_many((path, None) for path in paths):
+            yield analysis.result
 
     def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
-        return self._result_or_error(next(self._search([(path, error)])))
+        return self.analyze(path, error).result
+
+    def analyze(
+        self, path: Path, error: DeepscanError | None = None, *, keep: KeepPictures | None = None
+    ) -> Analysis:
+        """Judge one file, and keep what the answer rests on; a failure is in the result.
+
+        Args:
+            path: of a video or image.
+            error: one that is known already.
+            keep: pictures of it.
+        """
+        return next(self.analyze_many([(path, error)], keep=keep))
+
+    def analyze_many(
+        self, inputs: Iterable[tuple[Path, DeepscanError | None]], *, keep: KeepPictures | None = None
+    ) -> Iterator[Analysis]:
+        """:meth:`analyze` of files, or what is wrong with them already, in their order, as :meth:`predict_files`."""
+        settings = self.settings
+
+        def search(path: Path) -> PeopleSearch:
+            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
+            return search_people(path, settings.frames, self._finder, *rules, keep)
+
+        for file in search_and_score(inputs, search, _content_sha256, self._scorer):
+            yield self._analysis_or_error(file)
 
     def extract(self, path: Path) -> Extraction:
         """The people of a video or image, found and cut as :meth:`predict` does.
@@ -233,53 +260,46 @@ class Detector:
         """A report of this detector over results."""
         return Report(__version__, self.info, tuple(results))
 
-    def _search(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[Searched]:
-        settings = self.settings
-
-        def search(path: Path) -> PeopleSearch:
-            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
-            return search_people(path, settings.frames, self._finder, *rules)
-
-        return search_and_score(inputs, search, _content_sha256, self._scorer)
-
-    def _result_or_error(self, file: Searched) -> Result:
+    def _analysis_or_error(self, file: Searched) -> Analysis:
         error = file.error
         if error is None:
             try:
-                return self._result(file)
+                return self._analysis(file)
             except Exception as failure:  # noqa: BLE001 - it is the file's result
                 error = failure
         if isinstance(error, MediaError) and not isinstance(error, NoFileError):
-            return error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
-        if isinstance(error, DeepscanError):
-            return refused_result(file.path, error)
-        # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
-        log.debug("%s: unexpected failure", file.path, exc_info=error)
-        return lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
+            result = error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
+        elif isinstance(error, DeepscanError):
+            result = refused_result(file.path, error)
+        else:
+            # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
+            log.debug("%s: unexpected failure", file.path, exc_info=error)
+            result = lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
+        return Analysis(result, error=error)
 
-    def _result(self, file: Searched) -> Result:
+    def _analysis(self, file: Searched) -> Analysis:
         """The answer for a file that was looked through."""
         found, start = file.found, time.perf_counter()
         assert found is not None  # noqa: S101 - where there is nothing, there is an error
         people, hidden = self.visible(found.people)
+        features = [[file.features[key] for key in crop_keys(p.track)] for p in people]
+        scores = [self._scorer.judge(of_person) for of_person in features]
         if people:
-            features = [[file.features[key] for key in crop_keys(p.track)] for p in people]
-            scores = [self._scorer.judge(own) for own in features]
             verdict = self.answer(people, scores, features, n_left_out=found.people_left_out)
         else:
             verdict = self.abstain(found, hidden)
         coverage = found.coverage
         verdict = limit(verdict, coverage, found.frames_sampled)
         duration_s = found.media.duration_s if coverage is None else coverage.duration_s
-        told = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
+        messages = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
         end = time.perf_counter()
-        return Result(
+        result = Result(
             path=str(file.path),
             sha256=file.sha256,
             kind=found.media.kind,
             verdict=verdict.label,
             reason=verdict.reason,
-            message=" ".join(told) or None,
+            message=" ".join(messages) or None,
             probability=verdict.probability,
             duration_s=duration_s,
             examined_s=duration_s if coverage is None else coverage.examined_s,
@@ -294,6 +314,7 @@ class Detector:
             unjudged=unjudged(found, hidden),
             turned=found.turned,
         )
+        return Analysis(result, found, people, features, tuple(scores))
 
 
 def load_detector(

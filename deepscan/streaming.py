@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from deepscan.errors import DeepscanError
-from deepscan.extract.people import CropKey, Extraction, PeopleSearch
+from deepscan.extract.people import Extraction, PeopleSearch
+from deepscan.extract.pictures import CropKey
 from deepscan.models.scorer import Features, Scorer
 from deepscan.processes.prefetch import ahead
 from deepscan.types import RgbImage

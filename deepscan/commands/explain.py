@@ -13,6 +13,7 @@ from deepscan.commands.options import (
     Frames,
     Limits,
     MinSegment,
+    Model,
     Threshold,
     Tta,
     limits_of,
@@ -22,6 +23,9 @@ from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName
 from deepscan.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from deepscan.analysis import Analysis
     from deepscan.config import PredictSettings
     from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
@@ -31,21 +35,24 @@ if TYPE_CHECKING:
 PAGE = "report.html"
 
 
+Paths = Annotated[
+    list[str], typer.Argument(metavar="PATH...", help="Videos, images, folders or patterns.", show_default=False)
+]
+Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for everything.")]
+Video = Annotated[
+    bool, typer.Option("--video/--no-video", help="Also copies with boxes and running probabilities drawn in.")
+]
+
+
 def explain(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help="Videos, images, folders or patterns.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder for everything.")] = Path(
-        "evidence"
-    ),
-    video: Annotated[
-        bool, typer.Option("--video/--no-video", help="Also copies with boxes and running probabilities drawn in.")
-    ] = True,
+    paths: Paths,
+    out: Out = Path("evidence"),
+    video: Video = True,
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
     attack_check: AttackCheck = None,
-    model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
+    model: Model = "default",
     device: Device = DeviceName.AUTO,
     threshold: Threshold = None,
     limits: Limits = None,
@@ -56,22 +63,17 @@ def explain(
     """
     from deepscan.errors import DeepscanError
 
+    settings = settings_of(
+        frames=frames,
+        min_segment_s=min_segment,
+        tta=tta,
+        attack_check=attack_check,
+        threshold=threshold,
+        device=device.value,
+        limits=limits_of(limits),
+    )
     try:
-        report, failures = _explain(
-            paths,
-            out,
-            model=model,
-            video=video,
-            settings=settings_of(
-                frames=frames,
-                min_segment_s=min_segment,
-                tta=tta,
-                attack_check=attack_check,
-                threshold=threshold,
-                device=device.value,
-                limits=limits_of(limits),
-            ),
-        )
+        report, failures = _explain(paths, out, model=model, video=video, settings=settings)
     except DeepscanError as error:
         fail_with(error)
     except KeyboardInterrupt:
@@ -98,6 +100,7 @@ def _explain(
     from deepscan.detector import load_detector
     from deepscan.errors import OutputError
     from deepscan.explain.gradcam import require_gradcam
+    from deepscan.extract.inputs import expand_inputs
     from deepscan.report.html import check_target, write_pages
 
     require_gradcam()
@@ -106,58 +109,74 @@ def _explain(
     except OSError as error:
         raise OutputError(f"{out} cannot be made", error.strerror or str(error)) from error
     check_target(out / PAGE)
-    detector = load_detector(model, settings)
+    explainer = _Explainer(load_detector(model, settings), out, video=video)
     with progress_bar() as bar:
-        task = bar.add_task("judging", total=None, rate="", failed=0)
+        task = bar.add_task("explaining", total=None, rate="", failed=0)
         results = []
-        for result in detector.predict_many(paths):
+        for result in explainer.run(expand_inputs(paths)):
             results.append(result)
             bar.update(task, completed=len(results), description=printable(Path(result.path).name[-30:]))
+        report = explainer.detector.report(results)
         bar.update(task, total=len(results), completed=0)
-        writer = _Writer(detector, out, video=video)
-        report = detector.report(results)
         write_pages(
             report,
             out / PAGE,
             made=datetime.now().astimezone(),
-            card=detector.card,
-            material=writer.material,
-            on_progress=lambda n, _: bar.update(task, completed=n, description="explaining"),
+            card=explainer.detector.card,
+            material=explainer.material,
+            on_progress=lambda n, _: bar.update(task, completed=n, description="report page"),
         )
-    return report, writer.failures
+    return report, explainer.failures
 
 
-class _Writer:
-    """Writes the files of one input after the other."""
+class _Explainer:
+    """Judges inputs and writes the files of one after the other; what the page shows of the first ones is kept."""
 
     def __init__(self, detector: Detector, out: Path, *, video: bool) -> None:
-        self._detector, self._out, self._video = detector, out, video
-        self._number = 0
+        from deepscan.report.html import pictures_to_keep
+
+        self.detector, self._out, self._video = detector, out, video
+        self._keep = pictures_to_keep(heat=True)
+        self._materials: dict[str, Material | None] = {}
         self.failures: list[DeepscanError] = []
 
-    def material(self, result: Result) -> Material | None:
-        """For the page; the files are written on the way."""
+    def run(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[Result]:
+        """The results, once their files are written."""
+        from deepscan.batch import MOST_MATERIALS
         from deepscan.errors import DeepscanError
+
+        for number, analysis in enumerate(self.detector.analyze_many(inputs, keep=self._keep), 1):
+            material = None
+            if analysis.extraction is not None:
+                try:
+                    material = self._write(number, analysis)
+                except DeepscanError as error:
+                    self.failures.append(error)
+            if number <= MOST_MATERIALS:
+                self._materials[analysis.result.path] = material
+            yield analysis.result
+
+    def material(self, result: Result) -> Material | None:
+        """For the page."""
+        from deepscan.report.html import make_material
+
+        if result.path in self._materials:
+            return self._materials[result.path]
+        return make_material(self.detector, self.detector.analyze(Path(result.path), keep=self._keep), heat=True)
+
+    def _write(self, number: int, analysis: Analysis) -> Material | None:
         from deepscan.explain.annotate import annotate, default_suffix
         from deepscan.explain.evidence import explain as explained
         from deepscan.explain.folder import folder_name, write_evidence
         from deepscan.extract.isolation.client import file_facts
         from deepscan.report.html import from_explanation
-        from deepscan.types import VerdictLabel
 
-        self._number += 1
-        path, limits = Path(result.path), self._detector.settings.limits
-        if result.verdict is VerdictLabel.ERROR:
-            return None
-        folder = self._out / folder_name(self._number, path)
-        try:
-            explanation = explained(self._detector, path)
-            write_evidence(explanation, folder)
-            if self._video:
-                folder.mkdir(parents=True, exist_ok=True)
-                copy = folder / f"annotated{default_suffix(result)}"
-                annotate(path, result, copy, band=self._detector.info.uncertain_band, limits=limits)
-            return from_explanation(explanation, file_facts(path, limits))
-        except DeepscanError as error:
-            self.failures.append(error)
-            return None
+        path, limits = Path(analysis.result.path), self.detector.settings.limits
+        folder = self._out / folder_name(number, path)
+        explanation = explained(self.detector, analysis)
+        write_evidence(explanation, folder)
+        if self._video:
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / f"annotated{default_suffix(analysis.result)}"
+            annotate(path, analysis.result, copy, band=self.detector.info.uncertain_band, limits=limits)
+        return from_explanation(explanation, file_facts(path, limits))

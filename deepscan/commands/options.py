@@ -100,6 +100,7 @@ class RuntimeChoice(StrEnum):
     OPENVINO = "openvino"
 
 
+Model = Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")]
 Device = Annotated[DeviceName, typer.Option(help="Where the networks run.")]
 Runtime = Annotated[
     RuntimeChoice, typer.Option(help="What runs the networks; auto is OpenVINO on the processor, torch elsewhere.")

@@ -1,33 +1,26 @@
-"""What a verdict rests on, person by person: crops with their heat, the frames that count, and whole frames.
-
-:func:`explain` goes from a path; :func:`explain_people` from people and a verdict that are there already, as in a
-report that is made right after the prediction.
-"""
+"""What a verdict rests on, person by person: crops with their heat, the frames that count, and whole frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.analysis import Analysis
 from deepscan.explain.gradcam import HeatMaps, explain_frames
 from deepscan.explain.occlusion import Importance, TopFrames, explain_track, top_frames
 from deepscan.explain.overlay import overlay_crop, overlay_frame
-from deepscan.extract.crops import at_most, face_square
-from deepscan.extract.isolation.client import probe, sample_frames
+from deepscan.extract.crops import face_square
 from deepscan.extract.people import Person
-from deepscan.extract.video.sampling import frames_for
-from deepscan.types import MediaInfo, RgbImage, TrackResult, Verdict, VerdictLabel
+from deepscan.types import Face, RgbImage, TrackResult, VerdictLabel
 
 if TYPE_CHECKING:
     from deepscan.detector import Detector
 
 N_SUPPORTING, N_OPPOSING, N_SHOWN = 4, 2, 8
-_FRAME_SIDE_PX = 960
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,36 +72,27 @@ class FrameEvidence:
 class Explanation:
     """Everything there is to look at for one input. Without a face there are no people and no frames."""
 
-    path: Path
-    media: MediaInfo
-    verdict: Verdict
-    people: tuple[PersonEvidence, ...]
-    frames: tuple[FrameEvidence, ...]
+    people: tuple[PersonEvidence, ...] = ()
+    frames: tuple[FrameEvidence, ...] = ()
 
 
-def explain(detector: Detector, path: str | Path) -> Explanation:
-    """Judge one video or image and show why.
+def explain(detector: Detector, analysis: Analysis) -> Explanation:
+    """Show why a video or image was judged as it was. The file is not read again.
 
     Args:
-        detector: loaded.
-        path: of the input.
+        detector: that judged it.
+        analysis: of the file; whole frames are shown where they were kept.
 
     Raises:
-        MediaError: the file cannot be read.
         ConfigError: the ``grad-cam`` package is not installed.
         ModelError: the network has no map to look at.
     """
-    path = Path(path)
-    found = detector.extract(path)
-    visible, hidden = detector.visible(found.people)
-    if not visible:
-        return Explanation(path, found.media, detector.abstain(found, hidden), (), ())
-    scores = detector.score([person.crops for person in visible])
-    verdict = detector.answer(visible, scores, n_left_out=found.people_left_out)
-    people = explain_people(detector, visible, verdict.tracks)
+    if not analysis.people:
+        return Explanation()
+    people = explain_people(detector, analysis.people, analysis.result.tracks)
     # The heat maps are of the faces as turned; frames are shown as they are.
-    frames = () if found.turned else explain_whole_frames(detector, path, visible, people)
-    return Explanation(path, found.media, verdict, people, frames)
+    frames = () if analysis.result.turned else _whole_frames(detector, analysis, people)
+    return Explanation(people, frames)
 
 
 def explain_people(
@@ -129,44 +113,28 @@ def explain_people(
     )
 
 
-def explain_whole_frames(
-    detector: Detector,
-    path: Path,
-    people: Sequence[Person],
-    evidence: Sequence[PersonEvidence],
+def _whole_frames(
+    detector: Detector, analysis: Analysis, evidence: Sequence[PersonEvidence]
 ) -> tuple[FrameEvidence, ...]:
-    """The strongest frame of each person with heat, in the order of time. The file is read once more.
-
-    Args:
-        detector: that judged it.
-        path: of the file.
-        people: found in it.
-        evidence: of the same, in the same order.
-    """
+    """The strongest frame of each person with heat, in the order of time, as far as they were kept."""
+    pictures = analysis.extraction.pictures if analysis.extraction else None
     chosen: dict[int, list[int]] = {}
-    heats: dict[int, list[tuple[NDArray[np.float32], int, int]]] = {}
-    for number, (person, own) in enumerate(zip(people, evidence, strict=True)):
-        best = next(iter((*own.by_importance.supporting, *own.by_frame.supporting, *own.shown)))
-        chosen.setdefault(person.track.sightings[best].frame_index, []).append(number)
-        for row, position in enumerate(own.shown):
-            index = person.track.sightings[position].frame_index
-            heats.setdefault(index, []).append((own.heat.heat[row], number, position))
-    out = []
-    settings = detector.settings
-    n_frames = frames_for(
-        settings.frames, probe(path, settings.limits, detector.isolation).duration_s, settings.min_segment_s
-    )
-    for frame in sample_frames(path, n_frames, settings.limits, detector.isolation):
-        if frame.index not in chosen:
-            continue
-        faces = []
-        for heat, number, position in heats[frame.index]:
-            face = people[number].track.sightings[position].face
-            faces.append((heat, face_square(face, frame.image.shape, detector.card.crop)))
-        picture = at_most(overlay_frame(frame.image, faces), _FRAME_SIDE_PX)
-        ids = tuple(people[number].track.id for number in chosen[frame.index])
-        out.append(FrameEvidence(frame.time_s, ids, picture))
-    return tuple(out)
+    heats: dict[int, list[tuple[NDArray[np.float32], Face]]] = {}
+    for person, shown in zip(analysis.people, evidence, strict=True):
+        best = next(iter((*shown.by_importance.supporting, *shown.by_frame.supporting, *shown.shown)))
+        chosen.setdefault(person.track.sightings[best].frame_index, []).append(person.track.id)
+        for heat, position in zip(shown.heat.heat, shown.shown, strict=True):
+            sighting = person.track.sightings[position]
+            heats.setdefault(sighting.frame_index, []).append((heat, sighting.face))
+    frames = []
+    for index, ids in sorted(chosen.items()):
+        kept = pictures.frame(index) if pictures else None
+        if kept is not None:
+            image, shape, time_s = kept
+            scale = max(image.shape[:2]) / max(shape[:2])
+            faces = [(heat, face_square(face, shape, detector.card.crop).scaled(scale)) for heat, face in heats[index]]
+            frames.append(FrameEvidence(time_s, tuple(ids), overlay_frame(image, faces)))
+    return tuple(frames)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,10 @@ class Square:
     side: float
     angle: float
 
+    def scaled(self, scale: float) -> Square:
+        """The same in a frame that is smaller or larger."""
+        return Square((self.centre[0] * scale, self.centre[1] * scale), self.side * scale, self.angle)
+
     def to_crop(self, points: NDArray[np.float32], size_px: int) -> NDArray[np.float32]:
         """Map frame points ``[n, 2]`` to pixels of a crop of ``size_px``."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)

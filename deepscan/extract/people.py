@@ -19,10 +19,11 @@ from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.faces.rotation import SpareFrames, TurnedFrames
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
+from deepscan.extract.pictures import CropKey, KeepPictures, Pictures
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.video.sampling import frames_for
 from deepscan.processes.prefetch import ahead
-from deepscan.types import Box, Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
+from deepscan.types import Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
@@ -34,9 +35,6 @@ _FOLLOW_WITHIN_S = 0.35
 _FRAMES_AHEAD = 2
 # Frames that are looked at together have about so many pixels at most: eight of 1080p.
 _MOST_PX_AT_ONCE = 2**24
-
-# Of a crop: the sampled frame's index and the face's box.
-CropKey = tuple[int, Box]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,7 @@ class Extraction:
         coverage: how much of a video the frames stand for; None for an image, and where it is not known.
         timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
         sampling: how the frames of a video were reached.
+        pictures: that were to be kept.
     """
 
     media: MediaInfo
@@ -81,6 +80,7 @@ class Extraction:
     doubtful: tuple[Track, ...] = ()
     turned: int | None = None
     coverage: Coverage | None = None
+    pictures: Pictures | None = None
 
 
 class PeopleSearch:
@@ -97,6 +97,7 @@ class PeopleSearch:
         max_tracks: people who are kept, those seen longest; None for all.
         again: the frames once more, for faces on their side or upside down; None looks for upright ones only.
         coverage: of the frames, filled in by the time that they end.
+        keep: pictures that are kept; None for none.
     """
 
     def __init__(
@@ -112,11 +113,13 @@ class PeopleSearch:
         max_tracks: int | None = None,
         again: Callable[[], Iterator[Frame]] | None = None,
         coverage: Sequence[Coverage] = (),
+        keep: KeepPictures | None = None,
     ) -> None:
         self.media, self._finder, self._crop, self._close_up = media, finder, crop, close_up
         self._max_tracks, self._track, self._n_ahead = max_tracks, track, n_ahead
         self._again, self._spare, self._coverage = again, SpareFrames(), coverage
         self._turned: tuple[TurnedFrames, PeopleSearch] | None = None
+        self._keep, self._pictures = keep, None if keep is None else Pictures(keep)
         self._decoded = _Decoded(frames)
         self._frames = ahead(lambda: self._decoded, n_ahead, "decode") if n_ahead else self._decoded
         self._tracker = Tracker(track)
@@ -146,6 +149,8 @@ class PeopleSearch:
                 self._n_usable += len(usable)
                 cut = [crop_face(frame.image, face, self._crop) for face in usable]
                 self._tracker.add(frame, usable, [brightness(c) for c in cut])
+                if self._pictures is not None:
+                    self._pictures.add(frame, usable)
                 cuts.append({(frame.index, face.box): c for face, c in zip(usable, cut, strict=True)})
                 if self._again is not None:
                     self._spare.add(frame.image, faces)
@@ -167,6 +172,7 @@ class PeopleSearch:
                     doubtful=tuple(frames.track(t) for t in found.doubtful),
                     timing_s={name: s + self._timing_s()[name] for name, s in found.timing_s.items()},
                     turned=frames.degrees,
+                    pictures=self._pictures,
                 )
         followed = self._tracker.finish()
         tracks = [track for track in followed if track.sureness != "doubtful"]
@@ -188,6 +194,7 @@ class PeopleSearch:
             len(tracks) - len(kept),
             tuple(seen_longest(followed[len(tracks) :], self._max_tracks)),
             coverage=self._coverage[-1] if self._coverage else None,
+            pictures=self._pictures,
         )
 
     def _timing_s(self) -> dict[str, float]:
@@ -213,9 +220,12 @@ class PeopleSearch:
             n_ahead=self._n_ahead,
             max_tracks=self._max_tracks,
             coverage=self._coverage,
+            keep=self._keep and replace(self._keep, frames=False),  # whole frames are shown as they are
         )
         for found in other.look():
             yield {(index, frames.box(index, box)): crop for (index, box), crop in found.items()}
+        if self._pictures is not None and other._pictures is not None:
+            self._pictures.add_turned(other._pictures, frames.box)
         self._turned = frames, other
 
     def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
@@ -307,6 +317,7 @@ def search_people(
     limits: MediaLimits,
     min_segment_s: float | None = None,
     isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+    keep: KeepPictures | None = None,
 ) -> PeopleSearch:
     """A search through a video or image, whose frames are decoded ahead of it in a thread.
 
@@ -317,6 +328,7 @@ def search_people(
         limits: on the file.
         min_segment_s: see :func:`deepscan.extract.video.sampling.frames_for`.
         isolation: of the process that decodes; None decodes in this one.
+        keep: as for :class:`PeopleSearch`.
 
     Raises:
         MediaError: the file cannot be read.
@@ -339,6 +351,7 @@ def search_people(
         max_tracks=limits.max_tracks,
         again=frames,
         coverage=coverage,
+        keep=keep,
     )
 
 

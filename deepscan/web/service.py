@@ -16,14 +16,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from deepscan.analysis import Analysis
 from deepscan.config import MediaLimits, Settings
 from deepscan.detector import Detector
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from deepscan.extract.isolation.client import probe
-from deepscan.report.html import Material, from_explanation, from_file, write_pages
+from deepscan.extract.pictures import KeepPictures
+from deepscan.report.html import Material, make_material, pictures_to_keep, write_pages
 from deepscan.text import printable
-from deepscan.types import Report, Result, VerdictLabel
+from deepscan.types import Report, Result
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +130,7 @@ class JudgeService:
             BusyError: too many are waiting.
         """
         with self._one_at_a_time():
-            return self._report(path, name)
+            return self._report(self._analysis(path), path, name)
 
     def judge(self, path: Path, name: str, folder: Path, on_progress: OnProgress = lambda share, what: None) -> Judged:
         """Judge a file and write its page.
@@ -146,9 +148,11 @@ class JudgeService:
         on_progress(0.0, "Waiting for its turn")
         with self._one_at_a_time():
             on_progress(0.05, "Looking for faces and scoring them")
-            report = self._report(path, name)
+            heat = self.with_heat and self.detector.card.trained
+            analysis = self._analysis(path, pictures_to_keep(heat=heat))
+            report = self._report(analysis, path, name)
             on_progress(0.6, "Looking at what the answer rests on")
-            material = self._material(path, report.results[0])
+            material = self._material(analysis, heat=heat)
             on_progress(0.9, "Writing the report")
             page = folder / "report.html"
             write_pages(
@@ -160,7 +164,7 @@ class JudgeService:
             )
         return Judged(report, material, page)
 
-    def _report(self, path: Path, name: str) -> Report:
+    def _analysis(self, path: Path, keep: KeepPictures | None = None) -> Analysis:
         refused: MediaError | None = None
         try:
             probe(path, self._file_limits)
@@ -170,20 +174,15 @@ class JudgeService:
             refused = (
                 MediaError(error.what, error.why, "Give a smaller one.", reason=error.reason) if too_large else error
             )
-        result = self.detector.predict_or_error(path, refused)
-        message = result.message and result.message.replace(path.name, name)
-        return self.detector.report([replace(result, path=name, message=message)])
+        return self.detector.analyze(path, refused, keep=keep)
 
-    def _material(self, path: Path, result: Result) -> Material | None:
-        if result.verdict is VerdictLabel.ERROR:
-            return None
+    def _report(self, analysis: Analysis, path: Path, name: str) -> Report:
+        message = analysis.result.message and analysis.result.message.replace(path.name, name)
+        return self.detector.report([replace(analysis.result, path=name, message=message)])
+
+    def _material(self, analysis: Analysis, *, heat: bool) -> Material | None:
         try:
-            if self.with_heat and self.detector.card.trained:
-                from deepscan.explain.evidence import explain
-                from deepscan.extract.isolation.client import file_facts
-
-                return from_explanation(explain(self.detector, path), file_facts(path, self._file_limits))
-            return from_file(path, result, limits=self._file_limits)
+            return make_material(self.detector, analysis, heat=heat)
         except DeepscanError as error:
             # The answer stands without its pictures.
             log.warning("%s; the report has no pictures", error)

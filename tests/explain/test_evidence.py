@@ -8,13 +8,13 @@ from tinynets import CALIBRATED, detector, spread
 
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector
-from deepscan.errors import MediaError
 from deepscan.explain import evidence
-from deepscan.explain.evidence import N_SHOWN, explain
+from deepscan.explain.evidence import N_SHOWN, Explanation
+from deepscan.explain.evidence import explain as explain_analysis
 from deepscan.explain.occlusion import explain_track
 from deepscan.explain.overlay import overlay_crop
+from deepscan.extract.pictures import FRAME_SIDE_PX, KeepPictures
 from deepscan.models.ensemble import Networks
-from deepscan.types import VerdictLabel
 
 pytest.importorskip("pytorch_grad_cam")
 
@@ -25,11 +25,13 @@ def judge():
     return Detector(Networks.of(spread(network).eval(), card), PredictSettings(frames=5, device="cpu"))
 
 
+def explain(judge, path):
+    return explain_analysis(judge, judge.analyze(path, keep=KeepPictures(frames=True)))
+
+
 def test_two_people_are_explained_on_one_scale(judge, two_people_clip):
     found = explain(judge, two_people_clip)
-    assert found.media.kind == "video"
-    assert found.verdict.label == judge.predict(two_people_clip).verdict
-    assert [person.result.id for person in found.people] == [track.id for track in found.verdict.tracks]
+    assert tuple(person.result for person in found.people) == judge.predict(two_people_clip).tracks
     assert len(found.people) == 2
     assert len({person.heat.scale for person in found.people}) == 1
     assert max(person.heat.heat.max() for person in found.people) == pytest.approx(1)
@@ -63,24 +65,22 @@ def test_whole_frames_are_the_ones_that_count_most(judge, two_people_clip):
     assert any(picture[:200].any() for picture in coloured)
 
 
-def test_an_image_is_a_track_of_one(judge, portrait_image, monkeypatch):
-    monkeypatch.setattr(evidence, "_FRAME_SIDE_PX", 256)
+def test_an_image_is_a_track_of_one(judge, portrait_image):
     found = explain(judge, portrait_image)
     (person,) = found.people
     assert person.importance.importance.tolist() == [person.importance.logit]
     assert person.shown == (0,)
-    assert found.frames[0].overlay.shape == (256, 256, 3)
+    assert max(found.frames[0].overlay.shape) <= FRAME_SIDE_PX
 
 
-def test_without_a_face_there_is_a_verdict_and_nothing_to_show(judge, no_face_clip):
-    found = explain(judge, no_face_clip)
-    assert (found.verdict.label, found.verdict.reason) == (VerdictLabel.NOT_APPLICABLE, "no_face")
-    assert (found.people, found.frames) == ((), ())
+def test_without_a_face_there_is_nothing_to_show(judge, no_face_clip):
+    assert explain(judge, no_face_clip) == Explanation()
 
 
-def test_a_file_that_cannot_be_read_is_told(judge, tmp_path):
-    with pytest.raises(MediaError, match="not found"):
-        explain(judge, tmp_path / "gone.mp4")
+def test_whole_frames_are_shown_only_where_they_were_kept(judge, two_people_clip):
+    found = explain_analysis(judge, judge.analyze(two_people_clip))
+    assert len(found.people) == 2
+    assert found.frames == ()
 
 
 @pytest.mark.parametrize("n", [1, 3, N_SHOWN, N_SHOWN + 1, 40])

@@ -33,10 +33,10 @@ class SlowDetector:
     def __getattr__(self, name: str) -> object:
         return getattr(self._real, name)
 
-    def predict_or_error(self, path: Path, error: object = None) -> object:
+    def analyze(self, path: Path, error: object = None, *, keep: object = None) -> object:
         self.entered += 1
         assert self.go.wait(30)
-        return self._real.predict_or_error(path, error)
+        return self._real.analyze(path, error, keep=keep)
 
 
 def wait_until(condition, seconds: float = 20.0) -> None:

@@ -75,7 +75,7 @@ def test_a_file_that_fails_costs_no_page(run, face_clip, tmp_path):
     ("name", "told"), [("r.txt", "a report page is an .html file"), ("none/r.html", "there is no folder")]
 )
 def test_a_page_that_cannot_be_written_is_told_at_once(run, face_clip, tmp_path, monkeypatch, name, told):
-    monkeypatch.setattr("deepscan.commands.predict._run", lambda *_: pytest.fail("was judged"))
+    monkeypatch.setattr("deepscan.detector.load_detector", lambda *_: pytest.fail("was judged"))
     code, _, err = run("predict", face_clip, "--html", tmp_path / name)
     assert code == 3
     assert told in err

@@ -12,7 +12,6 @@ from PIL import Image
 from deepscan.errors import MediaError
 from deepscan.extract.crops import at_most
 from deepscan.report.html import from_explanation, from_file
-from deepscan.report.html.evidence import facts_or_none
 from deepscan.report.html.probability_text import meaning, sentences
 from deepscan.types import FrameResult, Result, TrackResult, VerdictLabel
 
@@ -55,7 +54,6 @@ def test_an_image_and_a_file_without_people(portrait_image, no_face_clip):
 def test_a_file_that_is_gone(tmp_path):
     with pytest.raises(MediaError, match="not found"):
         from_file(tmp_path / "gone.mp4", made.no_face())
-    assert facts_or_none(tmp_path / "gone.mp4") is None
 
 
 def test_an_explanation_becomes_pictures_with_notes():

@@ -1,6 +1,15 @@
 """Evidence as pages for a person: self-contained HTML that loads nothing, with the JSON report beside it."""
 
-from deepscan.report.html.evidence import FramePicture, Material, PersonMaterial, Picture, from_explanation, from_file
+from deepscan.report.html.evidence import (
+    FramePicture,
+    Material,
+    PersonMaterial,
+    Picture,
+    from_explanation,
+    from_file,
+    make_material,
+    pictures_to_keep,
+)
 from deepscan.report.html.write import OURS, Written, check_name, check_target, write_pages
 
 __all__ = [
@@ -14,5 +23,7 @@ __all__ = [
     "check_target",
     "from_explanation",
     "from_file",
+    "make_material",
+    "pictures_to_keep",
     "write_pages",
 ]

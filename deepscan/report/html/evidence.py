@@ -1,32 +1,34 @@
 """What a page shows beside the result: file facts, thumbnails, heat maps. RGB arrays in, nothing here needs torch.
 
-:func:`from_file` makes thumbnails from the file and the result alone; :func:`from_explanation` takes those of an
-explanation, which has heat maps too.
+:func:`make_material` takes everything from an analysis; :func:`from_file` has thumbnails of a result alone, as of a
+file that an earlier run judged, and decodes the file for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deepscan.analysis import Analysis
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.errors import MediaError
 from deepscan.explain.timeline import sampling_step_s
-from deepscan.extract.crops import Square, at_most, crop_square
+from deepscan.extract.crops import at_most
 from deepscan.extract.file_facts.metadata import FileFacts
 from deepscan.extract.isolation.client import file_facts, sample_frames
-from deepscan.types import Box, Frame, FrameResult, Result, RgbImage
+from deepscan.extract.people import crop_keys
+from deepscan.extract.pictures import FACE_SIDE_PX, KeepPictures, thumbnail
+from deepscan.extract.video.sampling import evenly
+from deepscan.types import Box, Frame, Result, RgbImage
 
 if TYPE_CHECKING:
+    from deepscan.detector import Detector
     from deepscan.explain.evidence import Explanation, PersonEvidence
 
-_CROP_SIDE_PX = 160
 _FRAME_SIDE_PX = 640
-_FROM_FILE = 4  # thumbnails a person
+_THUMBNAILS = 4  # of a person
 _SAME_TIME_S = 0.002  # times in reports are rounded to milliseconds
-_MARGIN = 0.25  # of a thumbnail around the box: a face is recognised with its hair
 _NOT_EXPLAINED = (
     "Heat maps were not made for this report. They need the optional part: pip install 'deepscan[explain]'."
 )
@@ -92,12 +94,42 @@ class Material:
     not_explained: str | None = _NOT_EXPLAINED
 
 
+def pictures_to_keep(*, heat: bool) -> KeepPictures:
+    """What :func:`make_material` needs of an analysis."""
+    return KeepPictures(frames=heat, faces=not heat)
+
+
+def make_material(
+    detector: Detector, analysis: Analysis, *, heat: bool, not_explained: str | None = None
+) -> Material | None:
+    """File facts, and pictures that the analysis kept; None for a file that could not be judged.
+
+    Args:
+        detector: that judged it.
+        analysis: with :func:`pictures_to_keep`.
+        heat: with heat maps.
+        not_explained: why there are none, if not for lack of the optional part.
+
+    Raises:
+        MediaError: the file cannot be opened any more.
+        ConfigError, ModelError: there can be no heat maps.
+    """
+    if analysis.extraction is None:
+        return None
+    facts = file_facts(analysis.extraction.media.path, detector.settings.limits, detector.isolation)
+    if heat:
+        from deepscan.explain.evidence import explain
+
+        return from_explanation(explain(detector, analysis), facts)
+    return Material(facts, tuple(_thumbnails(analysis)), (), not_explained or _NOT_EXPLAINED)
+
+
 def from_file(
     path: Path,
     result: Result,
     *,
     limits: MediaLimits = DEFAULT_LIMITS,
-    n_pictures: int = _FROM_FILE,
+    n_pictures: int = _THUMBNAILS,
     not_explained: str | None = None,
 ) -> Material:
     """File facts and thumbnails of a file that was judged; the frames are decoded once more.
@@ -112,7 +144,7 @@ def from_file(
     Raises:
         MediaError: the file cannot be read any more.
     """
-    wanted = {track.id: _spread(track.frames, n_pictures) for track in result.tracks}
+    wanted = {track.id: [track.frames[i] for i in evenly(len(track.frames), n_pictures)] for track in result.tracks}
     pictures: dict[tuple[int, float], tuple[float, RgbImage]] = {}
     # A frame further away than this shows something else: then there is no picture.
     reach = (sampling_step_s(result) or 0.0) / 2 + _SAME_TIME_S
@@ -147,14 +179,6 @@ def from_explanation(explanation: Explanation, facts: FileFacts | None) -> Mater
     return Material(facts, people, frames, None)
 
 
-def facts_or_none(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> FileFacts | None:
-    """Facts of a file, as far as there are any: None for one that cannot be opened."""
-    try:
-        return file_facts(path, limits)
-    except MediaError:
-        return None
-
-
 def _person(person: PersonEvidence) -> PersonMaterial:
     side, other = ("fake", "real") if person.counts_as_fake else ("real", "fake")
     lists = (
@@ -166,18 +190,21 @@ def _person(person: PersonEvidence) -> PersonMaterial:
     pictures = []
     for row, (position, time_s) in enumerate(zip(person.shown, person.times_s, strict=True)):
         notes = tuple(note for positions, note in lists if position in positions)
-        crop, heat = (at_most(images[row], _CROP_SIDE_PX) for images in (person.crops, person.overlays))
+        crop, heat = (at_most(images[row], FACE_SIDE_PX) for images in (person.crops, person.overlays))
         pictures.append(Picture(crop, time_s, heat, notes))
     times = [frame.time_s for frame in person.result.frames]
     importance = tuple(zip(times, person.importance.importance.tolist(), strict=False))
     return PersonMaterial(person.result.id, tuple(pictures), importance, float(person.heat.scale))
 
 
-def _spread(frames: Sequence[FrameResult], n: int) -> list[FrameResult]:
-    """At most ``n``, evenly over the whole."""
-    if len(frames) <= n:
-        return list(frames)
-    return [frames[int((i + 0.5) * len(frames) / n)] for i in range(n)]
+def _thumbnails(analysis: Analysis) -> Iterator[PersonMaterial]:
+    pictures = analysis.extraction.pictures if analysis.extraction else None
+    if pictures is None:
+        return
+    for person, result in zip(analysis.people, analysis.result.tracks, strict=True):
+        keys = crop_keys(person.track)
+        faces = [(pictures.face(keys[i]), result.frames[i].time_s) for i in evenly(len(keys), _THUMBNAILS)]
+        yield PersonMaterial(result.id, tuple(Picture(face, time_s) for face, time_s in faces if face is not None))
 
 
 def _keep_nearest(
@@ -186,10 +213,4 @@ def _keep_nearest(
     """Frames are told apart by their time: damaged ones that are left out must not shift the others."""
     off = abs(frame.time_s - key[1])
     if key not in pictures or off < pictures[key][0]:
-        pictures[key] = (off, _thumbnail(frame.image, box))
-
-
-def _thumbnail(image: RgbImage, box: Box) -> RgbImage:
-    x1, y1, x2, y2 = box
-    side = max(x2 - x1, y2 - y1, 1.0) * (1 + 2 * _MARGIN)
-    return crop_square(image, Square(((x1 + x2) / 2, (y1 + y2) / 2), side, 0.0), _CROP_SIDE_PX)
+        pictures[key] = (off, thumbnail(frame.image, box))
