@@ -130,9 +130,7 @@ class Detector:
         """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
         return self.analyze(path, error).result
 
-    def analyze(
-        self, path: Path, error: DeepscanError | None = None, *, keep: KeepPictures | None = None
-    ) -> Analysis:
+    def analyze(self, path: Path, error: DeepscanError | None = None, *, keep: KeepPictures | None = None) -> Analysis:
         """Judge one file, and keep what the answer rests on; a failure is in the result.
 
         Args:

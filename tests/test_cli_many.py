@@ -23,6 +23,7 @@ from jsonschema import Draft202012Validator
 from rich.progress import Progress
 
 from deepscan import cli
+from deepscan.analysis import Analysis
 from deepscan.commands import predict as command
 from deepscan.detector import Detector, error_result
 from deepscan.report import result_log as jsonl
@@ -81,7 +82,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return Result(str(path), SHA, "video", VerdictLabel.FAKE, probability=0.9, tracks=tracks)
 
     monkeypatch.setattr(Detector, "predict_or_error", judge)
-    monkeypatch.setattr(Detector, "predict_files", lambda self, paths: map(self.predict_or_error, paths))
+    monkeypatch.setattr(
+        Detector, "analyze_many", lambda self, inputs, **_: (Analysis(self.predict_or_error(*one)) for one in inputs)
+    )
     return names
 
 
