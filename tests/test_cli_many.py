@@ -83,7 +83,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Detector, "predict_or_error", judge)
     monkeypatch.setattr(
-        Detector, "analyze_many", lambda self, inputs, **_: (Analysis(self.predict_or_error(*one)) for one in inputs)
+        Detector,
+        "analyze_many",
+        lambda self, inputs, **_: (Analysis(self.predict_or_error(path)) for path, _ in inputs),
     )
     return names
 
