@@ -167,7 +167,7 @@ class LineFile(Generic[Key, Record]):
             self.n_lines += 1
             try:
                 parsed = parse(line) if parse is not None else None
-            except ValueError:
+            except (ValueError, RecursionError):  # JSON nested without end
                 n_damaged += 1
                 continue
             if parsed is not None and parsed[1] is not None:

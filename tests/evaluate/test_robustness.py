@@ -310,6 +310,17 @@ def test_a_journal_of_something_else_is_refused(tmp_path):
         AnswerLog(tmp_path / "j", {"seed": 0})
 
 
+def test_a_damaged_line_of_a_journal_costs_its_own_answer(tmp_path):
+    journal, answer = tmp_path / "j", Answer("fake", 0.9)
+    (condition,) = conditions_of([])
+    one, other = (Subject(name, 1, "made", name, None) for name in ("one", "other"))
+    with AnswerLog(journal, {}) as log:
+        log.add(one, condition, answer)
+    journal.write_bytes(journal.read_bytes() + b'{"subject":"other","change":"unchanged"}\n' + b"[" * 99_999 + b"\n")
+    with AnswerLog(journal, {}) as log:
+        assert (log.get(one, condition), log.get(other, condition)) == (answer, None)
+
+
 # Figures
 
 
