@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,15 +22,8 @@ if TYPE_CHECKING:
 _EXIT_DIFFERS = 1
 
 
-class ExportTarget(StrEnum):
-    """What is to read the files."""
-
-    OPENVINO = "openvino"
-    ONNX = "onnx"
-
-
 def export(
-    to: Annotated[ExportTarget, typer.Option(help="What the files are for.")],
+    to: Annotated[Literal["openvino", "onnx"], typer.Option(help="What the files are for.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.")],
     model: Annotated[str, typer.Option(help="A detector's name or folder.")] = "default",
     tta: Tta = None,
@@ -61,7 +53,7 @@ def export(
         people = [crops for path in sample or [] for crops in _people(Path(path), networks.card)]
         parity = export_detector(
             networks,
-            to.value,
+            to,
             out,
             verdict=verdict_by(networks.card.calibration),
             tta=tta is not False,
@@ -72,7 +64,7 @@ def export(
             fail(str(error), _EXIT_DIFFERS)
         fail_with(error)
     typer.echo(
-        f"{out}: {to.value}; probabilities differ by at most {parity.max_difference:.1e} from torch's, "
+        f"{out}: {to}; probabilities differ by at most {parity.max_difference:.1e} from torch's, "
         f"{parity.same_verdicts} of {parity.sequences} verdicts are the same ({parity.runtime})"
     )
 

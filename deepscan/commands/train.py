@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,15 +14,6 @@ from deepscan.commands.terminal import EXIT_INTERRUPTED, fail, fail_with, shows_
 if TYPE_CHECKING:
     from deepscan.datasets.dataset import SampleSet
     from deepscan.train.recipe import Recipe
-
-
-class AcceleratorName(StrEnum):
-    """What the network is trained on."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    GPU = "gpu"
-    MPS = "mps"
 
 
 def train(
@@ -47,7 +37,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     devices: Annotated[int, typer.Option(min=1, help="Processes on this machine; with GPUs, how many.")] = 1,
     num_nodes: Annotated[int, typer.Option("--num-nodes", min=1, help="Machines; start the command on each.")] = 1,
-    accelerator: Annotated[AcceleratorName, typer.Option(help="What to train on.")] = AcceleratorName.AUTO,
+    accelerator: Annotated[Literal["auto", "cpu", "gpu", "mps"], typer.Option(help="What to train on.")] = "auto",
     jobs: PrepareJobs = None,
     cache: Cache = None,
 ) -> None:
@@ -73,7 +63,7 @@ def train(
         own_sources = has_sources(data, recipe.data.sources)
         recipe, run = settle(recipe, data, out, changes or (), own_sources=own_sources)
         samples = _samples(data, recipe, cache, jobs, own_sources=own_sources)
-        machine = Machine(devices, num_nodes, accelerator.value, progress=shows_progress(), data=data[0])
+        machine = Machine(devices, num_nodes, accelerator, progress=shows_progress(), data=data[0])
         card = train_run(recipe, samples, run, machine, resume=resume)
     except DeepscanError as error:
         fail_with(error)
@@ -99,8 +89,10 @@ def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | N
     from deepscan.datasets.training_sources import open_sources
 
     with progress_of() as report:
-        how = replace(preparation_of(cache, jobs, report), divide=True)
+        preparation = replace(preparation_of(cache, jobs, report), divide=True)
         if own_sources:
             plan = recipe.data
-            return open_sources(data[0], plan.sources, recipe.crop, PredictSettings(), how, exclude=plan.exclude)
-        return open_data(data, recipe.crop, PredictSettings(), preparation=how)
+            return open_sources(
+                data[0], plan.sources, recipe.crop, PredictSettings(), preparation, exclude=plan.exclude
+            )
+        return open_data(data, recipe.crop, PredictSettings(), preparation=preparation)

@@ -154,18 +154,16 @@ class BatchMaker:
                 f"data.source_shares names {unknown[0]!r}", "there is no such dataset", f"Known: {self._datasets}."
             )
         # A recipe's own sources are not there when it is used on other data.
-        wanted = {name: share for name, share in self._recipe.data.shares.items() if name in self._datasets}
-        named = np.array([d in wanted for d in self._datasets])
-        shares = np.array([wanted.get(d, 0.0) for d in self._datasets])
-        left = max(0.0, 1 - float(shares.sum()))
-        if (~named).any() and sizes[~named].sum():
-            shares[~named] = left * sizes[~named] / sizes[~named].sum()
-        if self._recipe.data.balance == "source" and not wanted:
-            shares = np.ones(len(self._datasets))
+        given = self._recipe.data.shares
+        shares = np.array([given.get(d, np.nan) for d in self._datasets])
+        rest = np.isnan(shares)
+        if rest.all() and self._recipe.data.balance == "source":
+            sizes = np.ones(len(self._datasets))
+        left = max(0.0, 1 - float(np.nansum(shares)))
+        shares[rest] = left * sizes[rest] / max(1.0, sizes[rest].sum())
         if not shares.sum():
             raise ConfigError("data.source_shares leaves nothing to draw", hint="Give shares above 0.")
-        normed: NDArray[np.float64] = shares / shares.sum()
-        return normed
+        return np.asarray(shares / shares.sum())
 
     def _pair(self, rng: np.random.Generator) -> tuple[_Unit, _Unit]:
         """A real and a fake, cut and augmented alike."""

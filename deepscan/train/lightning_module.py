@@ -169,8 +169,8 @@ class DetectorModule(L.LightningModule):
         labels = batch.labels.long()
         frame = masked_frame_mean(frames.float(), batch.mask)
         # A stage that trains frames alone has a head that knows nothing yet.
-        told = {"": frame if video is None or not self.stage.loss.video else video.float(), "_frame": frame}
-        for suffix, logits in told.items():
+        of_sequences = frame if video is None or not self.stage.loss.video else video.float()
+        for suffix, logits in (("", of_sequences), ("_frame", frame)):
             self._auc_of(suffix).update(torch.sigmoid(logits), labels)
             loss = nn.functional.binary_cross_entropy_with_logits(logits, batch.labels, reduction="none")
             right = ((logits > 0).long() == labels).float()
@@ -208,17 +208,14 @@ class DetectorModule(L.LightningModule):
         rest = [p for p in self.parameters() if p.requires_grad and p.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": stage.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         rate = stage.learning_rate
-        optimizer: torch.optim.Optimizer
-        if stage.optimizer == "adamw":
-            # In one pass over the weights; on GPUs, clipping could not reach the scaled gradients of float16.
-            fused = all(parameter.device.type == "cpu" for parameter in rest)
-            optimizer = torch.optim.AdamW(groups, lr=rate, fused=fused)
-        elif stage.optimizer == "adam":
-            optimizer = torch.optim.Adam(groups, lr=rate)
-        elif stage.optimizer == "rmsprop":
-            optimizer = torch.optim.RMSprop(groups, lr=rate, momentum=stage.momentum)
-        else:
-            optimizer = torch.optim.SGD(groups, lr=rate, momentum=stage.momentum, nesterov=stage.momentum > 0)
+        # In one pass over the weights; on GPUs, clipping could not reach the scaled gradients of float16.
+        fused = all(parameter.device.type == "cpu" for parameter in rest)
+        optimizer: torch.optim.Optimizer = {
+            "adamw": lambda: torch.optim.AdamW(groups, lr=rate, fused=fused),
+            "adam": lambda: torch.optim.Adam(groups, lr=rate),
+            "rmsprop": lambda: torch.optim.RMSprop(groups, lr=rate, momentum=stage.momentum),
+            "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=stage.momentum, nesterov=stage.momentum > 0),
+        }[stage.optimizer]()
         if stage.schedule == "plateau":
             better = "min" if stage.monitor == "log_loss" else "max"
             plateau = ReduceLROnPlateau(optimizer, mode=better, factor=0.3, patience=max(1, stage.patience // 2))  # type: ignore[arg-type]
