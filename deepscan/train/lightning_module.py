@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import lightning as L
@@ -210,12 +211,13 @@ class DetectorModule(L.LightningModule):
         rate = stage.learning_rate
         # In one pass over the weights; on GPUs, clipping could not reach the scaled gradients of float16.
         fused = all(parameter.device.type == "cpu" for parameter in rest)
-        optimizer: torch.optim.Optimizer = {
+        optimizers: dict[str, Callable[[], torch.optim.Optimizer]] = {
             "adamw": lambda: torch.optim.AdamW(groups, lr=rate, fused=fused),
             "adam": lambda: torch.optim.Adam(groups, lr=rate),
             "rmsprop": lambda: torch.optim.RMSprop(groups, lr=rate, momentum=stage.momentum),
             "sgd": lambda: torch.optim.SGD(groups, lr=rate, momentum=stage.momentum, nesterov=stage.momentum > 0),
-        }[stage.optimizer]()
+        }
+        optimizer = optimizers[stage.optimizer]()
         if stage.schedule == "plateau":
             better = "min" if stage.monitor == "log_loss" else "max"
             plateau = ReduceLROnPlateau(optimizer, mode=better, factor=0.3, patience=max(1, stage.patience // 2))  # type: ignore[arg-type]
