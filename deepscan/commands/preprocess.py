@@ -69,8 +69,7 @@ def preprocess(
         bool, typer.Option("--reuse-boxes", help="Cut fakes at the boxes of their originals: no second detection.")
     ] = False,
     follow_links: Annotated[
-        bool,
-        typer.Option("--follow-links", help="Take what links in real/ and fake/ lead to also outside the corpus."),
+        bool, typer.Option("--follow-links", help="Take what links in real/ and fake/ lead to also outside the corpus.")
     ] = False,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="cores")] = None,
     engine: WorkEngine = EngineChoice.LOCAL,

@@ -170,10 +170,7 @@ def _prepared(path: Path, settings: StoreSettings, split: Split | None, preparat
 
 def widest_like(crop: CropSettings, crops: Iterable[CropSettings]) -> CropSettings:
     """The largest of the crop rules that are ``crop`` apart from their size: one store then serves all of them."""
-    return max(
-        (crop, *(other for other in crops if crop.same_but_size(other))),
-        key=lambda other: other.size_px,
-    )
+    return max((crop, *(other for other in crops if crop.same_but_size(other))), key=lambda other: other.size_px)
 
 
 def check_rule(kept: CropSettings, needed: CropSettings, name: str) -> None:

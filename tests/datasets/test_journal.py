@@ -19,10 +19,7 @@ from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, extraction, full_di
 
 from deepscan.config import MediaLimits
 from deepscan.datasets.store.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
-from deepscan.datasets.store.manifest import (
-    Failure,
-    write_manifest,
-)
+from deepscan.datasets.store.manifest import Failure, write_manifest
 from deepscan.datasets.store.store import find_store, read_store, write_store
 from deepscan.errors import MediaError, OutputError
 

@@ -230,13 +230,7 @@ def test_user_csv_paths_stay_inside(tmp_path):
     touch(tmp_path, "secret.mp4", "c/in.mp4", "c/sub/deep.mp4")
     (tmp_path / "c/link.mp4").symlink_to(tmp_path / "secret.mp4")
     (tmp_path / "c/up").symlink_to(tmp_path)
-    outside = (
-        "../secret.mp4",
-        tmp_path / "secret.mp4",
-        "link.mp4",
-        "up/secret.mp4",
-        "sub/../../secret.mp4",
-    )
+    outside = ("../secret.mp4", tmp_path / "secret.mp4", "link.mp4", "up/secret.mp4", "sub/../../secret.mp4")
     inside = "in.mp4", tmp_path / "c/sub/deep.mp4"
     rows = "\n".join(f"{path},real" for path in (*outside, *inside, "", "."))
     corpus = read_corpus(put(tmp_path / "c", "list.csv", f"path,label\n{rows}\n"))

@@ -34,11 +34,7 @@ from stored import (
     with_json,
 )
 
-from deepscan.datasets.store.archive import (
-    StoreError,
-    escape_text,
-    unescape_text,
-)
+from deepscan.datasets.store.archive import StoreError, escape_text, unescape_text
 from deepscan.datasets.store.store import find_store, read_store, recipe, store_key, store_path, write_store
 from deepscan.errors import OutputError
 

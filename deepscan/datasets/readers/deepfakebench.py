@@ -157,17 +157,7 @@ def _items(
         split: Split = "test" if "test" in splits else "train" if "train" in splits else "val"
         name = str(group) if has_group else video_id
         dataset = _OWN_NAMES.get(keys[0], keys[0])
-        item = CorpusItem(
-            video_id,
-            path,
-            label,
-            dataset,
-            method,
-            name,
-            split,
-            None,
-            () if one else frames,
-        )
+        item = CorpusItem(video_id, path, label, dataset, method, name, split, None, () if one else frames)
         items.append((item, named))
     return [replace(item, group=groups.of(named[0])) if named else item for item, named in items]
 

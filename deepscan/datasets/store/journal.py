@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from deepscan.config import MediaLimits
 
 _TRIED_AGAIN = ("too_large", "internal")
+_FACTS = ("stamp", "sha256", "recipe", "store_bytes", "n_crops")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,15 +173,8 @@ class Journal(LineFile[tuple[str, str], Entry]):
         Raises:
             OutputError: it cannot be written; the journal is then as it was.
         """
-        line = {
-            "row": entry.row.cells(),
-            "message": escape_text(entry.message),
-            "stamp": entry.stamp,
-            "sha256": entry.sha256,
-            "recipe": entry.recipe,
-            "store_bytes": entry.store_bytes,
-            "n_crops": entry.n_crops,
-        }
+        line = {"row": entry.row.cells(), "message": escape_text(entry.message)}
+        line |= {name: getattr(entry, name) for name in _FACTS}
         data = json.dumps(line, separators=(",", ":")).encode("ascii") + b"\n"
         self.append_line(data, entry.row.identity, entry)
 
@@ -188,8 +182,7 @@ class Journal(LineFile[tuple[str, str], Entry]):
 def _parse(data: bytes) -> tuple[tuple[str, str], Entry]:
     line = _Line.model_validate_json(data)
     row = ManifestRow.from_cells(line.row)
-    message = unescape_text(line.message)
-    entry = Entry(row, message, line.stamp, line.sha256, line.recipe, line.store_bytes, line.n_crops)
+    entry = Entry(row, unescape_text(line.message), *(getattr(line, name) for name in _FACTS))
     return row.identity, entry
 
 
