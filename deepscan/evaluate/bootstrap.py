@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.types import VerdictLabel
-from deepscan.verdict import Band, decisions
+from deepscan.verdict import decisions
 
 Floats = NDArray[np.float64]
 Groups = Sequence[Hashable] | NDArray[Any] | None
@@ -87,7 +87,6 @@ def checked_inputs(
     groups: Groups,
     not_applicable: ArrayLike | None,
     threshold: float,
-    band: Band | None = None,
     answers: ArrayLike | None = None,
 ) -> Inputs:
     """Arrays as :func:`deepscan.evaluate.metrics.evaluate_scores` takes them.
@@ -110,7 +109,7 @@ def checked_inputs(
     if ids.dtype == object:
         ids = ids.astype(str)  # ids of mixed types cannot be sorted
     if answers is None:
-        called = decisions(np.where(missing, 0.0, scores), threshold, band)
+        called = decisions(np.where(missing, 0.0, scores), threshold)
     else:
         called = np.asarray(answers, np.int8)
         if called.shape != (n,) or not np.isin(called, (0, 1, -1)).all():

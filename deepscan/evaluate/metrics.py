@@ -33,7 +33,6 @@ from deepscan.evaluate.bootstrap import (
     tpr_at_fpr,
 )
 from deepscan.models.card import FIGURE_TITLES, Metric
-from deepscan.verdict import Band
 
 TITLES = FIGURE_TITLES
 MAJORITY_WARNING = 0.65
@@ -91,7 +90,6 @@ def evaluate_scores(
     groups: Groups = None,
     *,
     threshold: float,
-    band: Band | None = None,
     answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
     resamples: int = 1000,
@@ -104,8 +102,7 @@ def evaluate_scores(
         probabilities: ``[n]`` in [0, 1], P(fake).
         groups: ``[n]`` ids; inputs of one group are resampled together. None takes every input for its own.
         threshold: from this probability on an answer is "fake".
-        band: strictly between these there is no answer; None answers everything.
-        answers: ``[n]``, what was answered: 0 real, 1 fake, -1 nothing; None takes what threshold and band say.
+        answers: ``[n]``, what was answered: 0 real, 1 fake, -1 nothing; None answers by the threshold.
         not_applicable: bool ``[n]``: no usable face. Such an input counts against ``scored`` and ``coverage`` and in
             nothing else; its probability may be NaN.
         resamples: of the bootstrap; 0 gives values without intervals.
@@ -114,7 +111,7 @@ def evaluate_scores(
     Raises:
         ValueError: arrays of different lengths, labels that are not 0 or 1, probabilities outside [0, 1].
     """
-    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, band, answers)
+    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, answers)
     values, reasons = _values(inputs, threshold)
     drawn = resampled_figures(inputs, resamples, seed)
     none = np.empty(0)
@@ -140,13 +137,12 @@ def count_inputs(
     groups: Groups = None,
     *,
     threshold: float,
-    band: Band | None = None,
     answers: ArrayLike | None = None,
     not_applicable: ArrayLike | None = None,
 ) -> dict[str, int]:
     """How many inputs there are of each kind: ``real``, ``fake``, ``groups``, then ``<class>_called_real``,
     ``<class>_called_fake``, ``<class>_uncertain`` and ``<class>_not_applicable`` for both classes."""
-    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, band, answers)
+    inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold, answers)
     answer = np.where(inputs.scored, inputs.answers, 2)
     counts = {"real": int((~inputs.labels).sum()), "fake": int(inputs.labels.sum())}
     counts["groups"] = inputs.n_groups

@@ -183,7 +183,9 @@ def test_nothing_at_all():
 def test_every_value_is_finite_and_inside_its_interval():
     for n, distance, ties in product((2, 3, 7, 60), (0, 3, 9), (False, True)):
         y, p = scores(n, distance, n, ties)
-        for name, m in evaluate_scores(y, p, threshold=0.5, band=(0.3, 0.7), resamples=60).items():
+        for name, m in evaluate_scores(
+            y, p, threshold=0.5, answers=decisions(p, 0.5, (0.3, 0.7)), resamples=60
+        ).items():
             text = json.dumps(m.to_dict(), allow_nan=False)
             assert "NaN" not in text
             if m.low is not None:
@@ -225,7 +227,8 @@ def test_the_band_and_inputs_without_a_face():
     y = [0, 0, 0, 0, 1, 1, 1, 1, 0, 1]
     p = [0.1, 0.2, 0.5, 0.9, 0.1, 0.5, 0.8, 0.9, np.nan, np.nan]
     missing = [False] * 8 + [True] * 2
-    measured = evaluate_scores(y, p, threshold=0.5, band=(0.2, 0.8), not_applicable=missing)
+    answers = decisions(p, 0.5, (0.2, 0.8))
+    measured = evaluate_scores(y, p, threshold=0.5, answers=answers, not_applicable=missing)
     values = {name: (m.value, m.n) for name, m in measured.items()}
     assert values["scored"] == (0.8, 10)
     assert values["coverage"] == (0.6, 10)  # the ends of the band are answers
@@ -235,7 +238,7 @@ def test_the_band_and_inputs_without_a_face():
     assert values["error_answered_fake"] == (pytest.approx(1 / 3), 3)
     assert values["fpr"] == (0.5, 4)  # without the band 0.5 is an answer
     assert values["auc"][1] == 8
-    counts = count_inputs(y, p, threshold=0.5, band=(0.2, 0.8), not_applicable=missing)
+    counts = count_inputs(y, p, threshold=0.5, answers=answers, not_applicable=missing)
     assert counts == {
         "real": 5,
         "fake": 5,

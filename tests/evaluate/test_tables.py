@@ -116,9 +116,9 @@ def test_a_method_is_measured_against_the_reals_of_its_dataset(inputs, rows):
 
 def test_a_slice_is_an_evaluation_of_its_part(inputs, rows):
     small = inputs.face_px < 40
-    groups = inputs.group[small].to_numpy()
+    part = inputs[small]
     expected = evaluate_scores(
-        inputs.label[small], inputs.probability[small], groups, threshold=0.5, band=(0.3, 0.7), resamples=60
+        part.label, part.probability, part.group.to_numpy(), threshold=0.5, answers=part.answer, resamples=60
     )
     assert find(rows, "face size", "under 40 px").metrics == {name: expected[name] for name in SLICE_METRICS}
 

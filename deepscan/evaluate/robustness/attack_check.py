@@ -72,11 +72,6 @@ def squeeze_changes(
     ]
 
 
-def has_fired(moved: NDArray[np.float64], check: AttackCheck) -> bool:
-    """Whether a person's changes, in the order of the limits, are as after an attack."""
-    return bool((moved >= np.array(list(check.limits.values()))).any())
-
-
 def threshold_for(moved: Sequence[float] | NDArray[np.float64], rate: float) -> float | None:
     """The lowest threshold that a new clean score reaches with at most this probability (split conformal).
 
