@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from madedetectors import NO_TTA, StripeDetector, card, network, save
 from madestores import pairs_store
 from PIL import Image
+from rich.console import Console
 
 from deepscan.config import CropSettings, PredictSettings
 from deepscan.datasets.dataset import read_samples
@@ -400,8 +401,6 @@ def test_reports_agree_and_fit_their_schema(tmp_path):
 
 
 def test_a_terminal_of_80_columns_is_enough():
-    from rich.console import Console
-
     console = Console(file=io.StringIO(), width=80)
     print_report(report_of(made({0.0: [0.2, 0.9, 0.8, 0.7], 0.3: [0.2, 0.3, 0.8, 0.7]}, "gamma-down")), console)
     text = console.file.getvalue()
@@ -462,6 +461,10 @@ def test_more_budget_deceives_more_and_the_check_is_counted(samples, seeing):
         "Crops", "AUC", "FPR", "FNR", "Answered", "Attack succeeded", "Wrong answers",
         "Wrong answers that pass the check", "Check fired", "Check fired on successes",
     ]  # fmt: skip
+    console = Console(file=io.StringIO(), width=80)
+    print_report(report, console)
+    assert "…" not in console.file.getvalue()
+    assert max(map(len, console.file.getvalue().splitlines())) <= 80
     (_, row, _) = csv.DictReader(io.StringIO(to_csv(report)))
     assert float(row["success"]) == pytest.approx(weak["success"].value, abs=1e-6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -92,32 +93,37 @@ def to_markdown(report: Robustness) -> str:
 
 
 def _attack_parts(report: Robustness) -> list[str]:
-    """The figures of attacks, and what the check was."""
-    settings = report.settings
-    if settings.attack is None:
+    """The figures of attacks as Markdown, and what the check was."""
+    if report.settings.attack is None:
         return []
+    heads, rows = _attack_rows(report, ("auc", "fpr", "fnr", "coverage", *ATTACK_TITLES))
+    table = markdown_table(heads, rows)
+    return ["Attacks; budgets are grey levels that a value may change by:", table, _check_text(report)]
+
+
+def _attack_rows(
+    report: Robustness, figures: Iterable[str], *, bounds: bool = True
+) -> tuple[list[str], list[list[str]]]:
+    """Headings and cells of the unchanged crops and of attacked ones, of the figures that there are."""
     rows = [row for row in report.rows if row.condition.change is None or row.condition.change.attack]
-    names = [name for name in ("auc", "fpr", "fnr", "coverage", *ATTACK_TITLES) if any(name in r.figures for r in rows)]
-    cells = [
-        (
-            "unchanged" if row.condition.change is None else f"{row.condition.change.title} {row.condition.strength:g}",
-            *(_figure(row.figures.get(name, MetricValue(None)), percent=name != "auc") for name in names),
-        )
-        for row in rows
-    ]
-    check = settings.check
-    note = "The detector has no check for attacked input, or it was not measured."
-    if check is not None:
-        note = (
-            f"The check for attacked input fires from a change of the log-odds of {limits_text(check)}; it was fitted "
-            f"for {100 * check.false_positive_rate:g} % of clean people."
-        )
-    heads = [(_HEADINGS | ATTACK_TITLES)[name] for name in names]
-    return [
-        "Attacks; budgets are grey levels that a value may change by:",
-        markdown_table(("Crops", *heads), cells),
-        note,
-    ]
+    names = [name for name in figures if any(name in row.figures for row in rows)]
+    cells = []
+    for row in rows:
+        change = row.condition.change
+        values = [row.figures.get(name, MetricValue(None)) for name in names]
+        texts = [_figure(v, percent=n != "auc", bounds=bounds) for n, v in zip(names, values, strict=True)]
+        cells.append(["unchanged" if change is None else f"{change.title} {row.condition.strength:g}", *texts])
+    return ["Crops", *((_HEADINGS | ATTACK_TITLES)[name] for name in names)], cells
+
+
+def _check_text(report: Robustness) -> str:
+    check = report.settings.check
+    if check is None:
+        return "The detector has no check for attacked input."
+    return (
+        f"The check for attacked input fires from a change of the log-odds of {limits_text(check)}; it was fitted "
+        f"for {100 * check.false_positive_rate:g} % of clean people."
+    )
 
 
 def print_report(report: Robustness, console: Console) -> None:
@@ -140,8 +146,16 @@ def print_report(report: Robustness, console: Console) -> None:
     console.print(Text(f"Breaks: the mildest strength at which AUC's lower bound is not above {floor:g}."))
     for at in report.breaks:
         console.print(Text(f"  {at.change.name}: {at.text()}"))
-    for part in _attack_parts(report):
-        console.print(Text(f"\n{part}"))
+    if report.settings.attack is not None:
+        heads, lines = _attack_rows(report, ATTACK_TITLES, bounds=False)
+        attacks = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+        for heading in heads:
+            attacks.add_column(heading, justify="left" if heading == "Crops" else "right", overflow="fold")
+        for line in lines:
+            attacks.add_row(*map(Text, line))
+        console.print()
+        console.print(attacks)
+        console.print(Text(_check_text(report)))
     for warning in report.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
 
