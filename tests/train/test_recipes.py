@@ -143,3 +143,10 @@ def test_a_recipe_survives_being_written(tmp_path):
 def test_stages_need_names_of_their_own():
     with pytest.raises(ConfigError, match="different names"):
         parse_recipe({"stages": [{"name": "a"}, {"name": "a"}]})
+
+
+def test_settings_that_did_nothing_are_passed_over_in_older_recipes():
+    plan = {"name": "old", "data": {"pairs": False}}
+    assert parse_recipe({**plan, "tta": True, "data": {"pairs": False, "workers": 4}}) == parse_recipe(plan)
+    with pytest.raises(ConfigError, match="unknown setting"):
+        parse_recipe({**plan, "stages": [{"workers": 4}]})
