@@ -54,14 +54,14 @@ Kind = Literal["self-blended", "forgery", "untouched"]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class LocalisedClip:
     """One made clip and what was said of it.
 
     Attributes:
         name: of the clip that it was made from.
         kind: what was done to it.
         stretch: start and end in seconds of what was changed; None where nothing was.
-        found: start, end and probability of the segments.
+        segments: start, end and probability of the segments.
         step_s: between sampled frames.
         probability: of the whole clip; None where nobody was judged.
     """
@@ -69,7 +69,7 @@ class Judged:
     name: str
     kind: Kind
     stretch: Span | None
-    found: tuple[tuple[float, float, float], ...]
+    segments: tuple[tuple[float, float, float], ...]
     step_s: float
     probability: float | None
 
@@ -78,7 +78,7 @@ class Judged:
         """Of all segments together and the stretch, in time; a segment reaches half a step beyond its frames."""
         assert self.stretch is not None  # noqa: S101 - asked of changed clips only
         half = self.step_s / 2
-        spans = [(start - half, end + half) for start, end, _ in self.found]
+        spans = [(start - half, end + half) for start, end, _ in self.segments]
         common = sum(_common(span, self.stretch) for span in spans)
         whole = sum(end - start for start, end in spans) + self.stretch[1] - self.stretch[0] - common
         return common / whole
@@ -88,7 +88,7 @@ class Judged:
         """Whether some segment begins and ends no further than one sampling step from the stretch."""
         assert self.stretch is not None  # noqa: S101
         start, end = self.stretch
-        return any(abs(a - start) <= self.step_s and abs(b - end) <= self.step_s for a, b, _ in self.found)
+        return any(abs(a - start) <= self.step_s and abs(b - end) <= self.step_s for a, b, _ in self.segments)
 
 
 def read(path: Path) -> tuple[list[RgbImage], Fraction]:
@@ -124,17 +124,17 @@ def blended(frames: Sequence[RgbImage], finder: FaceFinder, rng: np.random.Gener
 
 
 def judge(detector: Detector, name: str, kind: Kind, frames: Sequence[RgbImage], rate: Fraction, span: Span | None,
-          folder: Path) -> Judged:  # fmt: skip
+          folder: Path) -> LocalisedClip:  # fmt: skip
     """Encode and judge one made clip."""
     path = folder / "made.mp4"
     timed = (Frame(image, float(index / rate), index) for index, image in enumerate(frames))
     write_clip(path, timed, Coding("libx264", crf=18), float(rate))
     result = detector.predict(path)
-    found = tuple((s.start_s, s.end_s, s.probability) for s in result.segments)
-    return Judged(name, kind, span, found, sampling_step_s(result) or 0.0, result.probability)
+    segments = tuple((s.start_s, s.end_s, s.probability) for s in result.segments)
+    return LocalisedClip(name, kind, span, segments, sampling_step_s(result) or 0.0, result.probability)
 
 
-def measure(options: argparse.Namespace) -> Iterator[Judged]:
+def measure(options: argparse.Namespace) -> Iterator[LocalisedClip]:
     """All clips, one after the other."""
     detector = load_detector(options.model, PredictSettings())
     rng = np.random.default_rng(options.seed)
@@ -162,14 +162,14 @@ def measure(options: argparse.Namespace) -> Iterator[Judged]:
             yield judge(detector, clip.name, "untouched", frames[:n], rate, None, Path(made))
 
 
-def average_precision(judged: Sequence[Judged], least_iou: float = 0.5) -> float:
+def average_precision(clips: Sequence[LocalisedClip], least_iou: float = 0.5) -> float:
     """Of segments ranked by probability; one is right if it shares so much with a stretch that no surer one took."""
-    n_stretches = sum(one.stretch is not None for one in judged)
-    ranked = sorted(((s, i) for i, one in enumerate(judged) for s in one.found), key=lambda pair: -pair[0][2])
+    n_stretches = sum(one.stretch is not None for one in clips)
+    ranked = sorted(((s, i) for i, one in enumerate(clips) for s in one.segments), key=lambda pair: -pair[0][2])
     taken: set[int] = set()
     right: list[bool] = []
     for (start, end, _), i in ranked:
-        one, half = judged[i], judged[i].step_s / 2
+        one, half = clips[i], clips[i].step_s / 2
         hit = one.stretch is not None and i not in taken and _iou((start - half, end + half), one.stretch) >= least_iou
         if hit:
             taken.add(i)
@@ -181,32 +181,32 @@ def average_precision(judged: Sequence[Judged], least_iou: float = 0.5) -> float
     return float(precision[np.array(right)].sum() / n_stretches)
 
 
-def figures(judged: Sequence[Judged], seed: int = 0) -> dict[str, Any]:
+def figures(clips: Sequence[LocalisedClip], seed: int = 0) -> dict[str, Any]:
     """What was measured, with 95 % intervals. Clips are drawn with what is made of them."""
-    names = sorted({one.name for one in judged})
+    names = sorted({one.name for one in clips})
     rng = np.random.default_rng(seed)
     drawn = [rng.choice(names, len(names)) for _ in range(1000)]
-    of = {name: [one for one in judged if one.name == name] for name in names}
+    of = {name: [one for one in clips if one.name == name] for name in names}
 
     def interval(value: Any) -> list[float]:
         values = [value([one for name in sample for one in of[name]]) for sample in drawn]
         return [float(v) for v in np.percentile(values, [2.5, 97.5])]
 
-    def iou(some: Sequence[Judged]) -> float:
+    def iou(some: Sequence[LocalisedClip]) -> float:
         return float(np.mean([one.iou for one in some if one.stretch is not None]))
 
-    changed = [one for one in judged if one.stretch is not None]
-    untouched = [one for one in judged if one.stretch is None]
+    changed = [one for one in clips if one.stretch is not None]
+    untouched = [one for one in clips if one.stretch is None]
     return {
         "clips": len(changed),
-        "iou": iou(judged),
+        "iou": iou(clips),
         "iou_95": interval(iou),
-        "ap_50": average_precision(judged),
+        "ap_50": average_precision(clips),
         "ap_50_95": interval(average_precision),
         "within_a_step": sum(one.within_a_step for one in changed),
-        "with_any_segment": sum(bool(one.found) for one in changed),
+        "with_any_segment": sum(bool(one.segments) for one in changed),
         "untouched": len(untouched),
-        "untouched_with_a_segment": sum(bool(one.found) for one in untouched),
+        "untouched_with_a_segment": sum(bool(one.segments) for one in untouched),
     }
 
 
@@ -229,28 +229,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures there")
     options = parser.parse_args(arguments)
     try:
-        judged = list(measure(options))
+        clips = list(measure(options))
         report: dict[str, Any] = {"schema": SCHEMA, "model": options.model, "seed": options.seed}
         rows = []
         for kind in ("self-blended", "forgery"):
-            names = {one.name for one in judged if one.kind == kind}
-            if some := [one for one in judged if one.name in names]:
-                report[kind] = found = figures(some)
+            names = {one.name for one in clips if one.kind == kind}
+            if some := [one for one in clips if one.name in names]:
+                report[kind] = measured = figures(some)
                 rows.append(
                     [
                         kind,
-                        str(found["clips"]),
-                        f"{found['iou']:.3f} ({found['iou_95'][0]:.3f}-{found['iou_95'][1]:.3f})",
-                        f"{found['ap_50']:.3f} ({found['ap_50_95'][0]:.3f}-{found['ap_50_95'][1]:.3f})",
-                        f"{found['within_a_step']}",
-                        f"{found['with_any_segment']}",
-                        f"{found['untouched_with_a_segment']} of {found['untouched']}",
+                        str(measured["clips"]),
+                        f"{measured['iou']:.3f} ({measured['iou_95'][0]:.3f}-{measured['iou_95'][1]:.3f})",
+                        f"{measured['ap_50']:.3f} ({measured['ap_50_95'][0]:.3f}-{measured['ap_50_95'][1]:.3f})",
+                        f"{measured['within_a_step']}",
+                        f"{measured['with_any_segment']}",
+                        f"{measured['untouched_with_a_segment']} of {measured['untouched']}",
                     ]
                 )
         header = ["stretch", "clips", "IoU", "AP at 0.5", "within a step", "any segment", "untouched with one"]
         print(markdown(header, rows))
         if options.json is not None:
-            report["clips"] = [asdict(one) for one in judged]
+            report["clips"] = [asdict(one) for one in clips]
             write_atomically(options.json, json.dumps(report, indent=2).encode())
     except DeepscanError as error:
         print(f"localise: {error}", file=sys.stderr)

@@ -141,31 +141,31 @@ def pairs(faces: Iterator[RgbImage], detector: Detector, seed: int) -> Iterator[
     finder = FaceFinder(FaceSettings(detect_side_px=480), detector.device)
     rule = detector.card.crop
     for number, image in enumerate(faces):
-        (found,) = finder.detect([image], close_up=True)
-        if not found:
+        (faces_found,) = finder.detect([image], close_up=True)
+        if not faces_found:
             continue
         parameters = draw_blend(np.random.default_rng([seed, number]))
-        square = face_square(found[0], image.shape, rule)
-        mask = blend_mask(found[0].landmarks, image.shape[:2], parameters)
+        square = face_square(faces_found[0], image.shape, rule)
+        mask = blend_mask(faces_found[0].landmarks, image.shape[:2], parameters)
         grey = np.repeat(np.rint(mask * 255).astype(np.uint8)[..., None], 3, axis=2)
         inside = crop_square(grey, square, rule.size_px)[..., 0] >= 255 * _MASK_LEVEL
-        blended = self_blend(image, found[0].landmarks, parameters)
+        blended = self_blend(image, faces_found[0].landmarks, parameters)
         if inside.any() and not inside.all():
             yield Pair(crop_square(image, square, rule.size_px), crop_square(blended, square, rule.size_px), inside)
 
 
-def measure(found: Sequence[Pair], detector: Detector) -> Figures:
+def measure(pairs: Sequence[Pair], detector: Detector) -> Figures:
     """Play the game on blended faces.
 
     Raises:
         MediaError: there are none.
     """
-    if not found:
+    if not pairs:
         raise MediaError("No face was found", "", "Give images, folders or tars of portraits.", reason="no_face")
-    masks = np.stack([pair.mask for pair in found])
-    blended = np.stack([pair.blended for pair in found])
+    masks = np.stack([pair.mask for pair in pairs])
+    blended = np.stack([pair.blended for pair in pairs])
     after, _ = signed_maps(detector.networks, blended)
-    before, _ = signed_maps(detector.networks, np.stack([pair.real for pair in found]))
+    before, _ = signed_maps(detector.networks, np.stack([pair.real for pair in pairs]))
     scorer = torch_scorer(detector.networks, device=detector.device, tta=False)
     calibration = detector.card.calibration
     logits = np.concatenate([score.frame_logits for score in scorer.score([crop[None] for crop in blended])])

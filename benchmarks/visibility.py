@@ -41,10 +41,10 @@ ON_CLIPS = {"blur": (1, 2, 4), "rescale": (0.5,), "jpeg": (10,), "h264-crf": (33
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class AbstentionRow:
     """Answers to the same inputs without (before) and with the limits, ``int8 [n]`` each: 0 real, 1 fake, -1 none."""
 
-    place: str
+    inputs: str
     condition: str
     labels: np.ndarray
     before: np.ndarray
@@ -57,7 +57,7 @@ class Row:
         shares = [f"{np.mean(answers >= 0):.2f}" for answers in (self.before, self.after)]
         called = [f"{np.sum(answers[real] == 1)}" for answers in (self.before, self.after)]
         share = f"{np.mean(self.after[real] == 1):.3f}"
-        return (self.place, name, strength, *shares, *called, share, str(int(real.sum())), str(int((~real).sum())))
+        return (self.inputs, name, strength, *shares, *called, share, str(int(real.sum())), str(int((~real).sum())))
 
 
 HEADER = (
@@ -66,20 +66,25 @@ HEADER = (
 )  # fmt: skip
 
 
-def crop_rows(detector: Detector, samples: SampleSet, seed: int = 0) -> Iterator[Row]:
+def crop_rows(detector: Detector, samples: SampleSet, seed: int = 0) -> Iterator[AbstentionRow]:
     """One crop of each person, as it is and changed."""
     people = chosen_people(samples, seed)
     labels = np.array([sample.label for sample in people])
     crops = [sample.crops([len(sample) // 2], detector.card.crop.size_px) for sample in people]
     calibration = detector.card.calibration
     for condition in (None, *((name, value) for name, values in ON_CROPS.items() for value in values)):
-        found = measured(detector.score, detector.card, people, crops, condition, seed)
-        answers = decisions(found.probabilities, calibration.threshold, calibration.band)
-        blind, limited = found.visible(BLACK_ONLY), found.visible(detector.card.visibility or BLACK_ONLY)
-        yield Row("crops", found.name, labels, np.where(blind, answers, -1), np.where(limited, answers, -1))
+        measurement = measured(detector.score, detector.card, people, crops, condition, seed)
+        answers = decisions(measurement.probabilities, calibration.threshold, calibration.band)
+        blind, limited = (
+            measurement.visible(BLACK_ONLY),
+            measurement.visible(detector.card.visibility or BLACK_ONLY),
+        )
+        yield AbstentionRow(
+            "crops", measurement.name, labels, np.where(blind, answers, -1), np.where(limited, answers, -1)
+        )
 
 
-def clip_rows(detector: Detector, clips: Sequence[Path], seed: int = 0) -> Iterator[Row]:
+def clip_rows(detector: Detector, clips: Sequence[Path], seed: int = 0) -> Iterator[AbstentionRow]:
     """Real clips: their sampled frames are changed, then faces are looked for."""
     settings = detector.settings
     finder = FaceFinder(settings.face, detector.device, detector.runtime)
@@ -99,7 +104,7 @@ def clip_rows(detector: Detector, clips: Sequence[Path], seed: int = 0) -> Itera
             before.append(_answer(detector, visible_people(people)[0], by_id))
             after.append(_answer(detector, detector.visible(people)[0], by_id))
         labels = np.zeros(len(films), int)
-        yield Row("clips", f"{name}={strength:g}", labels, np.array(before), np.array(after))
+        yield AbstentionRow("clips", f"{name}={strength:g}", labels, np.array(before), np.array(after))
 
 
 def _answer(detector: Detector, people: Sequence[Person], scores: dict[int, Score]) -> int:
@@ -127,13 +132,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     detector = load_detector(args.model, PredictSettings(frames=args.frames))
-    rows: list[Row] = []
+    rows: list[AbstentionRow] = []
     if args.data:
         halves = halved(open_data(args.data, detector.card.crop, PredictSettings(), split=args.split))
         rows += tqdm(crop_rows(detector, halves.measure), "crops", unit="condition")
     if args.clips:
-        found = sorted(args.clips.iterdir())
-        chosen = found[:: max(1, len(found) // args.limit)][: args.limit]
+        paths = sorted(args.clips.iterdir())
+        chosen = paths[:: max(1, len(paths) // args.limit)][: args.limit]
         rows += tqdm(clip_rows(detector, chosen), "clips", unit="condition")
     text = markdown_table(HEADER, [row.cells() for row in rows]) + "\n"
     if args.out:

@@ -132,11 +132,14 @@ def weighted(members: Sequence[Networks], shares: Sequence[float], card: Card) -
     parts: list[Part] = []
     bias = frame_bias = 0.0
     for member, share in zip(members, shares, strict=True):
-        own = member.card.calibration
-        bias += share * (own.scale * member.bias + own.bias)
-        frame_bias += share * (own.frame_scale * member.frame_bias + own.frame_bias)
+        calibration = member.card.calibration
+        bias += share * (calibration.scale * member.bias + calibration.bias)
+        frame_bias += share * (calibration.frame_scale * member.frame_bias + calibration.frame_bias)
         for part in member.parts if share > 0 else ():
-            weight, frame_weight = share * own.scale * part.weight, share * own.frame_scale * part.frame_weight
+            weight, frame_weight = (
+                share * calibration.scale * part.weight,
+                share * calibration.frame_scale * part.frame_weight,
+            )
             parts.append(replace(part, weight=weight, frame_weight=frame_weight))
     return Networks(card, tuple(parts), bias, frame_bias)
 
@@ -162,20 +165,20 @@ def open_detector(folder: Path) -> Networks:
 
 
 def _open_member(folder: Path, entry: EnsembleMember, crop: CropSettings) -> Networks:
-    place = folder / entry.folder
+    path = folder / entry.folder
     # Strictly below: a link back up would load the ensemble into itself.
-    if folder.resolve() not in place.resolve().parents:
-        raise ModelError(f"{place} is no member of its ensemble", "the link leads out of the folder", "Copy it again.")
-    member = open_detector(place)
+    if folder.resolve() not in path.resolve().parents:
+        raise ModelError(f"{path} is no member of its ensemble", "the link leads out of the folder", "Copy it again.")
+    member = open_detector(path)
     digest = member.card.weights_sha256
     if digest != entry.weights_sha256:
         raise ModelError(
-            f"{place} was exchanged",
+            f"{path} was exchanged",
             f"its sha256 is {digest[:12]}..., the ensemble's card says {entry.weights_sha256[:12]}...",
             "Make the ensemble again.",
         )
     if not crop.same_but_size(member.card.crop) or member.card.crop.size_px > crop.size_px:
-        raise ModelError(f"{place} does not fit its ensemble", "it asks for other crops", "Make it again.")
+        raise ModelError(f"{path} does not fit its ensemble", "it asks for other crops", "Make it again.")
     return member
 
 

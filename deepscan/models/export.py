@@ -158,8 +158,8 @@ def made_sequences(size_px: int) -> list[NDArray[np.uint8]]:
 
 def _refuse_full(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "it holds something already" if out.is_dir() else "it is a file"
-        raise OutputError(f"{out} cannot take an exported detector", what, "Give a new or empty --out.")
+        why = "it holds something already" if out.is_dir() else "it is a file"
+        raise OutputError(f"{out} cannot take an exported detector", why, "Give a new or empty --out.")
 
 
 def _need_onnx() -> None:
@@ -258,13 +258,13 @@ def _compare(
     worst = worst_frame = 0.0
     same = 0
     for crops, score in zip(sequences, scores, strict=True):
-        own = _logits_of(score, networks.card.calibration)
-        got = _calibrated(about, runners, crops)
-        if not (np.isfinite(got[0]) and np.isfinite(got[1]).all()):
+        expected = _logits_of(score, networks.card.calibration)
+        exported = _calibrated(about, runners, crops)
+        if not (np.isfinite(exported[0]) and np.isfinite(exported[1]).all()):
             return Parity(len(sequences), float("nan"), float("nan"), same, runtime)
-        worst = max(worst, abs(float(calibrated(got[0]) - calibrated(own[0]))))
-        worst_frame = max(worst_frame, float(np.abs(calibrated(got[1]) - calibrated(own[1])).max()))
-        same += verdict(score) == verdict(_score_of(got, networks.card.calibration))
+        worst = max(worst, abs(float(calibrated(exported[0]) - calibrated(expected[0]))))
+        worst_frame = max(worst_frame, float(np.abs(calibrated(exported[1]) - calibrated(expected[1])).max()))
+        same += verdict(score) == verdict(_score_of(exported, networks.card.calibration))
     return Parity(len(sequences), worst, worst_frame, same, runtime)
 
 

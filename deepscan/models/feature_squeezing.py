@@ -21,12 +21,12 @@ from deepscan.models.scorer import Features, Scorer
 
 def squeezed(crops: NDArray[np.uint8], check: AttackCheck) -> dict[Squeeze, NDArray[np.uint8]]:
     """Copies of crops ``uint8 [T, S, S, 3]``, as many and as large, by the squeeze; one for each limit."""
-    how: dict[Squeeze, Callable[[], NDArray[np.uint8]]] = {
+    squeezes: dict[Squeeze, Callable[[], NDArray[np.uint8]]] = {
         "bits": lambda: reduced_depth(crops, check.bits),
         "median": lambda: median_smoothed(crops, check.median_px),
         "denoise": lambda: denoised(crops, check.denoise),
     }
-    return {name: how[name]() for name in check.limits}
+    return {name: squeezes[name]() for name in check.limits}
 
 
 def reduced_depth(crops: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
@@ -59,8 +59,10 @@ def disagreements(
         The largest change of each person's calibrated video log-odds, as a share of its limit: from 1 on it is as after
         an attack.
     """
-    found = changes(scorer, crops, calibration, check, features)
-    return [max(own[name] / limit for name, limit in check.limits.items()) for own in found]
+    return [
+        max(change[name] / limit for name, limit in check.limits.items())
+        for change in changes(scorer, crops, calibration, check, features)
+    ]
 
 
 def changes(
@@ -79,32 +81,32 @@ def changes(
         check: what is done to the crops, and to how many of them.
         features: of all these crops, where they are known.
     """
-    chosen = [evenly(len(own), check.crops) for own in crops]
-    sequences = [own[places] for own, places in zip(crops, chosen, strict=True)]
+    chosen = [evenly(len(of_person), check.crops) for of_person in crops]
+    sequences = [of_person[indices] for of_person, indices in zip(crops, chosen, strict=True)]
     if features is None:
         plain = [score.video_logit for score in scorer.score(sequences)]
     else:
         plain = [
-            scorer.judge([own[place] for place in places]).video_logit
-            for own, places in zip(features, chosen, strict=True)
+            scorer.judge([of_person[index] for index in indices]).video_logit
+            for of_person, indices in zip(features, chosen, strict=True)
         ]
-    found: list[dict[Squeeze, float]] = []
+    moved: list[dict[Squeeze, float]] = []
     for batch in _batches(sequences, max(1, scorer.crops_per_batch // len(check.limits))):
-        scores = iter(scorer.score([copy for own in batch for copy in squeezed(own, check).values()]))
+        scores = iter(scorer.score([copy for sequence in batch for copy in squeezed(sequence, check).values()]))
         for _ in batch:
-            before = plain[len(found)]
-            found.append({name: calibration.scale * abs(next(scores).video_logit - before) for name in check.limits})
-    return found
+            before = plain[len(moved)]
+            moved.append({name: calibration.scale * abs(next(scores).video_logit - before) for name in check.limits})
+    return moved
 
 
 def _batches(sequences: Sequence[NDArray[np.uint8]], n_crops: int) -> list[list[NDArray[np.uint8]]]:
     """People with about so many crops together: a crowd's are not all squeezed at once."""
     batches: list[list[NDArray[np.uint8]]] = []
     room = 0
-    for own in sequences:
+    for sequence in sequences:
         if room <= 0:
             batches.append([])
             room = n_crops
-        batches[-1].append(own)
-        room -= len(own)
+        batches[-1].append(sequence)
+        room -= len(sequence)
     return batches

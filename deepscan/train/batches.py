@@ -179,10 +179,10 @@ class BatchMaker:
                 break
         return real_unit, fake_unit
 
-    def _label(self, rng: np.random.Generator, place: int) -> int:
+    def _label(self, rng: np.random.Generator, position: int) -> int:
         """Labels in turn, or as often as the data has them."""
         if self._recipe.data.balance != "none" or self._recipe.data.self_blend:
-            return FAKE if place % 2 else REAL
+            return FAKE if position % 2 else REAL
         n_fakes, n_reals = (sum(map(len, kind.values())) for kind in (self._fakes, self._reals))
         return FAKE if rng.random() < n_fakes / (n_fakes + n_reals) else REAL
 
@@ -238,16 +238,16 @@ class BatchMaker:
         """The two sequences of a pair; without a fake the real is blended into itself. ``only`` saves the other."""
         length = self.stage.sequence_length
         shared = fake is not None and (fake.pair == real.id)
-        places = _window(rng, len(real), length)
+        indices = _window(rng, len(real), length)
         parameters = self._parameters(rng, length, still=len(real) == 1)
         change = math.inf
-        source = real.crops(places, self._source_px(real)) if only != FAKE or fake is None or shared else None
+        source = real.crops(indices, self._source_px(real)) if only != FAKE or fake is None or shared else None
         if fake is None:
             assert source is not None  # noqa: S101 - it is what is blended
-            made, region = self._blended(rng, source, real.landmarks(places, source.shape[1]))
+            made, region = self._blended(rng, source, real.landmarks(indices, source.shape[1]))
         else:
-            theirs = places if shared and len(fake) == len(real) else _window(rng, len(fake), length)
-            made = fake.crops(theirs, self._source_px(fake))
+            fake_indices = indices if shared and len(fake) == len(real) else _window(rng, len(fake), length)
+            made = fake.crops(fake_indices, self._source_px(fake))
             aligned = shared and fake.aligned and source is not None and len(source) == len(made)
             region = _unknown(made)
             if aligned and source is not None:

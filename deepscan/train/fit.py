@@ -202,7 +202,7 @@ def _fit(
     machine: Machine,
 ) -> L.Trainer:
     """Lightning's part; afterwards the module has its last weights and ``best.ckpt`` the best, if any were measured."""
-    judged = len({sample.label for sample in val.samples}) == 2
+    validates = len({sample.label for sample in val.samples}) == 2
     trainer = L.Trainer(
         accelerator=machine.accelerator,
         devices=machine.devices,
@@ -213,7 +213,7 @@ def _fit(
         accumulate_grad_batches=stage.accumulate,
         gradient_clip_val=stage.clip_norm or None,
         callbacks=[
-            *_callbacks(recipe, stage, module, folder, judged=judged),
+            *_callbacks(recipe, stage, module, folder, validates=validates),
             *([TQDMProgressBar()] if machine.progress else []),
         ],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
@@ -228,7 +228,7 @@ def _fit(
     if last.exists():
         _read_checkpoint(last)  # what is wrong with it is told here in one line
     loader = TrainLoader(maker, per_epoch, trainer)
-    checked = ValidationLoader(val, maker.size_px, _VALIDATION_BATCH, trainer) if judged else None
+    checked = ValidationLoader(val, maker.size_px, _VALIDATION_BATCH, trainer) if validates else None
     trainer.fit(module, loader, checked, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -236,14 +236,14 @@ def _fit(
 
 
 def _callbacks(
-    recipe: Recipe, stage: StageSettings, module: DetectorModule, folder: Path, *, judged: bool
+    recipe: Recipe, stage: StageSettings, module: DetectorModule, folder: Path, *, validates: bool
 ) -> list[Callback]:
     """Checkpoints, the table of epochs, the moving average, early stopping."""
     mode = "min" if stage.monitor == "log_loss" else "max"
     callbacks: list[Callback] = [EpochTable(folder / EPOCHS_FILE), Throughput(module.network.backbone)]
     if stage.ema:
         callbacks.append(WeightAveraging(avg_fn=partial(moved_towards, decay=stage.ema)))
-    if judged:
+    if validates:
         watched = f"val_{stage.monitor}"
         callbacks.append(ModelCheckpoint(folder, BEST, monitor=watched, mode=mode, enable_version_counter=False))
         if stage.patience:

@@ -101,12 +101,12 @@ class DetectorModule(L.LightningModule):
         x = self._normalised(pixels)
         maps: tuple[Tensor, ...] = ()
         if self.training and self._needs_maps:
-            found, maps = self.network.backbone.features_and_maps(x)
+            flat, maps = self.network.backbone.features_and_maps(x)
         else:
-            found = self.network.backbone(x)
+            flat = self.network.backbone(x)
         if self.stage.freeze_backbone:
-            found = found.detach()
-        features = _in_place(found, mask)
+            flat = flat.detach()
+        features = _in_place(flat, mask)
         cells = self.regions(maps) if self.regions is not None and maps else []
         if self.training and not self.stage.loss.video:
             return Forward(None, self.network.frame_classifier(features).squeeze(-1), cells, maps)
@@ -122,17 +122,17 @@ class DetectorModule(L.LightningModule):
         chosen = (torch.rand(len(mask)) < settings.share).to(mask.device)
         if not bool(chosen.any()):
             return pixels
-        own_mask, labels = mask[chosen], batch.labels[chosen]
+        attacked_mask, labels = mask[chosen], batch.labels[chosen]
         trains_video = bool(self.stage.loss.video)
 
-        def loss(own: Tensor) -> Tensor:
-            features = _in_place(self.network.backbone(self._normalised(own)), own_mask)
+        def loss(attacked: Tensor) -> Tensor:
+            features = _in_place(self.network.backbone(self._normalised(attacked)), attacked_mask)
             frames = self.network.frame_classifier(features).squeeze(-1)
             wrong = F.binary_cross_entropy_with_logits(
-                frames, labels.unsqueeze(1).expand_as(frames), weight=own_mask.to(frames.dtype), reduction="sum"
+                frames, labels.unsqueeze(1).expand_as(frames), weight=attacked_mask.to(frames.dtype), reduction="sum"
             )
             if trains_video:
-                video = self.network.from_features(features, own_mask).video_logit
+                video = self.network.from_features(features, attacked_mask).video_logit
                 wrong = wrong + F.binary_cross_entropy_with_logits(video, labels, reduction="sum")
             return wrong
 
@@ -233,10 +233,10 @@ def _pixels(batch: Batch) -> Tensor:
     return batch.crops.flatten(0, 1)[batch.mask.flatten()].movedim(-1, 1).float().div_(255)
 
 
-def _in_place(found: Tensor, mask: Tensor) -> Tensor:
+def _in_place(flat: Tensor, mask: Tensor) -> Tensor:
     """Features ``[N, D]`` of the faces that are there as ``[B, T, D]``, zero elsewhere."""
-    features = found.new_zeros(mask.numel(), found.shape[-1])
-    features[mask.flatten()] = found
+    features = flat.new_zeros(mask.numel(), flat.shape[-1])
+    features[mask.flatten()] = flat
     return features.view(*mask.shape, -1)
 
 

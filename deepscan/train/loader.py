@@ -62,8 +62,8 @@ class ValidationLoader:
         for start in range(0, len(mine), self._batch_size):
             yield self._batch(mine[start : start + self._batch_size])
 
-    def _batch(self, places: list[int]) -> Batch:
-        chosen = [self._samples[place] for place in places]
+    def _batch(self, indices: list[int]) -> Batch:
+        chosen = [self._samples[index] for index in indices]
         length = min(_VALIDATION_FRAMES, max(len(sample) for sample in chosen))
         size, grid = self._size_px, max(1, self._size_px // REGION_CELL_PX)
         crops = np.zeros((len(chosen), length, size, size, 3), np.uint8)

@@ -105,8 +105,8 @@ def folded(samples: SampleSet, fold: int, folds: int, seed: int) -> SampleSet:
         if sample.split == "test":
             return sample
         name = f"{seed}\0{sample.dataset}\0{sample.group}".encode("utf-8", "surrogatepass")
-        own = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % folds
-        return replace(sample, split="val" if own == fold else "train")
+        own_fold = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % folds
+        return replace(sample, split="val" if own_fold == fold else "train")
 
     divided = replace(samples, samples=tuple(map(split, samples.samples)))
     if {"train", "val"} - {sample.split for sample in divided.samples}:

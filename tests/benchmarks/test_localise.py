@@ -9,11 +9,11 @@ import clips
 # Scripts, no package: they find each other where they lie.
 import localise
 import pytest
-from localise import Judged, average_precision, figures
+from localise import LocalisedClip, average_precision, figures
 
 
 def judged(name="a", stretch=(2.0, 4.0), *found, step_s=0.0):
-    return Judged(name, "untouched" if stretch is None else "self-blended", stretch, found, step_s, 0.5)
+    return LocalisedClip(name, "untouched" if stretch is None else "self-blended", stretch, found, step_s, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,10 @@ class TimmBackbone(Backbone):
 
 
 def _map_of(net: nn.Module) -> tuple[int, tuple[int, ...]]:
-    """Place and channels of the last map of a sixteenth of the side; none where a model gives no maps."""
+    """Index and channels of the last map of a sixteenth of the side; none where a model gives no maps."""
     info = getattr(net, "feature_info", None)
     stages = getattr(info, "info", info) or []
-    fitting = [place for place, stage in enumerate(stages) if stage.get("reduction") == _MAP_REDUCTION]
+    fitting = [index for index, stage in enumerate(stages) if stage.get("reduction") == _MAP_REDUCTION]
     if not fitting or not hasattr(net, "forward_intermediates"):
         return 0, ()
     return fitting[-1], (int(stages[fitting[-1]]["num_chs"]),)
