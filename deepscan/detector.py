@@ -244,15 +244,15 @@ class Detector:
         """
         tracks = [person.track for person in people]
         verdict = self.decide(tracks, scores, n_left_out=n_left_out)
-        asked = [i for i, own in enumerate(verdict.tracks) if own.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
-        known = None if features is None else [features[i] for i in asked]
-        found = self.disagreements([people[i].crops for i in asked], known) if asked else None
-        if found is None:
+        answered = [i for i, t in enumerate(verdict.tracks) if t.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
+        known = None if features is None else [features[i] for i in answered]
+        moves = self.disagreements([people[i].crops for i in answered], known) if answered else None
+        if moves is None:
             return verdict
-        moved = [0.0] * len(people)
-        for i, own in zip(asked, found, strict=True):
-            moved[i] = own
-        return self.decide(tracks, scores, moved, n_left_out=n_left_out)
+        disagreements = [0.0] * len(people)
+        for i, move in zip(answered, moves, strict=True):
+            disagreements[i] = move
+        return self.decide(tracks, scores, disagreements, n_left_out=n_left_out)
 
     def report(self, results: Iterable[Result]) -> Report:
         """A report of this detector over results."""

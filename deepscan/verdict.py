@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -229,33 +230,51 @@ def decide(
         calibration = calibration.model_copy(
             update={"threshold": threshold, "uncertain_low": threshold, "uncertain_high": threshold}
         )
-    results: list[TrackResult] = []
-    segments: list[Segment] = []
-    reasons: list[str | None] = []
     moved = [0.0] * len(tracks) if disagreements is None else disagreements
-    for track, score, disagreement in zip(tracks, scores, moved, strict=True):
-        probability = float(calibrated(score.video_logit, calibration.scale, calibration.bias))
-        if math.isnan(probability):
-            raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
-        frames = calibrated(score.frame_logits, calibration.frame_scale, calibration.frame_bias)
-        (answer,) = decisions([probability], calibration.threshold, calibration.band)
-        label, reason = _LABELS[int(answer)], None
-        if label is VerdictLabel.UNCERTAIN:
-            reason = "low_confidence"
-        elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):
-            label, reason = VerdictLabel.UNCERTAIN, "conflicting"
-        found = _segments(track, frames, calibration.uncertain_high, label)
-        if not disagreement < 1:
-            label, reason = VerdictLabel.UNCERTAIN, "possible_attack"
-        if not trained:
-            label, reason = VerdictLabel.UNCERTAIN, "untrained_model"
-        if label is not VerdictLabel.REAL:
-            segments += found
-        results.append(_track_result(track, label, probability, frames))
-        reasons.append(reason)
+    answers = [
+        _decide_track(track, score, calibration, disagreement, trained)
+        for track, score, disagreement in zip(tracks, scores, moved, strict=True)
+    ]
+    results, reasons = [answer.result for answer in answers], [answer.reason for answer in answers]
     for i, reason in _not_sure(tracks, results, calibration if threshold is None else None):
         results[i], reasons[i] = replace(results[i], verdict=VerdictLabel.UNCERTAIN), reason
-    # The most suspicious person decides; among equals fake before uncertain before real.
+    segments = tuple(segment for answer in answers for segment in answer.segments)
+    return _decide_input(results, reasons, segments, n_left_out)
+
+
+class _TrackAnswer(NamedTuple):
+    result: TrackResult
+    reason: str | None
+    segments: list[Segment]
+
+
+def _decide_track(
+    track: Track, score: Score, calibration: Calibration, disagreement: float, trained: bool
+) -> _TrackAnswer:
+    """One person's answer, whoever else is there."""
+    probability = float(calibrated(score.video_logit, calibration.scale, calibration.bias))
+    if math.isnan(probability):
+        raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
+    frames = calibrated(score.frame_logits, calibration.frame_scale, calibration.frame_bias)
+    (answer,) = decisions([probability], calibration.threshold, calibration.band)
+    label, reason = _LABELS[int(answer)], None
+    if label is VerdictLabel.UNCERTAIN:
+        reason = "low_confidence"
+    elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):
+        label, reason = VerdictLabel.UNCERTAIN, "conflicting"
+    segments = _segments(track, frames, calibration.uncertain_high, label)
+    if not disagreement < 1:
+        label, reason = VerdictLabel.UNCERTAIN, "possible_attack"
+    if not trained:
+        label, reason = VerdictLabel.UNCERTAIN, "untrained_model"
+    result = _track_result(track, label, probability, frames)
+    return _TrackAnswer(result, reason, [] if label is VerdictLabel.REAL else segments)
+
+
+def _decide_input(
+    results: Sequence[TrackResult], reasons: Sequence[str | None], segments: tuple[Segment, ...], n_left_out: int
+) -> Verdict:
+    """The most suspicious person decides; among equals fake before uncertain before real."""
     rank = {VerdictLabel.FAKE: 2, VerdictLabel.UNCERTAIN: 1, VerdictLabel.REAL: 0}
     worst = max(range(len(results)), key=lambda i: (rank[results[i].verdict], results[i].probability))
     label, reason = results[worst].verdict, reasons[worst]
@@ -265,7 +284,7 @@ def decide(
     message = MESSAGES[reason].format(n=n_left_out, k=n_like_fake, people=len(results)) if reason else None
     if label is VerdictLabel.FAKE and len(results) > 1:
         message = f"{n_fake} of {len(results)} people {'looks' if n_fake == 1 else 'look'} manipulated."
-    return Verdict(label, results[worst].probability, reason, message, tuple(results), tuple(segments))
+    return Verdict(label, results[worst].probability, reason, message, tuple(results), segments)
 
 
 def decisions(probabilities: ArrayLike, threshold: float, band: Band | None = None) -> NDArray[np.int8]:

@@ -347,16 +347,16 @@ def test_interrupt_keeps_what_was_done(deepscan: Command, monkeypatch: pytest.Mo
 
 
 def test_a_defect_costs_one_row_only(deepscan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    from deepscan import detector as pipeline
+    from deepscan import detector
 
-    original = pipeline.search_people
+    original = detector.search_people
 
     def search_people(path: Path, *rest: Any) -> Any:
         if path.name == "no_face.mp4":
             raise RuntimeError("boom\nsecond line")
         return original(path, *rest)
 
-    monkeypatch.setattr(pipeline, "search_people", search_people)
+    monkeypatch.setattr(detector, "search_people", search_people)
     run = deepscan("predict", SAMPLES, "--frames", 2, "--json", "-")
     results = run.report()["results"]
     assert [r["reason"] for r in results if r["verdict"] == "error"] == ["internal"]

@@ -13,6 +13,7 @@ from deepscan.commands.options import (
     Frames,
     Limits,
     MinSegment,
+    Model,
     Runtime,
     RuntimeChoice,
     Threshold,
@@ -31,32 +32,37 @@ def _name_and_password(text: str) -> tuple[str, str]:
     return name, password
 
 
+Host = Annotated[str, typer.Option(help="Where to listen. Beyond this machine only with --auth.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
+Auth = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DEEPSCAN_AUTH",
+        metavar="NAME:PASSWORD",
+        help="Ask for them. Others on this machine can read a command line: better in the environment.",
+        show_default="none",
+    ),
+]
+MaxUpload = Annotated[int | None, typer.Option(min=1, help="Size of a file at most, in MiB.", show_default="500")]
+MaxDuration = Annotated[
+    float | None,
+    typer.Option(
+        parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 5min.", show_default="30min"
+    ),
+]
+
+
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen. Beyond this machine only with --auth.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")] = 7860,
-    auth: Annotated[
-        str | None,
-        typer.Option(
-            envvar="DEEPSCAN_AUTH",
-            metavar="NAME:PASSWORD",
-            help="Ask for them. Others on this machine can read a command line: better in the environment.",
-            show_default="none",
-        ),
-    ] = None,
-    max_upload_mb: Annotated[
-        int | None, typer.Option(min=1, help="Size of a file at most, in MiB.", show_default="500")
-    ] = None,
-    max_duration: Annotated[
-        float | None,
-        typer.Option(
-            parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 5min.", show_default="30min"
-        ),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    auth: Auth = None,
+    max_upload_mb: MaxUpload = None,
+    max_duration: MaxDuration = None,
     frames: Frames = None,
     min_segment: MinSegment = None,
     tta: Tta = None,
     attack_check: AttackCheck = None,
-    model: Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")] = "default",
+    model: Model = "default",
     device: Device = DeviceName.AUTO,
     runtime: Runtime = RuntimeChoice.AUTO,
     threshold: Threshold = None,
@@ -70,7 +76,7 @@ def serve(
     """
     from deepscan.errors import DeepscanError
 
-    known = None if auth is None else _name_and_password(auth)
+    credentials = None if auth is None else _name_and_password(auth)
     try:
         from deepscan.web.require import require_web
 
@@ -78,7 +84,7 @@ def serve(
         from deepscan.web.server import check_host, make_app
         from deepscan.web.server import serve as listen
 
-        check_host(host, known)
+        check_host(host, credentials)
         from deepscan.detector import load_detector
         from deepscan.web.service import JudgeService, WebLimits
 
@@ -99,12 +105,12 @@ def serve(
             with_heat=find_spec("pytorch_grad_cam") is not None,
         )
         try:
-            listen(make_app(service, host=host, auth=known), host, port, on_start=_told)
+            listen(make_app(service, host=host, auth=credentials), host, port, on_start=_announce)
         finally:
             service.close()
     except DeepscanError as error:
         fail_with(error)
 
 
-def _told(address: str) -> None:
+def _announce(address: str) -> None:
     typer.echo(f"deepscan: {address} is the page; Ctrl-C ends it.", err=True)

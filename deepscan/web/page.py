@@ -108,19 +108,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
                 start = gr.Button("Judge it", variant="primary", elem_id="judge")
                 gr.Markdown(_about(service))
             with gr.Column(scale=2):
-                answer = gr.HTML(elem_id="answer", elem_classes=["answer"], label="Verdict")
-                bars = gr.HTML(visible=False, elem_id="bars", label="Probability")
-                timeline = gr.LinePlot(
-                    x="seconds", y="probability", color="person", y_lim=[0, 1], tooltip="all", height=220,
-                    title="Probability of “fake” over time; drag to look closer", visible=False, elem_id="timeline",
-                )  # fmt: skip
-                faces = gr.Gallery(
-                    label="Faces; what speaks for “fake” is hot", columns=4, object_fit="contain", format="png",
-                    visible=False, elem_id="faces", buttons=["download", "fullscreen"], interactive=False,
-                )  # fmt: skip
-                with gr.Row():
-                    whole = gr.DownloadButton("Report (HTML)", visible=False, elem_id="report")
-                    data = gr.DownloadButton("Report (JSON)", visible=False, elem_id="json")
+                outputs = _outputs()
 
         def adopt(file: str | None, request: gr.Request) -> None:
             if file:
@@ -146,9 +134,9 @@ def make_page(service: JudgeService) -> gr.Blocks:
         start.click(
             judge,
             upload,
-            [answer, bars, timeline, faces, whole, data],
+            outputs,
             show_progress="full",
-            show_progress_on=[answer],
+            show_progress_on=outputs[:1],
             concurrency_limit=limits.waiting,
             api_visibility="private",
         )
@@ -156,6 +144,24 @@ def make_page(service: JudgeService) -> gr.Blocks:
         page.unload(leave)
     page.queue(max_size=limits.waiting)
     return page
+
+
+def _outputs() -> list[Any]:
+    """Where the answer goes, in the order of :func:`_shown`."""
+    answer = gr.HTML(elem_id="answer", elem_classes=["answer"], label="Verdict")
+    bars = gr.HTML(visible=False, elem_id="bars", label="Probability")
+    timeline = gr.LinePlot(
+        x="seconds", y="probability", color="person", y_lim=[0, 1], tooltip="all", height=220,
+        title="Probability of “fake” over time; drag to look closer", visible=False, elem_id="timeline",
+    )  # fmt: skip
+    faces = gr.Gallery(
+        label="Faces; what speaks for “fake” is hot", columns=4, object_fit="contain", format="png",
+        visible=False, elem_id="faces", buttons=["download", "fullscreen"], interactive=False,
+    )  # fmt: skip
+    with gr.Row():
+        whole = gr.DownloadButton("Report (HTML)", visible=False, elem_id="report")
+        data = gr.DownloadButton("Report (JSON)", visible=False, elem_id="json")
+    return [answer, bars, timeline, faces, whole, data]
 
 
 def theme() -> Base:
