@@ -49,8 +49,8 @@ from deepscan.errors import DeepscanError
 from deepscan.extract.isolation.client import (
     DEFAULT_ISOLATION,
     IsolationLimits,
+    decoders,
     probe,
-    processes_started,
     sample_frames,
 )
 from deepscan.files import write_atomically
@@ -100,7 +100,7 @@ def fuzz(n: int, seed: int, detector: Detector | None = None, keep: Path | None 
         detector: None for the default one with few frames and short limits.
         keep: folder for the files that miss the bar or crash the decoder.
     """
-    before, start = processes_started(), time.perf_counter()
+    before, start = decoders.n_started, time.perf_counter()
     if detector is None:
         settings = PredictSettings(frames=_FRAMES, tta=False)
         detector = load_detector(settings=settings, isolation=IsolationLimits(stall_s=STALL_S))
@@ -113,7 +113,7 @@ def fuzz(n: int, seed: int, detector: Detector | None = None, keep: Path | None 
             bar.update(len(part))
     if "Traceback" in log.getvalue():
         done.failures.append("a traceback was logged")
-    done.processes = processes_started() - before
+    done.processes = decoders.n_started - before
     done.seconds = time.perf_counter() - start
     return done
 

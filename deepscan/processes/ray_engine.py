@@ -19,7 +19,8 @@ from typing import Any, Self, TypeVar
 from deepscan.errors import ConfigError
 from deepscan.processes import Lost
 from deepscan.processes.guard import available_cores, environment, run_kept, threads_per_worker
-from deepscan.processes.worker import Outcome, WorkerSettings, one_line, result_of, unexpected
+from deepscan.processes.supervisor import one_line
+from deepscan.processes.worker import Outcome, WorkerSettings, result_of, unexpected
 
 log = logging.getLogger(__name__)
 

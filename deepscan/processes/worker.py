@@ -7,30 +7,28 @@ failed task, and whatever carries the bytes need not be able to read them.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import pickle
 import shutil
-import signal
+import struct
 import sys
 import tempfile
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import connection
-from typing import Any, Literal, Self
+from multiprocessing import spawn
+from typing import Any, BinaryIO, Literal, Self
 
 from deepscan.errors import DeepscanError
 from deepscan.processes import Lost
+from deepscan.processes.child import Parent
+from deepscan.processes.supervisor import no_children, one_line
 from deepscan.text import PrintableFormatter
 
 log = logging.getLogger(__name__)
 
-MAX_MESSAGE_CHARS = 300
-# glibc reserves 64 MB of addresses for each arena, several for every core.
-FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}
+MESSAGE_HEAD_BYTES = 8
 _LOG_FORMAT = "%(levelname)s: %(message)s"
 
 
@@ -81,14 +79,58 @@ class Outcome:
     trace: str = ""
 
 
-def start_worker(settings: WorkerSettings) -> None:
-    """Set up this process; the first thing that runs in it."""
-    # Ctrl-C reaches the whole foreground group; what happens then is the leader's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+def main(settings: Mapping[str, Any]) -> None:
+    """Run tasks for the parent until it is gone: the target of a worker process.
+
+    Each request is a pickled pair of a pickled function and a pickled task. It is answered by a byte when it is begun,
+    and by the pickled :class:`Outcome`, its length in 8 bytes before it.
+
+    Args:
+        settings: ``worker``, the fields of :class:`WorkerSettings`, and ``main_module``, see :func:`main_module`.
+    """
+    worker = WorkerSettings(**settings["worker"])
+    parent = Parent(read_message, gone=lambda: shutil.rmtree(worker.temporary or "", ignore_errors=True))
+    _set_up(worker)
+    try:
+        with no_children():
+            spawn.prepare(settings["main_module"])
+    except BaseException as error:  # noqa: BLE001 - a user's script may raise anything; the parent tells of it
+        parent.ready(failure=unexpected(error))
+    parent.ready()
+    while True:
+        function, task = pickle.loads(parent.receive())  # noqa: S301 - from the leader
+        parent.send(b"+")
+        parent.send(as_message(pickle.dumps(execute(function, task, worker.threads))))
+
+
+def main_module() -> dict[str, Any]:
+    """What a worker needs to know the main module of this process, whose functions it may be given."""
+    data = spawn.get_preparation_data("worker")
+    return {name: data[name] for name in ("sys_argv", "init_main_from_name", "init_main_from_path") if name in data}
+
+
+def as_message(data: bytes) -> bytes:
+    """Bytes with their length before them."""
+    return struct.pack("<Q", len(data)) + data
+
+
+def message_length(head: bytes) -> int:
+    """How many bytes follow the first 8 of a message."""
+    (length,) = struct.unpack("<Q", head)
+    return int(length)
+
+
+def read_message(file: BinaryIO) -> bytes | None:
+    """The bytes of the next message; None where there is no whole one."""
+    head = file.read(MESSAGE_HEAD_BYTES)
+    if len(head) < MESSAGE_HEAD_BYTES:
+        return None
+    data = file.read(message_length(head))
+    return data if len(data) == message_length(head) else None
+
+
+def _set_up(settings: WorkerSettings) -> None:
     tempfile.tempdir = settings.temporary
-    _end_with_leader(settings.temporary)
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter(settings.log_format, settings.log_date_format))
     logger = logging.getLogger("deepscan")
@@ -97,11 +139,6 @@ def start_worker(settings: WorkerSettings) -> None:
     logger.propagate = False
     if settings.folder is not None and os.path.isdir(settings.folder):  # noqa: PTH112 - it was sent as text
         os.chdir(settings.folder)
-
-
-def ready() -> int:
-    """The id of this process: the answer of a worker that is up."""
-    return os.getpid()
 
 
 def execute(function: bytes, task: bytes, threads: int) -> Outcome:
@@ -114,7 +151,7 @@ def execute(function: bytes, task: bytes, threads: int) -> Outcome:
         return Outcome("done", pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
     except DeepscanError as error:
         return stopped(error)
-    except Exception as error:  # noqa: BLE001 - a fault in one task is that task's result
+    except BaseException as error:  # noqa: BLE001 - a fault in one task, sys.exit too, is that task's result
         return Outcome("failed", message=unexpected(error), trace=traceback.format_exc())
 
 
@@ -145,25 +182,8 @@ def result_of(outcome: Outcome | Lost) -> Any:
 
 
 def unexpected(error: BaseException) -> str:
-    """One line of at most ``MAX_MESSAGE_CHARS`` characters about an exception that nobody foresaw."""
+    """One line of at most 300 characters about an exception that nobody foresaw."""
     return one_line(f"unexpected {type(error).__name__}: {error}".removesuffix(": "))
-
-
-def one_line(text: str) -> str:
-    """The text on one line, cut to ``MAX_MESSAGE_CHARS`` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= MAX_MESSAGE_CHARS else f"{line[: MAX_MESSAGE_CHARS - 3]}..."
-
-
-def end_of_process(code: int) -> str:
-    """How a process ended, after its name in a sentence, by its exit code (below 0: the signal)."""
-    if code >= 0:
-        return f"ended by itself with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}{'; the memory may have run out' if name == 'SIGKILL' else ''}"
 
 
 @lru_cache(maxsize=1)
@@ -180,21 +200,6 @@ def _limit_threads(threads: int) -> None:
         torch.set_num_threads(threads)
     if cv2 is not None and cv2.getNumThreads() != threads:
         cv2.setNumThreads(threads)
-
-
-def _end_with_leader(temporary: str | None) -> None:
-    """End this process when its leader is gone, however that ended and whatever runs here."""
-    leader = multiprocessing.parent_process()
-    if leader is None:
-        return
-
-    def watch(sentinel: int) -> None:
-        connection.wait([sentinel])
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        os._exit(1)
-
-    threading.Thread(target=watch, args=(leader.sentinel,), name="leader-watch", daemon=True).start()
 
 
 def _handler_format(logger: logging.Logger) -> tuple[str, str | None]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import clips
 import numpy as np
+import odd_decoder
 import pytest
 from PIL import Image
 
@@ -23,8 +24,9 @@ from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.extract.file_facts import facts
 from deepscan.extract.isolation import client
-from deepscan.extract.isolation import decoder_process as decoderprocess
 from deepscan.extract.isolation.client import IsolationLimits, probe, sample_frames
+from deepscan.extract.isolation.pool import MAX_IDLE, decoders
+from deepscan.extract.isolation.shared_memory import SharedArea
 from deepscan.extract.video import frames as video
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -33,33 +35,25 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.fixture(autouse=True)
 def own_processes():
     """Every test starts its own, and leaves none."""
-    client._pool.end()
+    decoders.end()
     yield
-    client._pool.end()
+    decoders.end()
 
 
-def child(monkeypatch, code):
-    """Processes that run ``code`` before they serve; ``s`` are their settings."""
-    boot = decoderprocess._BOOT.replace("main(s)", "exec(s['code']); main(s)")
-    monkeypatch.setattr(decoderprocess, "_BOOT", boot)
-    dumps = json.dumps
-
-    def with_code(value, **options):
-        return dumps({**value, "code": code} if "area" in value else value, **options)
-
-    monkeypatch.setattr(decoderprocess, "json", type("Json", (), {"dumps": with_code, "loads": json.loads}))
-
-
-def instead_of_frames(monkeypatch, body, where="sample_frames"):
+def serving(monkeypatch, body):
+    """Every request is answered by ``body``, which knows ``request``, ``link`` and ``slots``."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    child(
-        monkeypatch,
-        f"from deepscan.extract.video import frames as video\ndef given(*_, **__):\n{lines}\nvideo.{where} = given\n",
-    )
+    odd_decoder.use(monkeypatch, f"def serve(request, link, slots):\n{lines}\ndecoder_worker.serve = serve\n")
+
+
+def instead_of_frames(monkeypatch, body):
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    code = "from deepscan.extract.video import container, frames\n"
+    odd_decoder.use(monkeypatch, f"{code}def given(*_, **__):\n{lines}\nframes.sample_frames = given\n")
 
 
 def idle_pid():
-    (process,) = client._pool._idle
+    (process,) = decoders.idle
     return process.pid
 
 
@@ -146,19 +140,18 @@ def test_facts_may_be_long(tmp_path, face_clip):
     ids=["none", "no json", "no truth", "nothing", "endless", "something else"],
 )
 def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, told):
-    code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n    {told}\n"
-    child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
+    serving(monkeypatch, told)
     with pytest.raises(MediaError) as caught:
         client.file_facts(face_clip)
     assert caught.value.reason == "decoder_crashed"
 
 
 def test_one_process_serves_files_one_after_the_other(face_clip, portrait_image):
-    before = client.processes_started()
+    before = decoders.n_started
     for path in (face_clip, portrait_image, face_clip):
         probe(path)
         assert len(list(sample_frames(path, 3))) == (1 if path == portrait_image else 3)
-    assert client.processes_started() == before + 1
+    assert decoders.n_started == before + 1
 
 
 def test_frames_may_be_of_any_size_and_are_not_written_over(tmp_path):
@@ -195,10 +188,10 @@ def test_errors_are_the_same(tmp_path, face_clip):
 
 
 def test_no_file_needs_no_process(tmp_path):
-    before = client.processes_started()
+    before = decoders.n_started
     with pytest.raises(MediaError, match="not found"):
         probe(tmp_path / "nothing.mp4")
-    assert client.processes_started() == before
+    assert decoders.n_started == before
 
 
 def test_warnings_come_through(tmp_path, caplog):
@@ -264,9 +257,9 @@ def test_who_stops_early_leaves_it_usable(face_clip):
 
 
 def test_frames_that_are_never_asked_for_start_nothing(face_clip):
-    before = client.processes_started()
+    before = decoders.n_started
     sample_frames(face_clip, 3)
-    assert client.processes_started() == before
+    assert decoders.n_started == before
 
 
 def test_threads_have_one_each(face_clip):
@@ -278,7 +271,7 @@ def test_threads_have_one_each(face_clip):
         meet.wait()
         taken[number] = [first.image.sum(), *(f.image.sum() for f in frames)]
 
-    before = client.processes_started()
+    before = decoders.n_started
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
         thread.start()
@@ -286,8 +279,8 @@ def test_threads_have_one_each(face_clip):
         thread.join()
     assert taken[0] == taken[1] == taken[2]
     assert len(taken[0]) == 20
-    assert client.processes_started() == before + 3
-    assert len(client._pool._idle) == client._MOST_IDLE
+    assert decoders.n_started == before + 3
+    assert len(decoders.idle) == MAX_IDLE
 
 
 def test_it_is_replaced_after_so_many_files(face_clip):
@@ -295,7 +288,7 @@ def test_it_is_replaced_after_so_many_files(face_clip):
     for _ in range(4):
         frames = sample_frames(face_clip, 1, isolation=limits)
         next(frames)
-        pids.append(max(client._pool._all, key=lambda p: p.pid).pid)
+        pids.append(max(decoders.processes, key=lambda p: p.pid).pid)
         frames.close()
     assert pids[0] == pids[1] != pids[2] == pids[3]
     assert ends(pids[0])
@@ -312,17 +305,18 @@ def test_it_holds_no_network_and_ends_with_the_program(face_clip):
     soft = {line[:25].strip(): line[26:46].strip() for line in limits}
     assert (soft["Max core file size"], soft["Max file size"]) == ("0", "0")
     assert client.DEFAULT_ISOLATION.memory_bytes < int(soft["Max address space"])
-    client._pool.end()
+    decoders.end()
     assert not is_alive(pid)
 
 
 _PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from deepscan.extract.isolation import client
-frames = client.sample_frames(Path(sys.argv[1]), 20)
+from deepscan.extract.isolation.client import sample_frames
+from deepscan.extract.isolation.pool import decoders
+frames = sample_frames(Path(sys.argv[1]), 20)
 next(frames)
-print([p.pid for p in client._pool._all][0], flush=True)
+print([p.pid for p in decoders.processes][0], flush=True)
 {end}
 """
 
@@ -347,22 +341,34 @@ def test_no_orphans_and_nothing_is_said_of_leaks(face_clip, end):
 @linux
 def test_an_orphan_ends_though_its_decoder_is_busy(face_clip, tmp_path):
     """The parent dies by a signal while the child is deep in a file; the child tells so by a folder."""
-    busy = json.dumps(str(tmp_path / "busy"))
-    boot = f"import os, time; video.sample_frames = lambda *_, **__: (os.mkdir({busy}), time.sleep(600)); main(s)"
+    busy = str(tmp_path / "busy")
+    odd = (
+        "import os, time; from deepscan.extract.video import frames\n"
+        f"frames.sample_frames = lambda *_, **__: (os.mkdir({busy!r}), time.sleep(600))"
+    )
     code = (
         "import threading, time\n"
-        "from deepscan.extract.isolation import decoder_process as decoderprocess\n"
-        f"boot = 'from deepscan.extract.video import frames as video; {boot}'\n"
-        "decoderprocess._BOOT = decoderprocess._BOOT.replace('main(s)', boot)\n"
+        "from deepscan.extract.isolation import decoder_process\n"
+        f"decoder_process.TARGET = {odd_decoder.TARGET!r}\n"
         "def end():\n"
-        f"    while not os.path.exists({busy}): time.sleep(0.01)\n"
-        "    print([p.pid for p in client._pool._all][0], flush=True)\n"
+        f"    while not os.path.exists({busy!r}): time.sleep(0.01)\n"
+        "    print([p.pid for p in decoders.processes][0], flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "threading.Thread(target=end).start()\n"
     )
     program = _PROGRAM.replace("frames =", code + "frames =", 1).replace("{end}", "")
+    environment = {
+        **os.environ,
+        odd_decoder.CODE_VARIABLE: odd,
+        "PYTHONPATH": os.pathsep.join([str(Path(odd_decoder.__file__).parent), *(path for path in sys.path if path)]),
+    }
     run = subprocess.run(
-        [sys.executable, "-c", program, str(face_clip)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(face_clip)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert run.returncode == -signal.SIGKILL
     assert ends(int(run.stdout))
@@ -387,11 +393,11 @@ def test_a_fork_has_its_own(face_clip):
     if not pid:
         code = 1
         try:
-            if client._pool._all:
+            if decoders.processes:
                 os._exit(2)
             frames.close()
             code = 0 if len(list(sample_frames(face_clip, 10))) == 10 else 3
-            client._pool.end()
+            decoders.end()
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
@@ -401,7 +407,7 @@ def test_a_fork_has_its_own(face_clip):
 
 
 def test_it_cannot_be_started(face_clip, monkeypatch):
-    monkeypatch.setattr(decoderprocess, "_BOOT", "import sys; sys.exit(7)")
+    odd_decoder.use(monkeypatch, "raise SystemExit(7)")
     with pytest.raises(DeepscanError, match="cannot be started: it ended by itself with exit code 7") as caught:
         probe(face_clip)
     assert caught.value.reason == "no_decoder"
@@ -426,7 +432,7 @@ def test_a_crash_that_earlier_files_may_have_caused_is_tried_again(face_clip):
     whole = [f.image.sum() for f in sample_frames(face_clip, 60)]
     frames = sample_frames(face_clip, 60)
     taken = [next(frames).image.sum() for _ in range(3)]
-    (process,) = client._pool._all
+    (process,) = decoders.processes
     os.kill(process.pid, signal.SIGTERM)
     assert taken + [f.image.sum() for f in frames] == whole
 
@@ -434,7 +440,7 @@ def test_a_crash_that_earlier_files_may_have_caused_is_tried_again(face_clip):
 def test_a_crash_of_a_fresh_one_is_the_files(face_clip):
     frames = sample_frames(face_clip, 60)
     next(frames)
-    (process,) = client._pool._all
+    (process,) = decoders.processes
     os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
     with pytest.raises(MediaError) as caught:
         list(frames)
@@ -450,10 +456,11 @@ def test_what_hangs_is_given_up(face_clip, monkeypatch):
 
 
 def test_what_is_slow_but_gets_on_is_not(face_clip, monkeypatch):
-    body = "import time\nfor _ in range(9):\n    time.sleep(0.35)\n    video.on_packet.get()()\nreturn (x for x in ())"
-    instead_of_frames(monkeypatch, "from deepscan.extract.video import container as video\n" + body)
-    monkeypatch.setattr(decoderprocess, "_STOP_S", 5.0)
-    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=3.0))) == []
+    body = (
+        "import time\nfor _ in range(9):\n    time.sleep(0.3)\n    container.on_packet.get()()\nreturn (x for x in ())"
+    )
+    instead_of_frames(monkeypatch, body)
+    assert list(sample_frames(face_clip, 4, isolation=IsolationLimits(stall_s=2.0))) == []
     error = refused(face_clip, IsolationLimits(stall_s=60, total_s=1.0))
     assert error.reason == "timeout"
 
@@ -506,12 +513,12 @@ def test_what_libraries_print_is_no_answer(face_clip, monkeypatch, capfd):
 
 # What it may say
 
-_GROW = "link.send(need=300); link.receive()"
+_GROW = "link.send(need=300); link.parent.receive()"
 _LIES = {
-    "no json": "link._answers.write(b'frames\\n'); link._answers.flush()",
-    "deep json": "link._answers.write(b'[' * 60000 + b'\\n'); link._answers.flush()",
-    "no message": "link._answers.write(b'[1]\\n'); link._answers.flush()",
-    "an endless line": "link._answers.write(b'x' * 200000); link._answers.flush()",
+    "no json": "link.parent.send(b'frames\\n')",
+    "deep json": "link.parent.send(b'[' * 60000 + b'\\n')",
+    "no message": "link.parent.send(b'[1]\\n')",
+    "an endless line": "link.parent.send(b'x' * 200000)",
     "a frame before there is room": "link.send(frame=[0, 2, 2, 0.0, 0, False])",
     "another slot": f"{_GROW}; link.send(frame=[4, 2, 2, 0.0, 0, False])",
     "a slot below": f"{_GROW}; link.send(frame=[-1, 2, 2, 0.0, 0, False])",
@@ -540,11 +547,9 @@ _LIES = {
 
 @pytest.mark.parametrize("lie", _LIES.values(), ids=_LIES.keys())
 def test_lies_end_it(face_clip, monkeypatch, lie):
-    lines = "\n".join(f"    {line}" for line in lie.splitlines())
-    code = f"from deepscan.extract.isolation import decoder_worker\ndef serve(request, link, slots):\n{lines}\n"
-    child(monkeypatch, f"{code}decoder_worker._serve = serve\n")
+    serving(monkeypatch, lie)
     assert refused(face_clip).reason == "decoder_crashed"
-    assert not client._pool._idle
+    assert not decoders.idle
 
 
 @pytest.mark.parametrize(
@@ -559,18 +564,14 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
     ],
 )
 def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
-    code = "from deepscan.extract.isolation import decoder_worker\n"
-    code += f"decoder_worker._serve = lambda request, link, slots: link.send(probe={told})\n"
-    child(monkeypatch, code)
+    serving(monkeypatch, f"link.send(probe={told})")
     with pytest.raises(MediaError) as caught:
         probe(face_clip)
     assert caught.value.reason == "decoder_crashed"
 
 
 def test_what_it_logs_stays_one_line_and_no_error(face_clip, monkeypatch, caplog):
-    code = "from deepscan.extract.isolation import decoder_worker\n"
-    code += "decoder_worker._serve = lambda r, link, s: link.send(log=[50, 'a\\n' * 9000 + '\\x1b[2J'])\n"
-    child(monkeypatch, code)
+    serving(monkeypatch, "link.send(log=[50, 'a\\n' * 9000 + '\\x1b[2J'])")
     assert list(sample_frames(face_clip, 2)) == []
     (record,) = [r for r in caplog.records if r.name.startswith("deepscan")]
     assert record.levelno == logging.WARNING
@@ -579,14 +580,11 @@ def test_what_it_logs_stays_one_line_and_no_error(face_clip, monkeypatch, caplog
 
 
 @linux
-def test_it_cannot_take_the_memory_away_under_us(face_clip, monkeypatch):
-    instead_of_frames(
-        monkeypatch,
-        "import os\nfor fd in range(3, 64):\n    try:\n        os.ftruncate(fd, 0)\n"
-        "    except OSError:\n        pass\nreturn (x for x in ())",
-    )
-    kept = list(sample_frames(face_clip, 4))
-    assert kept == []
-    (process,) = client._pool._idle
-    process._area.resize(4096)
-    assert process._area.array(0, (16, 16)).sum() == 0
+def test_it_cannot_take_the_memory_away_under_us():
+    """The other process has the same descriptor."""
+    area = SharedArea()
+    area.resize(4096)
+    with pytest.raises(PermissionError):
+        os.ftruncate(area.handle, 0)
+    assert area.array(0, (16, 16)).sum() == 0
+    area.close()

@@ -1,1 +1,1 @@
-"""What a file says of itself: container, tags, traces of editing, C2PA. Nothing is decoded; it never changes a verdict."""
+"""What a file says of itself: container, tags, traces of editing, C2PA. It never changes a verdict."""

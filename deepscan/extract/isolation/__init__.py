@@ -1,1 +1,1 @@
-"""Decoding in a process of its own, whose crash, hang or lies cost one file: the calling side, the process, its code."""
+"""Decoding in a process of its own, whose crash, hang or lies cost one file: the calling side and the other."""

@@ -7,13 +7,10 @@ that both sides share. It imports only what decoding needs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
-import os
-import queue
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -26,6 +23,7 @@ from deepscan.errors import MediaError
 from deepscan.extract.isolation.shared_memory import SharedArea
 from deepscan.extract.video import frames
 from deepscan.extract.video.container import on_packet
+from deepscan.processes.child import Parent
 from deepscan.types import Coverage, Frame
 
 Message = dict[str, Any]
@@ -41,31 +39,21 @@ class _Stopped(BaseException):
     """Nobody wants the rest of this file."""
 
 
-class _Link:
+class Link:
     """The line to the parent."""
 
-    def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
-        self._requests, self._answers = requests, answers
-        self._received: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._stopped_id = -1
-        self._id = -1
-        self._told_at = 0.0
-        threading.Thread(target=self._read, name="requests", daemon=True).start()
+    def __init__(self) -> None:
+        self._stopped_id = self._id = -1
+        self._sent_at = 0.0
+        self.parent: Parent[Message] = Parent(self._read, self._note_stop)
 
     def send(self, **message: Any) -> None:
-        self._told_at = time.monotonic()
-        try:
-            self._answers.write(json.dumps(message).encode() + b"\n")
-            self._answers.flush()
-        except OSError:
-            os._exit(0)  # nobody is there any more
-
-    def receive(self) -> Message:
-        return self._received.get()
+        self._sent_at = time.monotonic()
+        self.parent.send(json.dumps(message).encode() + b"\n")
 
     def next_request(self) -> Message:
         while True:
-            message = self.receive()
+            message = self.parent.receive()
             if "do" in message:
                 self._id = message["id"]
                 return message
@@ -75,23 +63,22 @@ class _Link:
         """Say now and then that there is progress; ends the work on a file that nobody wants."""
         if self._stopped_id == self._id:
             raise _Stopped
-        if time.monotonic() - self._told_at > _ALIVE_EVERY_S:
+        if time.monotonic() - self._sent_at > _ALIVE_EVERY_S:
             self.send(alive=True)
 
-    def _read(self) -> None:
-        for line in self._requests:
-            message = json.loads(line)
-            if "stop" in message:
-                self._stopped_id = message["stop"]
-            self._received.put(message)
-        # The parent is gone, however it ended; a decoder may be busy here for long.
-        os._exit(0)
+    @staticmethod
+    def _read(file: BinaryIO) -> Message | None:
+        line = file.readline()
+        return json.loads(line) if line else None
+
+    def _note_stop(self, message: Message) -> None:
+        self._stopped_id = message.get("stop", self._stopped_id)
 
 
 class _Slots:
     """Where frames go: the shared area, in equal parts."""
 
-    def __init__(self, link: _Link, area: SharedArea) -> None:
+    def __init__(self, link: Link, area: SharedArea) -> None:
         self._link, self._area = link, area
         self._slot_bytes = self._n_slots = 0
         self._free: list[int] = []
@@ -114,7 +101,7 @@ class _Slots:
 
     def _wait_for(self, key: str) -> None:
         while True:
-            message = self._link.receive()
+            message = self._link.parent.receive()
             self._link.check()
             if "free" in message:
                 self._free.append(message["free"])
@@ -129,7 +116,7 @@ class _Slots:
 class _LogLines(logging.Handler):
     """Sends log records to the parent."""
 
-    def __init__(self, link: _Link) -> None:
+    def __init__(self, link: Link) -> None:
         super().__init__()
         self._link = link
         self.n_left = _MOST_LOGS
@@ -162,9 +149,14 @@ class _Memory:
         import av
 
         causes = list(_causes(error))
-        if any(isinstance(cause, MemoryError) and not isinstance(cause, av.FFmpegError) for cause in causes):
+        if any(_is_lack_of_memory(cause) and not isinstance(cause, av.FFmpegError) for cause in causes):
             return True
         return getattr(error, "reason", "") == "unreadable" and self.is_short
+
+
+def _is_lack_of_memory(error: BaseException) -> bool:
+    """Also of the system's, where memory that is shared is to be mapped."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -201,23 +193,18 @@ def main(settings: Mapping[str, Any]) -> None:
     Args:
         settings: ``area``, the handle of the shared memory, and ``memory_bytes``.
     """
-    # Ctrl-C is the parent's matter.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # A native library that prints must not speak into the answers.
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    link = Link()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")  # it goes first, not the parent
     memory = _Memory(settings["memory_bytes"])
     _limit("RLIMIT_CORE", 0)
     _limit("RLIMIT_FSIZE", 0)
-    link = _Link(requests, answers)
     logs = _LogLines(link)
     logger = logging.getLogger("deepscan")
     logger.handlers[:], logger.propagate = [logs], False
     slots = _Slots(link, SharedArea(settings["area"]))
     on_packet.set(link.check)
-    link.send(ready=os.getpid())
+    link.parent.ready()
     while True:
         request = link.next_request()
         slots.reset()
@@ -225,11 +212,11 @@ def main(settings: Mapping[str, Any]) -> None:
         logger.setLevel(request["log_level"])
         answer: Message = {"end": True}
         try:
-            _serve(request, link, slots)
+            serve(request, link, slots)
         except _Stopped:
             pass
         except (MediaError, MemoryError) as error:
-            answer = {"error": _told(error, memory)}
+            answer = {"error": _error(error, memory)}
         except Exception as error:  # noqa: BLE001 - the parent tells of it
             short = memory.is_to_blame_for(error)
             answer = {"error": "memory"} if short else {"failed": f"{type(error).__name__}: {error}"[:300]}
@@ -237,7 +224,8 @@ def main(settings: Mapping[str, Any]) -> None:
         link.send(**answer, tired=memory.is_short)
 
 
-def _serve(request: Message, link: _Link, slots: _Slots) -> None:
+def serve(request: Message, link: Link, slots: _Slots) -> None:
+    """Answer one request."""
     path, limits = Path(request["path"]), MediaLimits.model_validate(request["limits"])
     if request["do"] == "probe":
         media = frames.probe(path, limits)
@@ -267,7 +255,7 @@ def _serve(request: Message, link: _Link, slots: _Slots) -> None:
             link.send(frame=[slot, height, width, frame.time_s, frame.index, frame.sought])
 
 
-def _told(error: MediaError | MemoryError, memory: _Memory) -> Any:
+def _error(error: MediaError | MemoryError, memory: _Memory) -> Any:
     if isinstance(error, MemoryError) or memory.is_to_blame_for(error):
         return "memory"
     return [error.what, error.why, error.hint, error.reason]
