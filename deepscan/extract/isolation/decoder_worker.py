@@ -151,7 +151,7 @@ class _Memory:
         causes = list(_causes(error))
         if any(_is_lack_of_memory(cause) and not isinstance(cause, av.FFmpegError) for cause in causes):
             return True
-        return getattr(error, "reason", "") == "unreadable" and self.is_short
+        return self.is_short and (not isinstance(error, MediaError) or error.reason == "unreadable")
 
 
 def _is_lack_of_memory(error: BaseException) -> bool:
