@@ -85,7 +85,7 @@ def judge(task: Task) -> tuple[Result, Material | None]:
     Raises:
         DeepscanError: the detector cannot be loaded; all that is wrong with the file is in the result.
     """
-    detector, material = _detector(task.model, task.settings), None
+    detector, material = worker_detector(task.model, task.settings), None
     if task.pictures is None:
         result = detector.predict_or_error(task.file)
     else:
@@ -95,7 +95,7 @@ def judge(task: Task) -> tuple[Result, Material | None]:
 
 
 @lru_cache(maxsize=1)
-def _detector(model: str, settings: PredictSettings) -> Detector:
+def worker_detector(model: str, settings: PredictSettings) -> Detector:
     """One a process: its networks are loaded once."""
     return load_detector(model, settings)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deepscan import batch as module
+from deepscan import batch as batch_module
 from deepscan.batch import Batch, Task, judge
 from deepscan.config import PredictSettings
 from deepscan.detector import error_result
@@ -58,7 +58,7 @@ class Backwards:
 @pytest.fixture
 def detector(monkeypatch):
     made = Judge()
-    monkeypatch.setattr(module, "_detector", lambda model, settings: made)
+    monkeypatch.setattr(batch_module, "worker_detector", lambda model, settings: made)
     return made
 
 
@@ -122,12 +122,12 @@ def test_workers_need_not_run_in_this_folder(detector, tmp_path, monkeypatch):
 
 def test_a_worker_loads_its_networks_once(monkeypatch):
     loaded = []
-    monkeypatch.setattr(module, "load_detector", lambda *given: loaded.append(given) or Judge())
-    module._detector.cache_clear()
+    monkeypatch.setattr(batch_module, "load_detector", lambda *given: loaded.append(given) or Judge())
+    batch_module.worker_detector.cache_clear()
     other = PredictSettings(frames=8)
     for settings in (SETTINGS, PredictSettings(), other, other):
         judge(Task(0, Path("a"), Path("/a"), None, "default", settings))
-    module._detector.cache_clear()
+    batch_module.worker_detector.cache_clear()
     assert loaded == [("default", SETTINGS), ("default", other)]
 
 

@@ -105,11 +105,11 @@ def explain_people(
         people: at least one.
         results: of the same, in the same order.
     """
-    looked = [_look(detector, person, result) for person, result in zip(people, results, strict=True)]
+    weighed = [_weigh(detector, person, result) for person, result in zip(people, results, strict=True)]
     # One scale: the face of a person who is real must not look as hot as that of one who is fake.
-    scale = max(own.heat.scale for own in looked)
+    scale = max(one.heat.scale for one in weighed)
     return tuple(
-        _evidence(person, result, own, scale) for person, result, own in zip(people, results, looked, strict=True)
+        _evidence(person, result, one, scale) for person, result, one in zip(people, results, weighed, strict=True)
     )
 
 
@@ -138,7 +138,7 @@ def _whole_frames(
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
+class _Weighed:
     """What is known of a person before the scale of all people's heat is."""
 
     importance: Importance
@@ -149,7 +149,7 @@ class _Looked:
     heat: HeatMaps
 
 
-def _look(detector: Detector, person: Person, result: TrackResult) -> _Looked:
+def _weigh(detector: Detector, person: Person, result: TrackResult) -> _Weighed:
     networks = detector.networks
     importance = explain_track(networks, person.crops, tta=detector.settings.tta)
     fake = result.verdict is VerdictLabel.FAKE
@@ -157,24 +157,24 @@ def _look(detector: Detector, person: Person, result: TrackResult) -> _Looked:
         fake = result.probability >= detector.card.calibration.threshold
     by_importance = _top(importance.importance, fake=fake)
     by_frame = _top(importance.frame_logits, fake=fake)
-    shown = _shown(len(person.crops), (*by_importance, *by_frame))
+    shown = positions_to_show(len(person.crops), (*by_importance, *by_frame))
     heat = explain_frames(networks, person.crops[list(shown)])
-    return _Looked(importance, fake, by_importance, by_frame, shown, heat)
+    return _Weighed(importance, fake, by_importance, by_frame, shown, heat)
 
 
-def _evidence(person: Person, result: TrackResult, looked: _Looked, scale: float) -> PersonEvidence:
-    crops, heat = person.crops[list(looked.shown)], looked.heat.on_scale(scale)
+def _evidence(person: Person, result: TrackResult, weighed: _Weighed, scale: float) -> PersonEvidence:
+    crops, heat = person.crops[list(weighed.shown)], weighed.heat.on_scale(scale)
     return PersonEvidence(
         result=result,
-        importance=looked.importance,
-        counts_as_fake=looked.fake,
-        by_importance=looked.by_importance,
-        by_frame=looked.by_frame,
-        shown=looked.shown,
-        times_s=tuple(person.track.sightings[position].time_s for position in looked.shown),
+        importance=weighed.importance,
+        counts_as_fake=weighed.fake,
+        by_importance=weighed.by_importance,
+        by_frame=weighed.by_frame,
+        shown=weighed.shown,
+        times_s=tuple(person.track.sightings[position].time_s for position in weighed.shown),
         crops=crops,
         heat=heat,
-        overlays=np.stack([overlay_crop(crop, own) for crop, own in zip(crops, heat.heat, strict=True)]),
+        overlays=np.stack([overlay_crop(crop, of_crop) for crop, of_crop in zip(crops, heat.heat, strict=True)]),
     )
 
 
@@ -183,7 +183,7 @@ def _top(values: NDArray[np.float64], *, fake: bool) -> TopFrames:
     return TopFrames(top.supporting[:N_SUPPORTING], top.opposing[:N_OPPOSING])
 
 
-def _shown(n: int, tops: Sequence[Sequence[int]]) -> tuple[int, ...]:
+def positions_to_show(n: int, tops: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Positions to show: the strongest of every list in turn, then what lies evenly between, at most as many as fit."""
     turns = [top[rank] for rank in range(N_SUPPORTING) for top in tops if rank < len(top)]
     evenly = [round((i + 0.5) * n / N_SHOWN - 0.5) for i in range(N_SHOWN)] if n > N_SHOWN else list(range(n))

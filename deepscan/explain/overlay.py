@@ -53,8 +53,8 @@ def overlay_frame(
         RGB ``uint8 [H, W, 3]``.
     """
     heat = np.zeros(frame.shape[:2], np.float32)
-    for own, square in faces:
-        heat = np.maximum(heat, heat_in_frame(own, square, frame.shape))
+    for face_heat, square in faces:
+        heat = np.maximum(heat, heat_in_frame(face_heat, square, frame.shape))
     return _blend(frame, heat, opacity)
 
 

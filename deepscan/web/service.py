@@ -85,21 +85,24 @@ class JudgeService:
         detector: loaded.
         limits: of what is taken.
         with_heat: make heat maps; needs the ``grad-cam`` package.
+
+    Attributes:
+        n_inside: uploads that are being judged or wait for it.
     """
 
     def __init__(self, detector: Detector, limits: WebLimits | None = None, *, with_heat: bool) -> None:
         self.detector, self.limits, self.with_heat = detector, limits or WebLimits(), with_heat
         self._root = tempfile.TemporaryDirectory(prefix="deepscan-web-")
         self._turn, self._counting = threading.Lock(), threading.Lock()
-        self._n_inside = 0
+        self.n_inside = 0
 
     @property
     def _file_limits(self) -> MediaLimits:
         """Those of the detector, and those of uploads where they are lower."""
-        own = self.detector.settings.limits
-        most_bytes = min(self.limits.upload_bytes, own.max_bytes or self.limits.upload_bytes)
-        most_s = min(self.limits.duration_s, own.max_duration_s or self.limits.duration_s)
-        return own.model_copy(update={"max_bytes": most_bytes, "max_duration_s": most_s})
+        limits = self.detector.settings.limits
+        most_bytes = min(self.limits.upload_bytes, limits.max_bytes or self.limits.upload_bytes)
+        most_s = min(self.limits.duration_s, limits.max_duration_s or self.limits.duration_s)
+        return limits.model_copy(update={"max_bytes": most_bytes, "max_duration_s": most_s})
 
     @property
     def root(self) -> Path:
@@ -191,16 +194,16 @@ class JudgeService:
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
         with self._counting:
-            if self._n_inside > self.limits.waiting:
-                why = f"{self._n_inside} files are being judged or wait for it"
+            if self.n_inside > self.limits.waiting:
+                why = f"{self.n_inside} files are being judged or wait for it"
                 raise BusyError("The server is busy", why, "Try again in a minute.")
-            self._n_inside += 1
+            self.n_inside += 1
         try:
             with self._turn:
                 yield
         finally:
             with self._counting:
-                self._n_inside -= 1
+                self.n_inside -= 1
 
 
 def stored_name(name: str) -> str:

@@ -8,8 +8,7 @@ from tinynets import CALIBRATED, detector, spread
 
 from deepscan.config import PredictSettings
 from deepscan.detector import Detector
-from deepscan.explain import evidence
-from deepscan.explain.evidence import N_SHOWN, Explanation
+from deepscan.explain.evidence import N_SHOWN, Explanation, positions_to_show
 from deepscan.explain.evidence import explain as explain_analysis
 from deepscan.explain.occlusion import explain_track
 from deepscan.explain.overlay import overlay_crop
@@ -86,7 +85,7 @@ def test_whole_frames_are_shown_only_where_they_were_kept(judge, two_people_clip
 @pytest.mark.parametrize("n", [1, 3, N_SHOWN, N_SHOWN + 1, 40])
 def test_what_is_shown_holds_the_top_frames_and_fits(n):
     tops = ((n - 1,), (), (0, n // 2), (n // 3,))
-    shown = evidence._shown(n, tops)
+    shown = positions_to_show(n, tops)
     assert list(shown) == sorted(set(shown))
     assert len(shown) == min(n, N_SHOWN)
     assert {position for top in tops for position in top} <= set(shown)

@@ -138,7 +138,7 @@ def test_one_after_the_other_and_a_full_queue_says_so(detector, portrait_image):
     client, content = TestClient(make_api(service)), portrait_image.read_bytes()
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(post, client, content, f"{i}.jpg") for i in range(2)]
-        wait_until(lambda: service._n_inside == 2)
+        wait_until(lambda: service.n_inside == 2)
         busy = post(client, content)
         assert busy.status_code == 503
         assert busy.json()["error"]["reason"] == "busy"
