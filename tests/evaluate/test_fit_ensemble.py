@@ -19,6 +19,7 @@ from deepscan.evaluate.robustness.attack_check import squeeze_changes
 from deepscan.evaluate.training_groups import write_groups
 from deepscan.models.checkpoint import load_card
 from deepscan.models.ensemble import open_detector
+from deepscan.models.feature_squeezing import disagreements
 from deepscan.models.runtime_scorer import make_scorer
 from deepscan.models.scorer import torch_scorer
 from deepscan.types import Score
@@ -150,10 +151,11 @@ def test_a_check_for_attacks_is_fitted_on_what_calibrates(tmp_path, members, sam
     detector = load_detector(tmp_path / "all", PredictSettings(tta=False, attack_check=True))
     size_px = card.crop.size_px
     crops = np.random.default_rng(0).integers(0, 256, (3, size_px, size_px, 3), np.uint8)
-    (moves,) = detector.disagreements([crops])
-    scorer, _ = make_scorer(networks, detector.settings)  # in the runtime of the detector
-    assert moves > 0
-    assert detector.disagreements([crops], [scorer.features(crops)]) == pytest.approx([moves], rel=1e-3)
+    assert detector.disagreements([crops])[0] > 0
+    scorer, _ = make_scorer(networks, detector.settings)
+    (moves,) = disagreements(scorer, [crops], card.calibration, check)
+    known = disagreements(scorer, [crops], card.calibration, check, [scorer.features(crops)])
+    assert known == pytest.approx([moves], rel=1e-3)
 
 
 def test_what_an_ensemble_must_see_is_fitted_by_its_own_scores(tmp_path, members, samples, monkeypatch):
