@@ -44,7 +44,7 @@ CONFLICT_SHARE = 0.25
 SEGMENT_FLOOR = 0.5
 _CONTRAST, _CONTRAST_FRAMES, _OTHER_FRAMES = 2.0, 3, 4
 
-# What hides a face, by the limit that it is below. The first that applies is told: darkness blurs, smallness too.
+# What hides a face, by the limit that it is below. The first that applies is the reason: darkness blurs, smallness too.
 HIDDEN = {
     "luma": "too_dark",
     "face_px": "face_too_small",

@@ -82,7 +82,7 @@ def _attacks(card: Card) -> list[str]:
     check = card.attack_check
     if check is None:
         return ["There is no check for attacked input."]
-    told = (
+    text = (
         "Check for attacked input (`--attack-check`, off by default): where a person's log-odds move by "
         f"{limits_text(check)}, measured on up to {check.crops} of their crops, the answer is `uncertain`, reason "
         f"`possible_attack`. It was fitted for {100 * check.false_positive_rate:g} % of clean people."
@@ -92,7 +92,7 @@ def _attacks(card: Card) -> list[str]:
         for name, m in card.metrics.items()
         if name.startswith(ATTACK_CHECK_FIRED)
     ]
-    return [told, markdown_table(("It fired on", "Share", "95 % interval", "n"), rows)] if rows else [told]
+    return [text, markdown_table(("It fired on", "Share", "95 % interval", "n"), rows)] if rows else [text]
 
 
 def _data(rows: Sequence[Mapping[str, str]]) -> str:
@@ -181,12 +181,12 @@ def _recipe(training: Mapping[str, Any]) -> list[str]:
 
 def limits_text(check: AttackCheck) -> str:
     """The limits of a check for attacked input, in words."""
-    told = {
+    names = {
         "bits": f"colours of {check.bits} bits",
         "median": f"a median of {check.median_px} px",
         "denoise": f"non-local means of strength {check.denoise:g}",
     }
-    return " or ".join(f"{limit:.3g} under {told[name]}" for name, limit in check.limits.items())
+    return " or ".join(f"{limit:.3g} under {names[name]}" for name, limit in check.limits.items())
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -117,7 +117,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
         def leave(request: gr.Request) -> None:
             sessions.end(str(request.session_hash))
 
-        def judge(file: str | None, request: gr.Request, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - how Gradio is told
+        def judge(file: str | None, request: gr.Request, progress: gr.Progress = gr.Progress()) -> list[Any]:  # noqa: B008 - Gradio reads this default
             if not file:
                 raise gr.Error("Choose a file first.", print_exception=False)
             try:
@@ -203,7 +203,7 @@ def _answer(judged: Judged, service: JudgeService) -> str:
     result = judged.result
     view = input_view(1, result, judged.material, judged.report.model, service.detector.card, plan_for(1))
     colour = _WORD_COLOURS.get(result.verdict, _OTHER_COLOUR)
-    lines = [*view.told, *view.meaning]
+    lines = [*view.statements, *view.meaning]
     return (
         f'<h2><span class="word" style="color: {colour}" data-verdict="{html.escape(result.verdict)}">'
         f"{html.escape(WORDS[result.verdict])}</span></h2><p><b>{html.escape(view.name)}</b></p>"

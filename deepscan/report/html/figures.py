@@ -114,7 +114,7 @@ def lanes(line: Timeline, *, name: str) -> Markup:
     """Who is seen when: a lane for each person, hatched where it looks manipulated."""
     end = line.duration_s or 1.0
     parts: list[str] = []
-    told = []
+    descriptions = []
     for row, series in enumerate(line.people):
         y = 8 + row * _LANE_PX
         parts.append(_text("tick", _LEFT - 6, y + 13, f"{series.id}", "end"))
@@ -127,10 +127,10 @@ def lanes(line: Timeline, *, name: str) -> Markup:
         spans = ", ".join(f"{clock(s.start_s)} to {clock(s.end_s)}" for s in series.segments[:6])
         span = f"{clock(series.times_s[0])} to {clock(series.times_s[-1])}"
         seen = f"person {series.id} from {span}, {WORDS[series.verdict]}"
-        told.append(seen + (f", looks manipulated {spans}" if spans else ""))
+        descriptions.append(seen + (f", looks manipulated {spans}" if spans else ""))
     height = 8 + len(line.people) * _LANE_PX + 20
     parts += _time_axis(end, height - 22, height - 6)
-    return _svg(height, f"{name}: {'; '.join(told[:24])}.", parts, "chart")
+    return _svg(height, f"{name}: {'; '.join(descriptions[:24])}.", parts, "chart")
 
 
 def histogram(

@@ -26,7 +26,7 @@ _HEADLINES = {
     VerdictLabel.NOT_APPLICABLE: "Nothing to judge",
     VerdictLabel.ERROR: "Could not be judged",
 }
-_TOLD = {
+_MEANINGS = {
     VerdictLabel.FAKE: "At least one person's face looks manipulated.",
     VerdictLabel.REAL: (
         "Nobody's face looks manipulated, as far as this detector can tell. That does not show that the file is "
@@ -78,7 +78,7 @@ def input_view(
         verdict=str(result.verdict),
         word=WORDS[result.verdict],
         headline=_HEADLINES[result.verdict],
-        told=tuple(_told(result, order)),
+        statements=tuple(_statements(result, order)),
         probability=None if shown is None else percent(shown, model.uncertain_band),
         gauge=None if shown is None else gauge(shown, model.uncertain_band, model.threshold),
         meaning=sentences(shown, result.kind, card),
@@ -135,18 +135,18 @@ def base_name(path: str) -> str:
 
 def settings_sha256(model: ModelInfo) -> str:
     """Of the settings as sorted, compact JSON with the threshold and the band: equal for equal settings."""
-    told = {"settings": model.settings, "threshold": model.threshold, "uncertain_band": list(model.uncertain_band)}
-    text = json.dumps(told, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
+    settings = {"settings": model.settings, "threshold": model.threshold, "uncertain_band": list(model.uncertain_band)}
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 # Words
 
 
-def _told(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
-    yield result.message or _TOLD[result.verdict]
+def _statements(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
+    yield result.message or _MEANINGS[result.verdict]
     if result.message and result.verdict in (VerdictLabel.UNCERTAIN, VerdictLabel.NOT_APPLICABLE):
-        yield _TOLD[result.verdict]
+        yield _MEANINGS[result.verdict]
     yield from (note.text for note in result.notes)
     if len(order) > 1:
         yield f"{len(order)} people were judged; the most suspicious, person {order[0].id}, decides."
@@ -214,7 +214,7 @@ def _person(
         verdict=str(track.verdict),
         word=WORDS[track.verdict],
         probability=percent(track.probability, model.uncertain_band) if model.trained else "",
-        told=_seen(track, video=video),
+        seen=_seen(track, video=video),
         gauge=gauge(track.probability, model.uncertain_band, model.threshold) if model.trained else None,
         chart=chart(series, line, importance, name=f"person {track.id}") if video else None,
         weighed=bool(importance),
@@ -262,11 +262,11 @@ def _pictures(
             continue
         when = f" at {clock(picture.time_s)}" if video else ""
         probability = known.get(round(picture.time_s, 3))
-        told = f"P(fake) {percent(probability)}" if probability is not None else ""
+        score = f"P(fake) {percent(probability)}" if probability is not None else ""
         yield PictureView(
             source=source,
             alt=f"Face of person {track.id}{when}",
-            caption=", ".join(part for part in (clock(picture.time_s) if video else "", told) if part),
+            caption=", ".join(part for part in (clock(picture.time_s) if video else "", score) if part),
             notes=picture.notes,
             heat=None if picture.heat is None else album.add(picture.heat, plan.side_px),
         )

@@ -30,7 +30,7 @@ class PersonView:
     verdict: str
     word: str
     probability: str
-    told: str
+    seen: str
     gauge: Markup | None
     chart: Markup | None
     weighed: bool
@@ -52,7 +52,7 @@ class InputView:
     verdict: str
     word: str
     headline: str
-    told: tuple[str, ...]
+    statements: tuple[str, ...]
     probability: str | None
     gauge: Markup | None
     meaning: tuple[str, ...]
