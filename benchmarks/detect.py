@@ -86,10 +86,10 @@ class Ours:
     def __init__(self, runtime: Any, settings: FaceSettings) -> None:
         self.watch = Stopwatch()
         self._finder = FaceFinder(settings, runtime=runtime)
-        cascade: Any = self._finder._cascade  # what runs inside is what is measured
-        for stage, name in (("P-Net", "_pnet"), ("R-Net", "_rnet"), ("O-Net", "_onet")):
+        cascade: Any = self._finder.cascade
+        for stage, name in (("P-Net", "pnet"), ("R-Net", "rnet"), ("O-Net", "onet")):
             setattr(cascade, name, self.watch.around(stage, getattr(cascade, name)))
-        self._modules = [import_module(f"deepscan.extract.{name}") for name in ("cascade", "boxes", "pyramid")]
+        self._modules = [import_module(f"deepscan.extract.faces.{name}") for name in ("cascade", "boxes", "pyramid")]
 
     def __call__(self, image: RgbImage) -> list[Face]:
         cascade, boxes, pyramid = self._modules

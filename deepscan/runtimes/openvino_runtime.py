@@ -89,7 +89,7 @@ def load(
     model = None if path is None else _read(path)
     if model is not None:
         log.debug("%s: converted network read in %.2f s", spec.name, time.perf_counter() - start)
-        return OpenVinoNetwork(_compile(model, precision, threads))
+        return OpenVinoNetwork(compile_model(model, precision, threads))
     try:
         model, network = _convert(build(), spec, threads)
     except ConversionError as error:
@@ -99,7 +99,7 @@ def load(
     log.info("%s: converted for OpenVINO in %.1f s", spec.name, time.perf_counter() - start)
     if path is not None:
         write_entry(path, *_serialised(model))
-    return network if not _reduced(precision) else OpenVinoNetwork(_compile(model, precision, threads))
+    return network if not _reduced(precision) else OpenVinoNetwork(compile_model(model, precision, threads))
 
 
 def is_kept(spec: NetworkSpec) -> bool:
@@ -174,7 +174,8 @@ def load_openvino() -> Any:
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
+    """OpenVINO's one core of this process."""
     return load_openvino().Core()
 
 
@@ -197,7 +198,7 @@ def _read(path: Path) -> Any:
     graph, weights = entry
     openvino = load_openvino()
     try:
-        return _core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+        return core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
     except (RuntimeError, TypeError) as error:
         log.info("%s does not fit this OpenVINO (%s): the network is converted again.", path, _one_line(error))
         return None
@@ -208,7 +209,7 @@ def _convert(module: torch.nn.Module, spec: NetworkSpec, threads: int | None) ->
     import torch
 
     model = convert(module, spec)
-    network = OpenVinoNetwork(_compile(model, "float32", threads))
+    network = OpenVinoNetwork(compile_model(model, "float32", threads))
     x = _example(spec, free=(3, 72))
     with torch.inference_mode():
         output = module(torch.from_numpy(x))
@@ -237,7 +238,12 @@ def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return bool((np.abs(a[finite] - b[finite]) <= _TOLERANCE * largest).all())
 
 
-def _compile(model: Any, precision: Precision, threads: int | None) -> Any:
+def compile_model(model: Any, precision: Precision, threads: int | None) -> Any:
+    """A model of OpenVINO, compiled for the processor.
+
+    Raises:
+        ConversionError: OpenVINO cannot run it.
+    """
     limit = threads or thread_limit()
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -247,7 +253,7 @@ def _compile(model: Any, precision: Precision, threads: int | None) -> Any:
         **({} if limit is None else {"INFERENCE_NUM_THREADS": limit}),
     }
     try:
-        return _core().compile_model(model, "CPU", settings)
+        return core().compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ConversionError("OpenVINO cannot run the network", _one_line(error), "Use --runtime torch.") from error
 

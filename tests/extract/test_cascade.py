@@ -90,17 +90,17 @@ def test_with_its_sampling_the_boxes_are_those_of_facenet_pytorch(networks, monk
         return sampled[0].permute(1, 2, 0).numpy()
 
     def crops(octaves, candidates, side):
-        low, high = (part.astype(int) for part in boxes._extent(candidates, octaves.image))
+        low, high = (part.astype(int) for part in boxes.extent(candidates, octaves.image))
         out = np.empty((len(candidates), side, side, 3), np.float32)
         for i, ((x1, y1), (x2, y2)) in enumerate(zip(low, high, strict=True)):
             part = torch.from_numpy(octaves.image[y1:y2, x1:x2].copy()).permute(2, 0, 1).float()
             out[i] = torch.nn.functional.adaptive_avg_pool2d(part, side).permute(1, 2, 0).numpy()
         return out
 
-    monkeypatch.setattr(pyramid, "_sampled", level)
+    monkeypatch.setattr(pyramid, "resampled", level)
     monkeypatch.setattr(boxes.Octaves, "image_for", lambda octaves, _: octaves.image)
     monkeypatch.setattr(boxes.Octaves, "crops", crops)
-    monkeypatch.setattr(pyramid, "_LARGEST_FIRST_LEVEL", 1.0)
+    monkeypatch.setattr(pyramid, "LARGEST_FIRST_LEVEL", 1.0)
     pairs = matches(Cascade(*networks, THRESHOLDS).detect(pictures, [SMALLEST_PX] * len(pictures)), wanted)
     assert len(pairs) == 20
     assert pairs[:, 0].min() >= 0.9

@@ -153,9 +153,9 @@ def test_the_detection_size_bounds_what_is_looked_for(monkeypatch, portrait, sid
     """In pixels of the image; what the networks see goes with it."""
     bounded = FaceFinder(FaceSettings(detect_side_px=side, min_face_px=8))
     asked = []
-    real = bounded._cascade.detect
+    real = bounded.cascade.detect
     monkeypatch.setattr(
-        bounded._cascade, "detect", lambda i, smallest_px: asked.append(smallest_px) or real(i, smallest_px)
+        bounded.cascade, "detect", lambda i, smallest_px: asked.append(smallest_px) or real(i, smallest_px)
     )
     ((face,),) = bounded.detect([portrait])
     assert asked == [[smallest]]
@@ -166,8 +166,8 @@ def test_the_networks_see_no_more_of_a_large_frame(monkeypatch, portrait):
     """Four times the pixels, and the first network sees as much of them."""
     finder = FaceFinder(FaceSettings(min_face_px=8))
     seen = []
-    real = finder._cascade._pnet
-    monkeypatch.setattr(finder._cascade, "_pnet", lambda x: seen.append(x.size) or real(x))
+    real = finder.cascade.pnet
+    monkeypatch.setattr(finder.cascade, "pnet", lambda x: seen.append(x.size) or real(x))
     totals = []
     for side in (960, 1920):
         seen.clear()
@@ -181,8 +181,8 @@ def test_faces_too_small_to_be_scored_are_looked_for_where_there_is_no_other(mon
     """All that are large enough at the first look, at a third of the cost; a second look where there is nobody."""
     finder = FaceFinder(FaceSettings(min_face_px=40))
     asked = []
-    real = finder._cascade.detect
-    monkeypatch.setattr(finder._cascade, "detect", lambda i, px: asked.append([round(p) for p in px]) or real(i, px))
+    real = finder.cascade.detect
+    monkeypatch.setattr(finder.cascade, "detect", lambda i, px: asked.append([round(p) for p in px]) or real(i, px))
     small = cv2.resize(portrait, (150, 150), interpolation=cv2.INTER_AREA)
     ((face,),) = finder.detect([portrait])
     assert contains(face, CENTRE)
@@ -213,7 +213,7 @@ def returns(finder, monkeypatch, boxes, confidences):
     found = Found(
         np.array(boxes, np.float32), np.array(confidences, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
     )
-    monkeypatch.setattr(finder._cascade, "detect", lambda images, smallest_px: [found] * len(images))
+    monkeypatch.setattr(finder.cascade, "detect", lambda images, smallest_px: [found] * len(images))
 
 
 def test_unsure_detections_are_left_out(finder, monkeypatch):
@@ -283,7 +283,7 @@ def test_faces_are_followed(finder, portrait):
 
 def test_following_needs_no_first_network(finder, monkeypatch, scene):
     ((face,),) = finder.detect([scene])
-    monkeypatch.setattr(finder._cascade, "_pnet", None)
+    monkeypatch.setattr(finder.cascade, "pnet", None)
     ((again,),) = finder.follow([scene], [[face]])
     assert iou(again.box, face.box) > 0.85
 

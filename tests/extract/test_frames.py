@@ -242,14 +242,14 @@ def test_seeking_and_reading_on_give_the_same_frames(tmp_path, monkeypatch, name
 def count_seeks(monkeypatch, path, n):
     """How many seeks succeed in leading where the plan wanted; a misled one ends the route."""
     routes = []
-    follow = video._follow
+    follow = video.follow_plan
 
     def watched(path, timeline, steps, limits, care):
         routes.append(steps)
         return follow(path, timeline, steps, limits, care)
 
     with monkeypatch.context() as patch:
-        patch.setattr(video, "_follow", watched)
+        patch.setattr(video, "follow_plan", watched)
         list(sample_frames(path, n))
     assert len(routes) == 1, "a seek failed"
     return sum(step.seek_to is not None for step in routes[0])
@@ -260,7 +260,7 @@ def test_skipping_frames_that_no_other_needs_changes_nothing(tmp_path, monkeypat
     frames = list(clips.moving_portrait(60, (160, 120), 2))
     path = clips.write_video(tmp_path / "b.mkv", frames, 30, codec, options={"bf": "3"})
     skipped = list(sample_frames(path, 13))
-    monkeypatch.setattr(video, "_SKIPPING_CODECS", frozenset())
+    monkeypatch.setattr(video, "SKIPPING_CODECS", frozenset())
     whole = list(sample_frames(path, 13))
     assert [f.time_s for f in skipped] == [f.time_s for f in whole]
     for one, other in zip(skipped, whole, strict=True):

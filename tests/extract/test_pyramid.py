@@ -51,7 +51,7 @@ def test_frames_share_a_call_where_their_canvases_are_alike(monkeypatch):
         assert len(maps) == len(canvases[i].levels)
         assert all((m == 10 + i).all() for m in maps)
     calls.clear()
-    monkeypatch.setattr(pyramid, "_MOST_PX", 1)
+    monkeypatch.setattr(pyramid, "MOST_PX", 1)
     run_pyramids(pnet, octaves, canvases)
     assert [shape[0] for shape in calls] == [1] * 4
 

@@ -303,7 +303,7 @@ def test_openvino_is_told_precision_and_threads(monkeypatch):
             raise RuntimeError("enough")
 
     told = []
-    monkeypatch.setattr(openvino_runtime, "_core", Core)
+    monkeypatch.setattr(openvino_runtime, "core", Core)
     for bf16, precision, threads, variable in (
         (True, "auto", None, ""),
         (True, "float32", 3, "2"),
@@ -313,7 +313,7 @@ def test_openvino_is_told_precision_and_threads(monkeypatch):
         monkeypatch.setattr(processor, "cpu_has_bf16", lambda bf16=bf16: bf16)
         monkeypatch.setenv("OMP_NUM_THREADS", variable)
         with pytest.raises(ModelError, match="enough"):
-            openvino_runtime._compile(None, precision, threads)
+            openvino_runtime.compile_model(None, precision, threads)
     assert {device for device, _ in told} == {"CPU"}
     assert [settings["INFERENCE_PRECISION_HINT"] for _, settings in told] == ["bf16", "f32", "f32", "f32"]
     assert [settings.get("INFERENCE_NUM_THREADS") for _, settings in told] == [None, 3, 2, None]

@@ -61,7 +61,7 @@ class Octaves:
         Returns:
             ``float32 [N, side, side, 3]`` in [0, 255].
         """
-        low, high = _extent(boxes, self.image)
+        low, high = extent(boxes, self.image)
         size = high - low
         out = np.empty((len(boxes), side, side, 3), np.float32)
         middles = (np.arange(side, dtype=np.float32) + 0.5) / side
@@ -92,11 +92,11 @@ def _sampled(image: RgbImage, x: Floats, y: Floats) -> RgbImage:
 
 def has_pixels(boxes: Floats, image: RgbImage) -> NDArray[np.bool_]:
     """Which boxes ``[N, 4]`` have a pixel inside of a frame, ``[N]``; none does that is not finite."""
-    low, high = _extent(boxes, image)
+    low, high = extent(boxes, image)
     return np.asarray((high > low).all(axis=1) & np.isfinite(boxes).all(axis=1))
 
 
-def _extent(boxes: Floats, image: RgbImage) -> tuple[Floats, Floats]:
+def extent(boxes: Floats, image: RgbImage) -> tuple[Floats, Floats]:
     """First pixels and the first after the last, both (x, y) ``[N, 2]``, of boxes within a frame."""
     whole = np.trunc(boxes)
     height, width = image.shape[:2]

@@ -87,7 +87,7 @@ class Cascade:
     """
 
     def __init__(self, pnet: Network, rnet: Network, onet: Network, thresholds: tuple[float, float, float]) -> None:
-        self._pnet, self._rnet, self._onet = pnet, rnet, onet
+        self.pnet, self.rnet, self.onet = pnet, rnet, onet
         self._limits = [_logit(threshold) for threshold in thresholds]
 
     def detect(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[Found]:
@@ -102,7 +102,7 @@ class Cascade:
         """
         octaves = [Octaves(image) for image in images]
         canvases = [canvas_of(image, smallest) for image, smallest in zip(images, smallest_px, strict=True)]
-        outputs = run_pyramids(self._pnet, octaves, canvases)
+        outputs = run_pyramids(self.pnet, octaves, canvases)
         parts = [
             self._windows(image, canvas, maps, i)
             for i, (image, canvas, maps) in enumerate(zip(images, canvases, outputs, strict=True))
@@ -163,7 +163,7 @@ class Cascade:
             np.concatenate([p.frames for p in parts]),
         )
         candidates = self._second(octaves, candidates)
-        out = _run(self._onet, octaves, candidates, 48, 15)
+        out = _run(self.onet, octaves, candidates, 48, 15)
         passed = out[:, 0] > self._limits[2]
         out, candidates = out[passed], candidates[passed]
         boxes, logits = corrected(candidates.boxes, out[:, 1:5], 1), out[:, 0]
@@ -176,7 +176,7 @@ class Cascade:
         return found
 
     def _second(self, octaves: Sequence[Octaves], candidates: _Candidates) -> _Candidates:
-        out = _run(self._rnet, octaves, candidates, 24, 5)
+        out = _run(self.rnet, octaves, candidates, 24, 5)
         passed = out[:, 0] > self._limits[1]
         out, candidates = out[passed], candidates[passed]
         boxes = squared(corrected(candidates.boxes, out[:, 1:], 1))

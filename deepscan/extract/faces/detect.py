@@ -45,7 +45,7 @@ class FaceFinder:
         self, settings: FaceSettings | None = None, device: str = "cpu", runtime: RuntimeName = "torch"
     ) -> None:
         self.settings = settings or FaceSettings()
-        self._cascade = Cascade(*load_networks(runtime, device), thresholds=self.settings.thresholds)
+        self.cascade = Cascade(*load_networks(runtime, device), thresholds=self.settings.thresholds)
 
     def detect(self, images: Sequence[RgbImage], *, close_up: bool = False) -> list[list[Face]]:
         """Detect the faces of every image.
@@ -93,7 +93,7 @@ class FaceFinder:
         results: list[list[Face] | None] = []
         for start in range(0, len(images), self.settings.batch_frames):
             part = slice(start, start + self.settings.batch_frames)
-            found = self._cascade.follow([image for image, _ in prepared[part]], boxes[part])
+            found = self.cascade.follow([image for image, _ in prepared[part]], boxes[part])
             for each, (_, scale), image, known in zip(found, prepared[part], images[part], before[part], strict=True):
                 faces = self._faces(each, scale, image.shape)
                 results.append(faces if known and _all_there(known, faces) else None)
@@ -135,7 +135,7 @@ class FaceFinder:
     def _detect_at_once(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[list[Face]]:
         prepared = [_prepared(image) for image in images]
         sizes = [smallest / scale for smallest, (_, scale) in zip(smallest_px, prepared, strict=True)]
-        found = self._cascade.detect([image for image, _ in prepared], sizes)
+        found = self.cascade.detect([image for image, _ in prepared], sizes)
         return [
             self._faces(each, scale, image.shape)
             for each, (_, scale), image in zip(found, prepared, images, strict=True)

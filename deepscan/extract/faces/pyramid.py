@@ -25,11 +25,11 @@ _FACTOR = 0.709
 _FIRST_FACE_PX = 20.0
 # The first network finds faces well below a level's nominal size. With this share, of 323 faces between the smallest
 # asked for and 1.5 times that, none was lost; with 2, 4 %.
-_LARGEST_FIRST_LEVEL = 1.42
+LARGEST_FIRST_LEVEL = 1.42
 # Sides of canvases are multiples of this: pictures of about one size share one.
 _CANVAS_STEP_PX = 32
 # Pixels that go through the network at once: its layers then take some 40 MB.
-_MOST_PX = 2**19
+MOST_PX = 2**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class Canvas:
             out: ``float32 [H, W, 3]`` of the canvas, its pixels in [0, 255]; between the levels it stays as it is.
         """
         for level in self.levels:
-            sampled = _sampled(octaves.image_for(level.scale), (level.width_px, level.height_px))
+            sampled = resampled(octaves.image_for(level.scale), (level.width_px, level.height_px))
             rows, columns = (
                 slice(level.top_px, level.top_px + level.height_px),
                 slice(level.left_px, level.left_px + level.width_px),
@@ -107,7 +107,7 @@ def run_pyramids(pnet: Network, octaves: Sequence[Octaves], canvases: Sequence[C
         if canvas.levels:
             groups.setdefault(canvas.shape, []).append(i)
     for (height, width), members in groups.items():
-        at_once = max(1, _MOST_PX // (height * width))
+        at_once = max(1, MOST_PX // (height * width))
         for start in range(0, len(members), at_once):
             part = members[start : start + at_once]
             pixels = np.zeros((len(part), height, width, 3), np.float32)
@@ -142,7 +142,7 @@ def _canvas(width_px: int, height_px: int, scale: float) -> Canvas:
 def _first_scale(smallest_px: float) -> float:
     """Of the largest level that is needed to find faces from ``smallest_px`` on."""
     scale = WINDOW_PX / _FIRST_FACE_PX
-    while WINDOW_PX / (scale * _FACTOR) <= smallest_px * _LARGEST_FIRST_LEVEL:
+    while WINDOW_PX / (scale * _FACTOR) <= smallest_px * LARGEST_FIRST_LEVEL:
         scale *= _FACTOR
     return scale
 
@@ -166,7 +166,7 @@ def _packed(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return places
 
 
-def _sampled(source: RgbImage, size: tuple[int, int]) -> RgbImage:
+def resampled(source: RgbImage, size: tuple[int, int]) -> RgbImage:
     """A picture resampled to (width, height)."""
     return np.asarray(cv2.resize(source, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 

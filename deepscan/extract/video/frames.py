@@ -54,7 +54,7 @@ log = logging.getLogger(__name__)
 
 # Decoders that drop frames no other frame depends on when asked packet by packet. Others read the setting
 # once when they are opened (dav1d) and would lose the frames we want.
-_SKIPPING_CODECS = frozenset({"h264", "hevc"})
+SKIPPING_CODECS = frozenset({"h264", "hevc"})
 
 # Damage is looked for where frames are to be taken; where it is found they are taken elsewhere, so often at most.
 _MOST_ROUNDS = 6
@@ -189,7 +189,7 @@ def _taken(
     while True:
         n_done = 0
         try:
-            for taken in _follow(path, timeline, steps, limits, care):
+            for taken in follow_plan(path, timeline, steps, limits, care):
                 yield taken
                 after = taken[0]
                 n_done += 1
@@ -264,9 +264,10 @@ def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimit
     return came
 
 
-def _follow(
+def follow_plan(
     path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
+    """The planned frames: time in ticks, picture, and whether a seek led to it."""
     planned = {step.pts for step in steps}
     wanted = None if timeline.in_order else planned
     fails = care != "one"
@@ -314,7 +315,7 @@ def _decoded(
     """
     decoder = stream.codec_context
     damage = damage or Damage()
-    skipping = wanted is not None and decoder.name in _SKIPPING_CODECS
+    skipping = wanted is not None and decoder.name in SKIPPING_CODECS
     interlaced = False  # such a frame needs those beside it, too
     n_seen = n_read = 0
     for packet in packets(container, stream):
