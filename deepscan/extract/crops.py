@@ -120,8 +120,8 @@ def resized(crops: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     """Crops ``uint8 [T, S, S, 3]`` as ``[T, size_px, size_px, 3]``: averaged down, or interpolated up."""
     if crops.shape[1] == size_px:
         return crops
-    how = cv2.INTER_AREA if crops.shape[1] > size_px else cv2.INTER_LINEAR
-    return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=how) for crop in crops])
+    interpolation = cv2.INTER_AREA if crops.shape[1] > size_px else cv2.INTER_LINEAR
+    return np.stack([cv2.resize(crop, (size_px, size_px), interpolation=interpolation) for crop in crops])
 
 
 def at_most(image: RgbImage, side_px: int) -> RgbImage:

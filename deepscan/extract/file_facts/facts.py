@@ -156,8 +156,8 @@ def _stream_facts(container: Any, stream: Any) -> Iterator[Fact]:
 
 
 def _sound_facts(container: Any, stream: Any) -> Iterator[Fact]:
-    told = [s.codec_context.codec.long_name if s.codec_context else "unknown" for s in container.streams.audio]
-    text = ", ".join(dict.fromkeys(told)) or "none"
+    codecs = [s.codec_context.codec.long_name if s.codec_context else "unknown" for s in container.streams.audio]
+    text = ", ".join(dict.fromkeys(codecs)) or "none"
     meaning = "Sound is not judged by deepscan."
     lengths = [_length_s(s) for s in (stream, *container.streams.audio[:1])]
     if len(lengths) == 2 and None not in lengths and abs(lengths[0] - lengths[1]) > _SOUND_SLACK_S:
@@ -200,12 +200,12 @@ def _rate_facts(stream: Any, packets: _Packets) -> Iterator[Fact]:
     times = packets.times_s
     span = times[-1] - times[0] if times else 0.0
     measured = (len(times) - 1) / span if span > 0 else None
-    told = [
+    rates = [
         f"{declared:.4g} frames/s declared" if declared else "",
         f"{measured:.4g} by the frames" if measured else "",
     ]
     yield Fact(
-        "Frame rate", ", ".join(part for part in told if part) or "not said",
+        "Frame rate", ", ".join(part for part in rates if part) or "not said",
         "The rate in the header, and the one that the times of the frames give. Many phones record unevenly.",
     )  # fmt: skip
     yield Fact("Frames", f"{packets.n_frames:,}", "Counted, not decoded.")

@@ -97,23 +97,23 @@ def _exif(image: Any) -> dict[str, str]:
         has_place = bool(exif.get_ifd(_GPS_IFD))
     except Exception:  # noqa: BLE001 - a broken EXIF block is no reason to have no facts
         return {}
-    told = {
+    values = {
         ExifTags.TAGS.get(number, f"tag {number}"): _text(value)
         for number, value in every.items()
         if number not in (_EXIF_IFD, _GPS_IFD) and not (isinstance(value, bytes) and len(value) > _LONG_BYTES)
     }
-    return {**told, **({"GPSInfo": "given"} if has_place else {})}
+    return {**values, **({"GPSInfo": "given"} if has_place else {})}
 
 
 def _texts(image: Any) -> list[tuple[str, dict[str, str]]]:
     """Texts of PNG and others, comments, and what an XMP block names."""
-    own = {str(name): _text(value) for name, value in image.info.items()
+    texts = {str(name): _text(value) for name, value in image.info.items()
            if isinstance(value, str) or name == "comment"}  # fmt: skip
-    own.pop("XML:com.adobe.xmp", None)
+    texts.pop("XML:com.adobe.xmp", None)
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     data = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else bytes(xmp)
     named = {found[1].decode(): found[2].decode("utf-8", "replace") for found in _XMP.finditer(data[:_XMP_BYTES])}
-    return [("image", own), ("XMP", named)]
+    return [("image", texts), ("XMP", named)]
 
 
 def _text(value: object) -> str:

@@ -80,14 +80,14 @@ def read_provenance(path: Path) -> Provenance:
     try:
         return _read(c2pa, path)
     except Exception as error:  # noqa: BLE001 - the reader is native code on a hostile file; its errors are of any kind
-        told = _text(error)
+        message = _text(error)
         if type(error).__name__.endswith(("NotSupported", "ManifestNotFound")):
             return _of("absent")
-        if "remote manifest" in told.lower() or type(error).__name__.endswith("RemoteManifest"):
-            places = tuple(("Kept at", place) for place in re.findall(r"https?://\S+", told)[:1])
+        if "remote manifest" in message.lower() or type(error).__name__.endswith("RemoteManifest"):
+            places = tuple(("Kept at", place) for place in re.findall(r"https?://\S+", message)[:1])
             return Provenance("elsewhere", _MEANINGS["elsewhere"], places)
-        log.debug("%s: its C2PA manifest cannot be read: %s", path.name, told)
-        return Provenance("unreadable", _MEANINGS["unreadable"], problems=(told,))
+        log.debug("%s: its C2PA manifest cannot be read: %s", path.name, message)
+        return Provenance("unreadable", _MEANINGS["unreadable"], problems=(message,))
 
 
 def _read(c2pa: Any, path: Path) -> Provenance:
@@ -132,9 +132,9 @@ def _claims(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _actions(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     assertions = manifest.get("assertions")
     for assertion in assertions if isinstance(assertions, list) else ():
-        told = _mapping(assertion)
-        actions = _mapping(told.get("data")).get("actions")
-        if str(told.get("label", "")).startswith("c2pa.actions") and isinstance(actions, list):
+        fields = _mapping(assertion)
+        actions = _mapping(fields.get("data")).get("actions")
+        if str(fields.get("label", "")).startswith("c2pa.actions") and isinstance(actions, list):
             yield from (_mapping(action) for action in actions)
 
 

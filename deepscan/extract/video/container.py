@@ -354,16 +354,16 @@ def declared_duration_s(container: InputContainer, stream: VideoStream) -> float
         return float(stream.frames / stream.average_rate)  # its duration is guessed from the file's size
     start_s = float(stream.start_time * stream.time_base) if stream.start_time and stream.time_base else 0.0
     if stream.duration is not None and stream.time_base is not None:
-        told_s = float(stream.duration * stream.time_base)
+        length_s = float(stream.duration * stream.time_base)
         # The header of a piece of a running stream counts from the stream's beginning.
-        is_piece = not stream.frames and "mov" in container.format.name and _FRAGMENT_START_S < start_s < told_s
-        return told_s - start_s if is_piece else told_s
-    told = _tagged_end_s(stream)
-    if told is None and container.duration is not None:
-        told = container.duration / av.time_base
-    if told is not None and "matroska" in container.format.name:
-        told = max(0.0, told - start_s)  # it says when the last picture ends
-    return told
+        is_piece = not stream.frames and "mov" in container.format.name and _FRAGMENT_START_S < start_s < length_s
+        return length_s - start_s if is_piece else length_s
+    end_s = _tagged_end_s(stream)
+    if end_s is None and container.duration is not None:
+        end_s = container.duration / av.time_base
+    if end_s is not None and "matroska" in container.format.name:
+        end_s = max(0.0, end_s - start_s)  # it says when the last picture ends
+    return end_s
 
 
 @contextmanager

@@ -119,8 +119,8 @@ class Display:
 
 def _pixel_aspect(stream: VideoStream) -> float:
     """Width of a pixel by its height; 1 where none is told, or none that can be."""
-    told = stream.sample_aspect_ratio
-    aspect = float(told) if told else 1.0
+    ratio = stream.sample_aspect_ratio
+    aspect = float(ratio) if ratio else 1.0
     return 1.0 if abs(aspect - 1) <= _SQUARE_WITHIN or not 1 / _WIDEST <= aspect <= _WIDEST else aspect
 
 
