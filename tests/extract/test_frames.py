@@ -50,7 +50,7 @@ def warned(caplog):
 
 
 def test_what_is_tested_here_is_found_in_folders():
-    assert set(clips.CODECS) < VIDEO_SUFFIXES  # of the others each is read once, in test_formats
+    assert set(clips.CODECS) < VIDEO_SUFFIXES  # of the others each is read once, in test_file_kinds
 
 
 @pytest.mark.parametrize(
