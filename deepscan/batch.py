@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepscan.analysis import Analysis
+from deepscan.analysis import Analysis, lost_result, refused_result
 from deepscan.config import PredictSettings
-from deepscan.detector import Detector, load_detector, lost_result, refused_result
+from deepscan.detector import Detector, load_detector
 from deepscan.errors import DeepscanError
 from deepscan.processes import Engine, Lost
 from deepscan.report.result_log import ResultLines, Stamp

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepscan.analysis import Analysis
+from deepscan.analysis import Analysis, failed_analysis
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.file_kinds import NoFileError
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
@@ -34,7 +32,6 @@ from deepscan.models.ensemble import Networks, open_detector
 from deepscan.models.feature_squeezing import disagreements
 from deepscan.models.runtime_scorer import device_of, foresee_runtime, make_scorer
 from deepscan.models.scorer import Features
-from deepscan.processes import LostReason
 from deepscan.runtimes import RuntimeName
 from deepscan.streaming import Searched, search_and_score
 from deepscan.types import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
@@ -265,15 +262,7 @@ class Detector:
                 return self._analysis(file)
             except Exception as failure:  # noqa: BLE001 - it is the file's result
                 error = failure
-        if isinstance(error, MediaError) and not isinstance(error, NoFileError):
-            result = error_result(file.path, error.reason, str(error), _sha256_if_read(file.path))
-        elif isinstance(error, DeepscanError):
-            result = refused_result(file.path, error)
-        else:
-            # A defect of ours, or of a library on a hostile file, must not cost the results of the other files.
-            log.debug("%s: unexpected failure", file.path, exc_info=error)
-            result = lost_result(file.path, "internal", f"unexpected {type(error).__name__}: {error}")
-        return Analysis(result, error=error)
+        return failed_analysis(file.path, error)
 
     def _analysis(self, file: Searched) -> Analysis:
         """The answer for a file that was looked through."""
@@ -359,35 +348,6 @@ def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str
     return name if known else str(folder.absolute()), _model_info(networks.card, settings, runtime)
 
 
-def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
-    """The result of an input that could not be judged.
-
-    Args:
-        path: of the input.
-        reason: short and stable.
-        message: one sentence for a person.
-        sha256: of the file, if it could be read to its end; the failure is then the content's.
-    """
-    return Result(str(path), sha256, None, VerdictLabel.ERROR, reason, message)
-
-
-def refused_result(path: Path, error: DeepscanError) -> Result:
-    """The result of an input that is refused before it is read; its path is what was given, also if that is none."""
-    result = error_result(path, error.reason, str(error))
-    return replace(result, path=error.given) if isinstance(error, NoFileError) else result
-
-
-def lost_result(path: Path, reason: LostReason, why: str) -> Result:
-    """The result of an input that deepscan failed on, or that no worker process finished."""
-    text = " ".join(f"{path.name} could not be judged: {why}".split())[:300].rstrip(".")
-    hint = {
-        "timeout": "Give it more with --time-limit, or cut the file.",
-        "worker_died": "The other files were judged; run again for this one, with fewer jobs.",
-        "internal": "Run again with --verbose for details.",
-    }[reason]
-    return error_result(path, reason, f"{text}. {hint}")
-
-
 def _model_info(card: Card, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
     calibration, threshold = card.calibration, settings.threshold
     band = (calibration.uncertain_low, calibration.uncertain_high)
@@ -428,11 +388,3 @@ def _content_sha256(path: Path) -> str:
     except OSError as error:
         why = error.strerror or "the disk reports an error"
         raise MediaError(f"{path.name}: cannot be read", why, "Copy it to another disk.") from error
-
-
-def _sha256_if_read(path: Path) -> str | None:
-    """Of a file that is no use; None if it cannot be read to its end, or is no plain file (a pipe has none)."""
-    try:
-        return file_sha256(path) if path.is_file() else None
-    except (OSError, ValueError):
-        return None

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from deepscan import batch as batch_module
+from deepscan.analysis import error_result
 from deepscan.batch import Batch, Task, judge
 from deepscan.config import PredictSettings
-from deepscan.detector import error_result
 from deepscan.errors import ConfigError, MediaError, OutputError
 from deepscan.processes import Lost
 from deepscan.report.result_log import ResultLines

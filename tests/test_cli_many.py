@@ -23,9 +23,9 @@ from jsonschema import Draft202012Validator
 from rich.progress import Progress
 
 from deepscan import cli
-from deepscan.analysis import Analysis
+from deepscan.analysis import Analysis, error_result
 from deepscan.commands import predict as command
-from deepscan.detector import Detector, error_result
+from deepscan.detector import Detector
 from deepscan.report import result_log as jsonl
 from deepscan.report.table import schema as report_schema
 from deepscan.types import FrameResult, Result, TrackResult, VerdictLabel
