@@ -181,3 +181,11 @@ def moved_towards(average: Tensor, current: Tensor, n_averaged: Tensor, decay: f
         return current
     n = int(n_averaged)
     return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+
+def averaged(state: dict[str, Tensor], start: dict[str, Tensor], share: float) -> dict[str, Tensor]:
+    """The average of two states of one network, with ``share`` of ``start``; counters stay as they are."""
+    return {
+        name: value.lerp(start[name].to(value), share) if value.is_floating_point() else value
+        for name, value in state.items()
+    }

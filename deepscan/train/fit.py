@@ -51,6 +51,7 @@ from deepscan.train.callbacks import (
     CheckpointWithinEpochs,
     EpochTable,
     Throughput,
+    averaged,
     moved_towards,
 )
 from deepscan.train.initial_weights import initial_network, teacher_network
@@ -178,6 +179,7 @@ def _run_stage(
         len({sample.video_id for sample in train.samples}),
         sum(sample.label for sample in train.samples),
     )
+    start = {name: value.clone() for name, value in network.state_dict().items()} if stage.start_share else {}
     # As the crops come: on CPUs convolutions are otherwise reordered at every layer.
     teacher = teacher_network(recipe.distill, machine.data) if recipe.distill and not stage.freeze_backbone else None
     module = DetectorModule(recipe, index, network, n_updates, teacher).to(memory_format=torch.channels_last)
@@ -187,6 +189,8 @@ def _run_stage(
         best = folder / f"{BEST}.ckpt"
         if best.exists():
             load_checkpoint(network, best)
+        if start:
+            network.load_state_dict(averaged(network.state_dict(), start, stage.start_share))
         _save_state(network, final)
     trainer.strategy.barrier(stage.name)
 

@@ -171,6 +171,8 @@ class StageSettings(Settings):
         warmup_steps: updates over which the rate rises from zero.
         clip_norm: of the gradient; 0 leaves it.
         ema: decay of the moving average of the weights that is kept in the end; 0 keeps the last weights.
+        start_share: share of the weights that the stage began with in those that it ends with: what the start could do
+            and the stage did not train is kept (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
         patience: epochs without a better ``monitor`` after which the stage ends; 0 never.
         monitor: what "best" means, measured on the validation split.
         loss: of this stage.
@@ -192,6 +194,7 @@ class StageSettings(Settings):
     warmup_steps: int = Field(100, ge=0)
     clip_norm: float = Field(5.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
+    start_share: float = Field(0.0, ge=0, lt=1)
     patience: int = Field(0, ge=0)
     monitor: Literal["auc", "log_loss", "accuracy"] = "auc"
     loss: LossSettings = LossSettings()

@@ -263,6 +263,18 @@ def test_what_has_been_used_may_not_be_changed(tmp_path, made, monkeypatch, chan
         train_network(recipe({**first, **change}), made, tmp_path / "run", resume=True)
 
 
+def test_a_stage_may_keep_a_share_of_its_start(tmp_path, made):
+    plain, keeping = (recipe({"epochs": 1, "start_share": share}) for share in (0, 0.25))
+    torch.manual_seed(plain.seed)
+    start = initial_network(plain).state_dict()
+    trained = train_network(plain, made, tmp_path / "plain").state_dict()
+    kept = train_network(keeping, made, tmp_path / "keeping").state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in trained.items())
+    for name, value in trained.items():
+        expected = 0.75 * value + 0.25 * start[name] if value.is_floating_point() else value
+        assert torch.allclose(kept[name], expected, atol=1e-6), name
+
+
 def test_the_average_forgets_the_start():
     """After 100 updates next to nothing is left of what it began with, although the decay alone would keep 82 %."""
     average = torch.ones(1)
