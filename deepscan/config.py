@@ -79,7 +79,7 @@ class CropSettings(Settings):
     """
 
     size_px: int = Field(128, ge=32, le=1024)
-    margin: float = Field(-0.15, ge=-0.5, le=2)
+    margin: float = Field(-0.2, ge=-0.5, le=2)
     shift_y: float = Field(0.06, ge=-0.5, le=0.5)
     align: Literal["none", "eyes"] = "none"
 

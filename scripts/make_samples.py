@@ -23,7 +23,7 @@ from deepscan.train.self_blend import draw_blend, self_blend
 from deepscan.types import Landmarks, RgbImage
 
 FPS, SECONDS, SIDE_PX, CRF = 25, 4, 320, 21
-BLEND_SEED = 5
+BLEND_SEED = 33
 
 
 def camera(time_s: float, centre: tuple[float, float], side: float) -> np.ndarray:
@@ -44,7 +44,7 @@ def frames(still: RgbImage, centre: tuple[float, float], side: float) -> Iterato
         matrix = camera(time_s, centre, side)
         view = cv2.warpAffine(still, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT)
         light = 0.92 + 0.1 * np.sin(1.1 * time_s) + np.linspace(-0.06, 0.06, SIDE_PX)[None, :, None] * np.cos(time_s)
-        noisy = view * light + rng.normal(0, 1.5, view.shape)
+        noisy = view * light + rng.normal(0, 3.5, view.shape)
         yield np.clip(np.rint(noisy), 0, 255).astype(np.uint8), matrix
 
 
@@ -75,7 +75,7 @@ def main() -> None:
     still = astronaut()
     face = FaceFinder().detect([still])[0][0]
     centre = ((face.box[0] + face.box[2]) / 2, (face.box[1] + face.box[3]) / 2 + 25)
-    side = 2.4 * face.height_px
+    side = 2.7 * face.height_px
     write(folder / "real.mp4", (image for image, _ in frames(still, centre, side)))
     write(folder / "self_blended.mp4", blended(frames(still, centre, side), face.landmarks))
     write(folder / "no_face.mp4", (image for image, _ in frames(still, (410.0, 330.0), 190.0)))

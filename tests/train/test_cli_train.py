@@ -23,7 +23,7 @@ from deepscan.train.run import settle
 DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
 STAGES = [stage.name for stage in load_recipe(DEFAULT).stages]
 SHORT = ["crop.size_px=32", "checkpoint_steps=2", "stages.0.size_px=32"]
-SHORT += [f"stages.{n}.{key}" for n in range(3) for key in ("epochs=2", "steps_per_epoch=3", "batch_size=4")]
+SHORT += [f"stages.{n}.{key}" for n in range(len(STAGES)) for key in ("epochs=2", "steps_per_epoch=3", "batch_size=4")]
 
 
 def words(store, out, *more):

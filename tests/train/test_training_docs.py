@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 # What a test has no time for: fewer steps. Everything else is as written.
-SHORT = [f"--set={key}" for n in range(3) for key in (f"stages.{n}.epochs=1", f"stages.{n}.steps_per_epoch=1")]
+SHORT = [f"--set={key}" for n in range(2) for key in (f"stages.{n}.epochs=1", f"stages.{n}.steps_per_epoch=1")]
 
 
 def commands():
