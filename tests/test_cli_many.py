@@ -173,7 +173,7 @@ def test_lines_of_real_files(predict, tmp_path: Path) -> None:
     run = predict(SAMPLES, *QUICK, "--jsonl", path)
     assert (run.code, run.out) == (0, "")  # no table of a million rows
     assert run.err.startswith("deepscan: 3 files in ")
-    assert "1 not_applicable, 2 uncertain; " in run.err
+    assert "1 fake, 1 not_applicable, 1 real; " in run.err
     lines = lines_of(path)
     report = predict(SAMPLES, *QUICK, "--json", "-")
     for line, result in zip(lines, report.results, strict=True):

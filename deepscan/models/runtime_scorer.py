@@ -71,7 +71,10 @@ def make_scorer(networks: Networks, settings: PredictSettings) -> tuple[Scorer, 
             if settings.runtime == "openvino":
                 raise
             log.info("The networks run in torch: %s", error)
-    return torch_scorer(networks, device=device, tta=settings.tta, precision="auto"), "torch"
+    # On a processor in 32 bits whether or not it has 16: a file has one answer on every machine.
+    return torch_scorer(
+        networks, device=device, tta=settings.tta, precision="float32" if device == "cpu" else "auto"
+    ), "torch"
 
 
 def foresee_runtime(networks: Networks, settings: PredictSettings) -> RuntimeName:
@@ -154,7 +157,7 @@ def _openvino_functions(part: Part, tta: bool) -> tuple[Network, Network]:
 
     specs = _specs(part, tta)
     # The backbone first: the others always convert.
-    backbone = openvino_runtime.load(specs.backbone, lambda: network().backbone)
+    backbone = openvino_runtime.load(specs.backbone, lambda: network().backbone, precision="float32")
     views = openvino_runtime.load(specs.views, build_views, precision="float32")
 
     def features(x: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:

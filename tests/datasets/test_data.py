@@ -148,7 +148,7 @@ def test_stores_and_videos_together(tmp_path, engine, face_clip):
 
 def test_a_store_of_another_rule(tmp_path):
     store = pairs_store(tmp_path / "store", n=3)
-    with pytest.raises(ConfigError, match=r"store was cut by another rule.*margin -0\.15.*margin 0\.1"):
+    with pytest.raises(ConfigError, match=r"store was cut by another rule.*margin -0\.2.*margin 0\.1"):
         open_data([store], CROP, QUICK)
     assert len(open_data([store], CROP, QUICK, check=False)) == 6
 

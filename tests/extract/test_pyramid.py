@@ -16,7 +16,7 @@ from deepscan.extract.faces.pyramid import canvas_of, run_pyramids
 
 def level_alone(octaves, level):
     """A level, with one more row and column of its edge where it has an odd side."""
-    sampled = pyramid._sampled(octaves.image_for(level.scale), (level.width_px, level.height_px)).astype(np.float32)
+    sampled = pyramid.resampled(octaves.image_for(level.scale), (level.width_px, level.height_px)).astype(np.float32)
     return np.pad(sampled, [(0, level.height_px % 2), (0, level.width_px % 2), (0, 0)], mode="edge")[None]
 
 
