@@ -30,7 +30,7 @@ from deepscan.commands.preprocess import preprocess
 from deepscan.commands.robustness import robustness
 from deepscan.commands.serve import serve
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
-from deepscan.commands.train import train
+from deepscan.commands.train import recipes, train
 from deepscan.text import PrintableFormatter
 from deepscan.version import __version__
 
@@ -71,6 +71,7 @@ app.command()(explain)
 app.command()(serve)
 app.command()(preprocess)
 app.command()(train)
+app.command()(recipes)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(robustness)

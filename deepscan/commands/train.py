@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The recipe; see configs/.", show_default=False)],
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="A recipe by name (see deepscan recipes) or file.", show_default=False)
+    ],
     data: Annotated[
         list[Path],
         typer.Option(
@@ -43,16 +45,16 @@ def train(
 ) -> None:
     """Train a detector: the folder of the run is one, `deepscan predict --model runs/NAME`.
 
-    Example: deepscan train --config configs/default.yaml --data data/dfdc-faces
+    Example: deepscan train --config default --data data/dfdc-faces
     """
     from deepscan.errors import DeepscanError
 
     if logging.getLogger("deepscan").isEnabledFor(logging.WARNING):  # a run of hours says where it is
         logging.getLogger("deepscan.train").setLevel(logging.INFO)
     try:
-        from deepscan.train.recipe import load_recipe
+        from deepscan.train.recipe import find_recipe, load_recipe
 
-        recipe = load_recipe(config, tuple(changes or ()))
+        recipe = load_recipe(find_recipe(config), tuple(changes or ()))
         try:
             from deepscan.datasets.training_sources import has_sources
             from deepscan.train.fit import Machine, is_leading_process
@@ -77,6 +79,22 @@ def train(
             interval = "" if metric.low is None else f" ({metric.low:.3f} to {metric.high:.3f})"
             console.print(f"{name}: {metric.value:.3f}{interval}, n = {metric.n}")
         console.print(f"deepscan predict --model {run} VIDEO")
+
+
+def recipes() -> None:
+    """List the recipes that come with deepscan: `deepscan train --config NAME`."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from deepscan.train.recipe import list_recipes
+
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("Recipe", "What it is", "Network", "Input"):
+        table.add_column(column, overflow="fold")
+    for name, (summary, recipe) in list_recipes().items():
+        model = recipe.model
+        table.add_row(name, summary, f"{model.backbone} + {model.head.name}", f"{recipe.crop.size_px} px")
+    Console(highlight=False, markup=False).print(table)
 
 
 def _samples(data: list[Path], recipe: Recipe, cache: Path | None, jobs: int | None, *, own_sources: bool) -> SampleSet:

@@ -1,4 +1,4 @@
-"""What a training run does: the settings of ``configs/*.yaml``, one source of defaults for YAML, ``--set`` and docs.
+"""What a training run does: the settings of ``deepscan/recipes/*.yaml``, one source of defaults for YAML, ``--set`` and docs.
 
 A recipe names a network and one or more stages. A stage trains for a number of epochs on single crops or on sequences;
 the next goes on with its weights. Unknown keys are refused with the nearest known one named.
@@ -7,6 +7,7 @@ the next goes on with its weights. Unknown keys are refused with the nearest kno
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,8 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from deepscan.config import CalibrationSettings, CropSettings, ModelSettings, Settings
 from deepscan.datasets.training_sources import SourceSettings
 from deepscan.errors import ConfigError
+
+RECIPES = Path(__file__).parents[1] / "recipes"
 
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
 Schedule = Literal["cosine", "constant", "step", "plateau"]
@@ -247,6 +250,34 @@ class Recipe(Settings):
         return self
 
 
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: the path of one, or the name of one that came with the package.
+
+    Raises:
+        ConfigError: it is neither; the nearest names are in the message.
+    """
+    if os.path.lexists(name) and not Path(name).is_dir():
+        return Path(name)
+    known = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(Path(name).name.removesuffix(".yaml"), known, cutoff=0.5)
+    raise ConfigError(
+        f"--config {name} is no file and no recipe",
+        f"the nearest names are {', '.join(near)}" if near else "",
+        "`deepscan recipes` lists them.",
+    )
+
+
+def list_recipes() -> dict[str, tuple[str, Recipe]]:
+    """The recipes that came with the package by name, each with its first comment line."""
+    found = {}
+    for path in sorted(RECIPES.glob("*.yaml")):
+        first = path.read_text(encoding="utf-8").split("\n", 1)[0]
+        found[path.stem] = first.removeprefix("#").strip(), load_recipe(path)
+    return found
+
+
 def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
     """Read a recipe.
 
@@ -265,7 +296,9 @@ def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no YAML", " ".join(str(error).split()), "Mend the line that it names.") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} is no recipe", "it is not a list of settings", "See configs/ for examples.")
+        raise ConfigError(
+            f"{path} is no recipe", "it is not a list of settings", "See docs/training.md for the settings."
+        )
     for change in changes:
         _apply(content, change)
     return parse_recipe(content, str(path))

@@ -17,10 +17,10 @@ from deepscan.cli import app
 from deepscan.detector import load_detector
 from deepscan.models.checkpoint import load_card
 from deepscan.report.html.model_view import model_view
-from deepscan.train.recipe import load_recipe
+from deepscan.train.recipe import RECIPES, load_recipe
 from deepscan.train.run import settle
 
-DEFAULT = Path(__file__).parents[2] / "configs" / "default.yaml"
+DEFAULT = RECIPES / "default.yaml"
 STAGES = [stage.name for stage in load_recipe(DEFAULT).stages]
 SHORT = ["crop.size_px=32", "checkpoint_steps=2", "stages.0.size_px=32"]
 SHORT += [f"stages.{n}.{key}" for n in range(len(STAGES)) for key in ("epochs=2", "steps_per_epoch=3", "batch_size=4")]

@@ -1,4 +1,4 @@
-"""Every recipe of configs/: trains, is resumed, is measured, and predicts."""
+"""Every recipe of the package: trains, is resumed, is measured, and predicts."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pytest
 from madestores import pairs_store
+from typer.testing import CliRunner
 
 from deepscan import load_detector
+from deepscan.cli import app
 from deepscan.config import PredictSettings
 from deepscan.datasets.dataset import read_samples
 from deepscan.errors import ConfigError
 from deepscan.models.checkpoint import load_card
 from deepscan.train import batches
-from deepscan.train.recipe import dump_recipe, load_recipe, parse_recipe
+from deepscan.train.recipe import RECIPES, dump_recipe, find_recipe, list_recipes, load_recipe, parse_recipe
 from deepscan.train.run import train
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted(RECIPES.glob("*.yaml"))
 QUICK = {"custom_cnn"}
 # Of widths and sizes alone, so that it fits into a test; the structure is the recipe's.
 SMALLER = {
@@ -82,6 +84,50 @@ def test_recipe(path, precision, tmp_path, monkeypatch, face_clip):
     assert result.verdict in ("fake", "real", "uncertain")
     assert 0 <= result.probability <= 1
     assert load_card(run).trained
+
+
+def test_a_recipe_is_found_by_name_and_by_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mesonet").mkdir()  # a folder of that name is no recipe
+    (tmp_path / "my.yaml").write_text("name: mine")
+    assert load_recipe(find_recipe("mesonet")).name == "mesonet"
+    assert load_recipe(find_recipe("my.yaml")).name == "mine"
+    (tmp_path / "default").write_text("name: own")
+    assert load_recipe(find_recipe("default")).name == "own"  # what the user has goes first
+
+
+@pytest.mark.parametrize("name", ["mesonett", "configs/mesonett.yaml"])
+def test_no_file_and_no_recipe_has_the_nearest_names(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as raised:
+        find_recipe(name)
+    assert raised.value.reason == "config"
+    assert raised.value.what.split()[1] == name
+    assert "mesonet" in raised.value.why
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ConfigError) as raised:
+        find_recipe("qqq")
+    assert raised.value.why == ""
+
+
+def test_paths_in_configs_lead_to_the_recipes_of_the_package():
+    """`--config configs/default.yaml` works in a clone."""
+    links = sorted((Path(__file__).parents[2] / "configs").iterdir())
+    assert [path.resolve() for path in links] == [path.resolve() for path in CONFIGS]
+    assert all(path.read_bytes().startswith(b"#") for path in links)
+
+
+def test_the_list_of_recipes(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    done = CliRunner().invoke(app, ["recipes"])
+    assert done.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == [path.stem for path in CONFIGS]
+    assert ["mesonet", "MesoNet (Meso-4) at 256 px on single faces. Preprocess with --size 256 or more.",
+            "meso4 + mean", "256 px"] in rows  # fmt: skip
+    for name, (summary, recipe) in list_recipes().items():
+        assert recipe.name == name
+        assert summary.endswith(".")  # a whole sentence
 
 
 def test_the_recipes_are_those_of_the_docs():
