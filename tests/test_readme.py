@@ -105,6 +105,9 @@ def test_predict_command_from_a_fresh_copy(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for sample in ("real.mp4", "self_blended.mp4", "no_face.mp4"):
         assert sample in done.stdout
+    command = [binaries / "deepscan", "recipes"]
+    done = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=60, check=True)
+    assert "mesonet" in done.stdout
     where = [python, "-P", "-c", "import deepscan; print(deepscan.__file__)"]
     loaded = subprocess.run(where, cwd=ROOT, env=clean, capture_output=True, text=True, check=True, timeout=60).stdout
     assert Path(loaded.strip()).is_relative_to(tmp_path)

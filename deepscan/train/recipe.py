@@ -1,4 +1,4 @@
-"""What a training run does: the settings of ``deepscan/recipes/*.yaml``, one source of defaults for YAML, ``--set`` and docs.
+"""What a training run does: the settings of a recipe, one source of defaults for YAML, ``--set`` and docs.
 
 A recipe names a network and one or more stages. A stage trains for a number of epochs on single crops or on sequences;
 the next goes on with its weights. Unknown keys are refused with the nearest known one named.

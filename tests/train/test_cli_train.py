@@ -65,7 +65,7 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (["--config", "missing.yaml"], "cannot be read"),
+        (["--config", "missing.yaml"], "no file and no recipe"),
         (["--set", "stages.0.epoch=1"], "did you mean epochs?"),
         (["--data", "nowhere"], "no such file or folder"),
         (["--set", "crop.margin=0.3"], "cut by another rule"),
