@@ -117,7 +117,7 @@ def assert_parity(files, side, lengths=LENGTHS, tta=True):
         np.testing.assert_allclose(probability(a.frame_logits), probability(b.frame_logits), atol=1e-3, rtol=0)
     # The networks tell the sequences apart: sameness means something.
     assert np.ptp([score.video_logit for score in expected]) > 0.2
-    assert np.ptp(expected[-1].frame_logits) > 1
+    assert np.ptp(expected[-1].frame_logits) > 0.5
 
 
 @pytest.fixture(scope="module")
