@@ -251,6 +251,8 @@ def _predict(options: PredictOptions) -> Batch:
             _write(report, options, table)
             if options.html_file is not None:
                 run.write_page(report, batch, options.html_file)
+                if log.isEnabledFor(logging.WARNING):
+                    typer.echo(f"deepscan: {options.html_file} is the page to open.", err=True)
         else:
             _print_summary(batch)
         _print_passed_over(run.passed_over)

@@ -10,11 +10,13 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -36,12 +38,43 @@ UNJUDGED = {
     "too_blurred": "too blurred",
     "too_compressed": "too compressed",
 }
+# What a code of the table means and what to do next; the messages of single files say more of them.
+EXPLANATIONS = {
+    "no_face": "nothing to judge. If there is a face: a longer excerpt, or --min-segment 1s.",
+    "no_stable_face": "no face is clear for long enough: a longer excerpt, or --min-segment 1s.",
+    "face_too_small": "the faces are too small to judge; find a larger copy, not an enlarged one.",
+    "too_dark": "the faces are too dark to judge; find a brighter original, or another excerpt.",
+    "too_blurred": "the faces are too blurred to judge; find a sharper copy, or another excerpt.",
+    "too_compressed": "compression left too little of the faces; find the original upload.",
+    "low_confidence": "the evidence points neither way. Find the original upload or a longer excerpt; look at the "
+    "frames with --html; do a reverse image search.",
+    "conflicting": "real but for a stretch that looks manipulated: see --html.",
+    "among_many": "some look manipulated, as some of so many do by chance: look at them with --html.",
+    "unsure_face": "somebody who looks manipulated is seen too little: find a longer or sharper excerpt.",
+    "too_many_people": "not everybody was judged: raise --max tracks=N, or cut the video.",
+    "possible_attack": "it may have been altered to deceive the detector, or is only noisy: find the original upload.",
+    "damaged": "part of it is damaged and was not examined; find a whole copy.",
+    "cut_off": "its end is missing and was not examined; find a whole copy.",
+    "untrained_model": "random weights; choose a detector with --model.",
+    "other_pictures": "it holds further pictures, which were not judged: save them to files of their own.",
+    "turned": "the faces do not stand upright; the picture was turned for them.",
+    "unjudged": "somebody in it, or what looks like it, was not judged: see --html.",
+}
+REAL_LIMITS = (
+    "no sign of a manipulated face that this detector knows. It does not see voices, edits elsewhere, methods it "
+    "never met, or whether the caption is true."
+)
+_FINDING = "Person and seconds, or why"
+_FIXED_WIDTH = 24  # of verdict, probability, and the room between columns
+_LEAST_NAME = 12
+
+# The order is that of the table.
 _STYLES = {
     VerdictLabel.FAKE: ("bold red", "FAKE"),
-    VerdictLabel.REAL: ("green", "real"),
     VerdictLabel.UNCERTAIN: ("yellow", "uncertain"),
-    VerdictLabel.NOT_APPLICABLE: ("cyan", "no answer"),
     VerdictLabel.ERROR: ("magenta", "error"),
+    VerdictLabel.NOT_APPLICABLE: ("cyan", "no answer"),
+    VerdictLabel.REAL: ("green", "real"),
 }
 
 
@@ -112,7 +145,7 @@ def result_to_dict(result: Result) -> dict[str, Any]:
 
 
 def print_table(report: Report, console: Console) -> None:
-    """The table a person reads, with what it rests on below it."""
+    """The table a person reads: one line a file, urgent ones first, and below it, once each, what its words mean."""
     if not report.model.trained:
         console.print(
             Text("Random weights: these figures say nothing about the files.", style="bold white on red"),
@@ -120,51 +153,105 @@ def print_table(report: Report, console: Console) -> None:
     root = _common_folder(report.results)
     if root:
         console.print(Text(f"In {_printable(root)}"))
-    console.print(_table(report, root))
-    details = [line for r in report.results for line in _details(r, root, report.model.uncertain_band)]
-    if details:
-        console.print(Group(*details))
+    order = list(_STYLES)
+    results = sorted(report.results, key=lambda r: (order.index(r.verdict), -(r.probability or 0)))
+    band = report.model.uncertain_band
+    console.print(_table(results, root, band, console.width))
+    if len(results) == 1:
+        for line in _details(results[0], band):
+            console.print(line)
+    elif results:
+        console.print(Text(_totals(results), style="bold"))
+    for code, text in _explanations(results).items():
+        console.print(Text(f"{code}: ", style="bold") + Text(_printable(text), style="not bold"))
     console.print(Text(_legend(report), style="dim"))
 
 
-def _table(report: Report, root: str) -> Table:
-    table = Table(show_edge=False, pad_edge=False)
-    table.add_column("File", overflow="fold", ratio=3)
-    table.add_column("Verdict", no_wrap=True)
-    table.add_column("P(fake)", justify="right", no_wrap=True)
-    table.add_column("People", justify="right", no_wrap=True)
-    table.add_column("Length", justify="right", no_wrap=True)
-    table.add_column("Why", overflow="fold", ratio=4)
-    for result in report.results:
+def _table(results: Sequence[Result], root: str, band: tuple[float, float], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("Verdict", no_wrap=True, min_width=9)
+    table.add_column("P(fake)", justify="right", no_wrap=True, min_width=7)
+    table.add_column("File", no_wrap=True, min_width=_LEAST_NAME)
+    table.add_column(_FINDING, no_wrap=True, overflow="ellipsis")
+    findings = [_printable(_finding(result)) for result in results]
+    room = width - _FIXED_WIDTH
+    name_width = max(room - max(map(cell_len, [_FINDING, *findings])), room // 2, _LEAST_NAME)
+    for result, finding in zip(results, findings, strict=True):
         style, word = _STYLES[result.verdict]
         table.add_row(
-            Text(_printable(_below(result.path, root))),
             Text(word, style=style),
-            "-" if result.probability is None else percent(result.probability, report.model.uncertain_band),
-            str(len(result.tracks)) if result.tracks else "-",
-            _length(result),
-            Text(_printable(" ".join([result.message or "", *(note.text for note in result.notes)]).strip())),
+            "-" if result.probability is None else percent(result.probability, band),
+            Text(_shortened(_printable(_below(result.path, root)), name_width)),
+            Text(finding),
         )
     return table
 
 
-def _details(result: Result, root: str, band: tuple[float, float]) -> list[RenderableType]:
-    """Who and when, for files where there is something to point at."""
-    if len(result.tracks) < 2 and not result.segments and not result.unjudged:
-        return []
-    lines: list[RenderableType] = [Text(f"\n{_printable(_below(result.path, root))}", style="bold")]
-    for track in result.tracks:
+def _finding(result: Result) -> str:
+    """Who and when for a fake; for others the codes of what there is to know."""
+    parts = _codes(result)
+    if result.verdict is VerdictLabel.FAKE:
+        fakes = [track for track in result.tracks if track.verdict is VerdictLabel.FAKE]
+        worst = max(fakes, key=lambda track: track.probability, default=None)
+        spans = [_span(s.start_s, s.end_s) for s in result.segments if worst is not None and s.track == worst.id]
+        if worst is not None and result.kind != "image":
+            spans = spans or [_span(worst.start_s, worst.end_s)]
+        who = "" if worst is None else f"person {worst.id}"
+        who += f" and {len(fakes) - 1} more" if len(fakes) > 1 else ""
+        when = f"{spans[0]} and {len(spans) - 1} more" if len(spans) > 1 else "".join(spans)
+        parts = [part for part in (who, when) if part] + parts
+    return ", ".join(parts)
+
+
+def _codes(result: Result) -> list[str]:
+    """The reason, and what else is explained below the table."""
+    codes = [result.reason, *(note.code for note in result.notes)]
+    codes += ["turned" if result.turned else None, "unjudged" if result.unjudged else None]
+    return list(dict.fromkeys(code for code in codes if code))
+
+
+def _explanations(results: Sequence[Result]) -> dict[str, str]:
+    """Each code that occurred, with what it means and what to do; an error's first message says both."""
+    found: dict[str, str] = {}
+    for result in results:
+        for code in _codes(result):
+            if result.verdict is VerdictLabel.ERROR and code == result.reason:
+                found.setdefault(code, result.message or "")
+            else:
+                found.setdefault(code, EXPLANATIONS.get(code, result.message or ""))
+    if any(result.verdict is VerdictLabel.REAL for result in results):
+        found["real"] = REAL_LIMITS
+    return found
+
+
+def _totals(results: Sequence[Result]) -> str:
+    counts = Counter(result.verdict for result in results)
+    words = {label: word.lower() for label, (_, word) in _STYLES.items()}
+    words[VerdictLabel.ERROR] += "s" if counts[VerdictLabel.ERROR] > 1 else ""
+    parts = (f"{counts[label]:,} {words[label]}" for label in VerdictLabel if counts[label])
+    return f"{len(results):,} files: {', '.join(parts)}"
+
+
+def _details(result: Result, band: tuple[float, float]) -> list[Text]:
+    """Of a single file: everybody in it, and what is to be said of it in full."""
+    lines = []
+
+    def seen(one: TrackResult | UnjudgedTrack) -> str:
+        return "" if result.kind == "image" else f", seen {_span(one.start_s, one.end_s)}"
+
+    for track in result.tracks if len(result.tracks) > 1 or len(result.segments) > 1 else ():
         style, word = _STYLES[track.verdict]
-        line = Text(f"  person {track.id}, seen {_span(track.start_s, track.end_s)}: ")
+        line = Text(f"  person {track.id}{seen(track)}: ")
         line.append(f"{word} ({percent(track.probability, band)})", style=style)
         spans = [_span(s.start_s, s.end_s) for s in result.segments if s.track == track.id]
         if spans:
             line.append(f"; frames look manipulated at {', '.join(spans)}")
         lines.append(line)
     for left in result.unjudged:
-        why = UNJUDGED[left.reason]
-        lines.append(Text(f"  not judged, seen {_span(left.start_s, left.end_s)}: {why}", style="dim"))
-    return lines
+        lines.append(Text(f"  not judged{seen(left)}: {UNJUDGED[left.reason]}", style="dim"))
+    message = None if result.verdict is VerdictLabel.ERROR else result.message  # an error's is its explanation
+    texts = [message, *(note.text for note in result.notes)]
+    return lines + [Text(f"  {_printable(text)}") for text in texts if text]
 
 
 def _common_folder(results: Sequence[Result]) -> str:
@@ -183,8 +270,8 @@ def _below(path: str, root: str) -> str:
 def _legend(report: Report) -> str:
     rule = answer_rule(report.model.threshold, report.model.uncertain_band)
     return (
-        f"\nP(fake) is a calibrated probability: {rule}. "
-        f"Model {report.model.name} {report.model.version}; `deepscan models` says what was measured of it."
+        f"P(fake) is a calibrated probability: {rule}. "
+        f"Model {report.model.name} {report.model.version}; `deepscan card` says what was measured."
     )
 
 
@@ -253,10 +340,10 @@ def _span(start_s: float, end_s: float) -> str:
     return f"{start_s:.1f}-{end_s:.1f} s"
 
 
-def _length(result: Result) -> str:
-    if result.kind == "image":
-        return "image"
-    if result.duration_s is None:
-        return "-"
-    minutes, seconds = divmod(round(result.duration_s, 1), 60)
-    return f"{int(minutes)}:{seconds:04.1f}" if minutes else f"{seconds:.1f} s"
+def _shortened(name: str, width: int) -> str:
+    """The name in so many cells: its end tells files of one series apart."""
+    if cell_len(name) <= width:
+        return name
+    end_width = (width - 3) // 2
+    end = set_cell_size(name[::-1], end_width)[::-1]
+    return f"{set_cell_size(name, width - 3 - end_width)}...{end}"

@@ -43,9 +43,10 @@ def read(path):
 
 
 def test_a_page_for_every_kind_of_input(run, inputs, tmp_path):
-    code, out, _ = run("predict", *inputs, *QUICK, "--no-heat", "--html", tmp_path / "r.html")
+    code, out, err = run("predict", *inputs, *QUICK, "--no-heat", "--html", tmp_path / "r.html")
     assert code == 0
     assert inputs[0].name in out  # the table too
+    assert str(tmp_path / "r.html") in err
     page = read(tmp_path / "r.html")
     results = json.loads((tmp_path / "r.json").read_bytes())["results"]
     assert [Path(result["path"]).name for result in results] == [path.name for path in inputs]
