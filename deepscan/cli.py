@@ -25,6 +25,7 @@ from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
 from deepscan.commands.explain import explain
 from deepscan.commands.export import export
+from deepscan.commands.help import DETECTORS, JUDGE, TRAIN, Quiet, Verbose, add_command, log_level
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.robustness import robustness
@@ -51,36 +52,20 @@ def _print_version(value: bool) -> None:
 
 @app.callback()
 def _app(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done, to stderr.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no warnings.")] = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print the version.")
     ] = False,
 ) -> None:
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logger = logging.getLogger("deepscan")
     logger.handlers[:] = [logging.StreamHandler()]
     logger.handlers[0].setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
-    logger.setLevel(level)
+    logger.setLevel(log_level(verbose, quiet))
     logger.propagate = False
     logging.getLogger("deepscan.train").setLevel(logging.NOTSET)
 
 
-app.command()(predict)
-app.command()(explain)
-app.command()(serve)
-app.command()(preprocess)
-app.command()(train)
-app.command()(recipes)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(robustness)
-app.command()(ensemble)
-app.command()(card)
-app.command()(export)
-
-
-@app.command()
 def models() -> None:
     """List the detectors that can judge and the backbones that can be trained."""
     from deepscan.report.overview import print_models
@@ -88,12 +73,20 @@ def models() -> None:
     print_models()
 
 
-@app.command()
 def info() -> None:
     """Versions, devices, engines and threads: what to put into a bug report."""
     from deepscan.report.overview import print_info
 
     print_info()
+
+
+for _group, _commands in (
+    (JUDGE, (predict, explain, serve)),
+    (TRAIN, (preprocess, train, recipes, evaluate, compare)),
+    (DETECTORS, (models, card, ensemble, export, robustness, info)),
+):
+    for _command in _commands:
+        add_command(app, _command, _group)
 
 
 def main() -> None:

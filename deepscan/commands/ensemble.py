@@ -64,7 +64,7 @@ def ensemble(
     jobs: PrepareJobs = None,
     cache: Cache = None,
 ) -> None:
-    """Combine detectors into one that answers with the weighted mean of their calibrated logits.
+    """Combine detectors into one that answers with the mean of their logits.
 
     Example: deepscan ensemble runs/fold0 runs/fold1 runs/fold2 --out runs/all --data data/dfdc-faces
     """

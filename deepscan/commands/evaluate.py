@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.measuring import Data, Measuring, Model, Seed, check_plots, progress_of, train_groups_of
+from deepscan.commands.measuring import Data, Measuring, Seed, check_plots, progress_of, train_groups_of
 from deepscan.commands.options import (
     AllowUntrained,
     AttackCheck,
     Cache,
     Device,
     FramesOfData,
+    Model,
     PrepareJobs,
     Resamples,
     Split,
@@ -65,7 +66,7 @@ def evaluate(
     seed: Seed = 0,
     allow_untrained: AllowUntrained = False,
 ) -> None:
-    """Measure a detector: figures of frames and videos, each with its 95 % interval and its count.
+    """Measure a detector on data: figures with their intervals and counts.
 
     Several data sets are pooled; deepscan compare measures on each of them.
 

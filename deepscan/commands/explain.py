@@ -57,7 +57,7 @@ def explain(
     threshold: Threshold = None,
     limits: Limits = None,
 ) -> None:
-    """Show what the answers rest on: heat maps, timelines, an annotated copy, and a report page with all of it.
+    """Show what the answers rest on: heat maps, timelines, an annotated copy, a page.
 
     Example: deepscan explain clip.mp4 --out evidence/
     """

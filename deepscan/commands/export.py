@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deepscan.commands.options import Tta
+from deepscan.commands.options import Model, Tta
 from deepscan.commands.terminal import fail, fail_with
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _EXIT_DIFFERS = 1
 def export(
     to: Annotated[Literal["openvino", "onnx"], typer.Option(help="What the files are for.")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new or empty folder.")],
-    model: Annotated[str, typer.Option(help="A detector's name or folder.")] = "default",
+    model: Model = "default",
     tta: Tta = None,
     sample: Annotated[
         list[str] | None,
@@ -36,7 +36,7 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write a detector's networks for OpenVINO or ONNX, with a report of how far they are from the original.
+    """Write a detector's networks for OpenVINO or ONNX, and how far they are off.
 
     Example: deepscan export --model default --to onnx --out exported/
 

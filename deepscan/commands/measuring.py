@@ -32,7 +32,6 @@ Data = Annotated[
         help="A store of deepscan preprocess, or real/ and fake/ folders, or any corpus that it reads. Repeatable.",
     ),
 ]
-Model = Annotated[str, typer.Option(metavar="M", help="A detector's name or folder.", show_default="the shipped one")]
 Models = Annotated[
     list[str],
     typer.Argument(metavar="RUN_OR_MODEL...", help="Run folders, detectors' names or folders.", show_default=False),

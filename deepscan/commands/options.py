@@ -39,6 +39,21 @@ def seconds(text: str) -> float:
     return value
 
 
+def threshold_of(text: str) -> float:
+    """A probability that a threshold can be.
+
+    Raises:
+        BadParameter: it is none, or not from 0.001 to 0.999.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.001 <= value <= 0.999:
+        raise typer.BadParameter(f"{text!r} is no number from 0.001 to 0.999.")
+    return value
+
+
 def limits_of(given: list[str] | None) -> MediaLimits:
     """Limits on files from ``NAME=VALUE`` options; what is not named keeps its default.
 
@@ -100,26 +115,24 @@ class RuntimeChoice(StrEnum):
     OPENVINO = "openvino"
 
 
-Model = Annotated[str, typer.Option(help="A detector's name or folder; see `deepscan models`.")]
+Model = Annotated[str, typer.Option(help="A name of `deepscan models`, or a folder.", show_default=False)]
 Device = Annotated[DeviceName, typer.Option(help="Where the networks run.")]
-Runtime = Annotated[
-    RuntimeChoice, typer.Option(help="What runs the networks; auto is OpenVINO on the processor, torch elsewhere.")
-]
+Runtime = Annotated[RuntimeChoice, typer.Option(help="auto is OpenVINO on a CPU.")]
 Tta = Annotated[
     bool | None,
-    typer.Option("--tta/--no-tta", help="Average over several views of every face.", show_default="tta"),
+    typer.Option("--tta/--no-tta", help="Average several views of a face.", show_default="tta"),
 ]
 AttackCheck = Annotated[
     bool | None,
     typer.Option(
         "--attack-check/--no-attack-check",
-        help="Answer 'uncertain' where a face may have been altered to deceive the detector.",
-        show_default="no-attack-check",
+        help="Doubt faces altered to deceive.",
+        show_default="off",
     ),
 ]
 Frames = Annotated[
     int | None,
-    typer.Option(min=1, max=10_000, help="Frames sampled evenly over the whole duration.", show_default="32"),
+    typer.Option(min=1, max=10_000, help="Sampled evenly over a video.", show_default="32"),
 ]
 MinSegment = Annotated[
     float | None,
@@ -127,16 +140,16 @@ MinSegment = Annotated[
         "--min-segment",
         parser=seconds,
         metavar="SECONDS",
-        help="Take as many more frames as it needs for every stretch of this length, such as 2s, to hold two of them.",
-        show_default="none",
+        help="More frames: two in every stretch, such as 2s.",
+        show_default=False,
     ),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        min=0.001,
-        max=0.999,
-        help="Call fake from this probability on; replaces the model's threshold and its uncertain band.",
+        parser=threshold_of,
+        metavar="P",
+        help="Fake from this P(fake) on.",
         show_default="the model's",
     ),
 ]
@@ -145,14 +158,14 @@ Limits = Annotated[
     typer.Option(
         "--max",
         metavar="NAME=VALUE",
-        help="Refuse files with more pixels in a frame, bytes, duration, frames, or judge fewer tracks (people): "
-        "duration=5min, bytes=2G, tracks=8; none lifts a limit. Repeatable.",
+        help="Limit pixels of a frame, bytes, duration, frames or tracks (people): duration=5min, bytes=2G; none "
+        "lifts one. Repeatable.",
         show_default="67M pixels, 64 GiB, 24 h, 10M frames, 64 tracks",
     ),
 ]
 AllowUntrained = Annotated[
     bool,
-    typer.Option("--allow-untrained", help="Allow --model BACKBONE with random weights; what comes out says so."),
+    typer.Option("--allow-untrained", help="Allow --model BACKBONE, with random weights."),
 ]
 Split = Annotated[SplitName | None, typer.Option(help="Only this part of the data.", show_default="everything")]
 FramesOfData = Annotated[
@@ -172,5 +185,5 @@ Cache = Annotated[
     ),
 ]
 Resamples = Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap behind the intervals.")]
-WorkEngine = Annotated[EngineChoice, typer.Option(help="This machine's processes, or a Ray cluster.")]
-Address = Annotated[str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one is started")]
+WorkEngine = Annotated[EngineChoice, typer.Option(help="Processes here, or a Ray cluster.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one")]

@@ -85,26 +85,24 @@ Lists = Annotated[
     typer.Option(
         "--from-file",
         metavar="FILE",
-        help="Read more of them from a list: one a line, or ended by NUL as find -print0 does; '-' is stdin. "
-        "Repeatable.",
+        help="A list of more: one a line, or ended by NUL; '-' is stdin. Repeatable.",
         show_default=False,
     ),
 ]
 JsonFile = Annotated[
     str | None,
-    typer.Option("--json", metavar="FILE", help="Write the report as JSON; '-' is stdout, instead of the table."),
+    typer.Option("--json", metavar="FILE", help="Write JSON; '-' is stdout, instead of the table."),
 ]
 CsvFile = Annotated[
     str | None,
-    typer.Option("--csv", metavar="FILE", help="Write one line a file as CSV; '-' is stdout, instead of the table."),
+    typer.Option("--csv", metavar="FILE", help="Write a CSV line a file; '-' is stdout, instead of the table."),
 ]
 JsonlFile = Annotated[
     str | None,
     typer.Option(
         "--jsonl",
         metavar="FILE",
-        help="Add a line of JSON as soon as a file is done; '-' is stdout. "
-        "Files that have theirs from an earlier run, and have not changed, are passed over.",
+        help="Add a JSON line when a file is done; again goes on from there.",
     ),
 ]
 HtmlFile = Annotated[
@@ -112,15 +110,15 @@ HtmlFile = Annotated[
     typer.Option(
         "--html",
         metavar="FILE",
-        help="Write a report for people, one page that loads nothing; the JSON lies beside it.",
+        help="Write a page for people, with the JSON beside it.",
     ),
 ]
 Heat = Annotated[
     bool | None,
     typer.Option(
         "--heat/--no-heat",
-        help="Heat maps in the page; they need the optional part 'explain'.",
-        show_default=f"up to {_MOST_WITH_HEAT} files, where that is installed",
+        help="Heat maps in the page; they need the part 'explain'.",
+        show_default=f"up to {_MOST_WITH_HEAT} files",
     ),
 ]
 Jobs = Annotated[
@@ -129,8 +127,8 @@ Jobs = Annotated[
         "--jobs",
         "-j",
         min=1,
-        help="Files judged at a time, each in a process of its own when above 1.",
-        show_default="1; all cores with ray",
+        help="Files at a time, each in a process.",
+        show_default="1",
     ),
 ]
 TimeLimit = Annotated[
@@ -138,7 +136,7 @@ TimeLimit = Annotated[
     typer.Option(
         min=1,
         metavar="SECONDS",
-        help="Give a file up after this time; a worker's first file includes loading the model.",
+        help="Give a file up after this time.",
         show_default="none",
     ),
 ]

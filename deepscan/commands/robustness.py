@@ -14,7 +14,6 @@ import typer
 from deepscan.commands.measuring import (
     Data,
     Measuring,
-    Model,
     Progress,
     Seed,
     check_plots,
@@ -27,6 +26,7 @@ from deepscan.commands.options import (
     Cache,
     Device,
     FramesOfData,
+    Model,
     PrepareJobs,
     Resamples,
     Split,
@@ -185,7 +185,7 @@ def robustness(
     allow_untrained: AllowUntrained = False,
     list_changes: ListChanges = False,
 ) -> None:
-    """Measure a detector under graded changes and attacks: AUC, FPR and coverage against strength, where it breaks.
+    """Measure a detector under graded changes and attacks: where it breaks.
 
     Example: deepscan robustness --data data/mine --changes jpeg,h264-crf,social --limit 200 --out robust/
     """

@@ -68,7 +68,7 @@ def serve(
     threshold: Threshold = None,
     limits: Limits = None,
 ) -> None:
-    """Serve a web page on this machine: drop a file, see the verdict. Needs the optional part 'web'.
+    """Serve a web page on this machine: drop a file, see the verdict.
 
     Example: deepscan serve
 

@@ -43,7 +43,7 @@ def train(
     jobs: PrepareJobs = None,
     cache: Cache = None,
 ) -> None:
-    """Train a detector: the folder of the run is one, `deepscan predict --model runs/NAME`.
+    """Train a detector: the folder of the run is one.
 
     Example: deepscan train --config default --data data/dfdc-faces
     """
