@@ -57,8 +57,14 @@ def preprocess(
     frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames sampled evenly from every video.")] = 32,
     size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the crops in pixels.")] = 224,
     margin: Annotated[
-        float, typer.Option(min=-0.5, max=2, help="Of the crops: side = the face box's longer side x (1 + margin).")
-    ] = -0.15,
+        float | None,
+        typer.Option(
+            min=-0.5,
+            max=2,
+            show_default="the default detector's",
+            help="Of the crops: side = the face box's longer side x (1 + margin).",
+        ),
+    ] = None,
     image: Annotated[ImageName, typer.Option(help="How crops are kept: JPEG at quality 95, or without loss.")] = (
         ImageName.JPEG
     ),
@@ -115,7 +121,7 @@ def preprocess(
         elif root is not None:
             store = StoreSettings(
                 frames=frames,
-                crop=CropSettings(size_px=size, margin=margin),
+                crop=CropSettings(size_px=size) if margin is None else CropSettings(size_px=size, margin=margin),
                 image=image.value,
                 boxes="original" if reuse_boxes else "own",
             )
