@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
+from contextlib import redirect_stdout
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,6 +27,7 @@ EPOCHS_FILE = "metrics.csv"
 _FIRST = ("epoch", "step", "learning_rate", "train_loss")
 _EVERY_STEPS = 100
 _WARM_UP_STEPS = 3
+_FIRST_ESTIMATE_STEPS = 13  # ten are timed
 _PEAK_SIDE, _PEAK_RUNS = 1024, 5
 _PASSES = 3  # there, and back twice: to the inputs and to the weights
 
@@ -82,7 +86,8 @@ def read_epochs(path: Path) -> list[dict[str, float]]:
 
 
 class Throughput(Callback):
-    """Logs images a second in the progress bar and, now and then, with the share of the peak in the log.
+    """Logs the device and when the stage will end; images a second in the progress bar and, now and then, with the
+    share of the peak in the log.
 
     Args:
         network: whose arithmetic is counted: the backbone.
@@ -98,6 +103,12 @@ class Throughput(Callback):
         self._since = self._ended = 0.0
         self._waited_s = 0.0
         self._flop_an_image = self._peak = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what it runs on."""
+        device = pl_module.device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device
+        log.info("training on %s, %d processes, %s", name, trainer.world_size, trainer.precision)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -117,6 +128,8 @@ class Throughput(Callback):
             self._since, self._waited_s, self._n_images = self._ended, 0.0, 0
             return
         self._n_images += int(batch.mask.sum()) * trainer.world_size
+        if self._n_steps == _FIRST_ESTIMATE_STEPS:
+            self._log_end(trainer, (self._ended - self._since) / (_FIRST_ESTIMATE_STEPS - _WARM_UP_STEPS))
         if self._n_steps <= _WARM_UP_STEPS or self._n_steps % _EVERY_STEPS:
             return
         took_s = self._ended - self._since
@@ -130,8 +143,15 @@ class Throughput(Callback):
             100 * self._share_of_peak(pl_module, batch) / trainer.world_size,
             100 * self._waited_s / took_s,
         )
+        if self._n_steps > _EVERY_STEPS:  # before, the first steps were no part of it
+            self._log_end(trainer, took_s / _EVERY_STEPS)
         self._since, self._waited_s, self._n_images = time.perf_counter(), 0.0, 0
         self._ended = self._since
+
+    def _log_end(self, trainer: L.Trainer, step_s: float) -> None:
+        done, total = steps_of(trainer)
+        left = timedelta(seconds=round((total - done) * step_s))
+        log.info("this stage ends in about %s, at %s, validation apart", left, f"{datetime.now() + left:%b %d %H:%M}")
 
     def _share_of_peak(self, pl_module: L.LightningModule, batch: Batch) -> float:
         if not self._peak:
@@ -140,6 +160,33 @@ class Throughput(Callback):
             dtype = torch.bfloat16 if "bf16" in str(pl_module.trainer.precision) else torch.float32
             self._peak = matrix_peak(device, dtype)
         return self.images_s * self._flop_an_image / self._peak
+
+
+class StepBar(TQDMProgressBar):
+    """The bar of an epoch on stderr, with the step of all those of the stage; Lightning's is on stdout."""
+
+    def init_train_tqdm(self) -> Any:
+        """The bar of an epoch."""
+        with redirect_stdout(sys.stderr):
+            return super().init_train_tqdm()
+
+    def init_validation_tqdm(self) -> Any:
+        """The bar of a validation."""
+        with redirect_stdout(sys.stderr):
+            return super().init_validation_tqdm()
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What stands behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics["step"] = "{} of {}".format(*steps_of(trainer))
+        return metrics
+
+
+def steps_of(trainer: L.Trainer) -> tuple[int, int]:
+    """How many batches of the stage are done, and of how many."""
+    return trainer.fit_loop.total_batch_idx + 1, (trainer.max_epochs or 0) * int(trainer.num_training_batches)
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:

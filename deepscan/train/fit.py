@@ -32,7 +32,6 @@ from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     ModelCheckpoint,
-    TQDMProgressBar,
     WeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -50,6 +49,7 @@ from deepscan.train.callbacks import (
     EPOCHS_FILE,
     CheckpointWithinEpochs,
     EpochTable,
+    StepBar,
     Throughput,
     averaged,
     moved_towards,
@@ -218,7 +218,7 @@ def _fit(
         gradient_clip_val=stage.clip_norm or None,
         callbacks=[
             *_callbacks(recipe, stage, module, folder, validates=validates),
-            *([TQDMProgressBar()] if machine.progress else []),
+            *([StepBar()] if machine.progress else []),
         ],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         enable_progress_bar=machine.progress,

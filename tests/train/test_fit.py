@@ -23,7 +23,7 @@ from deepscan.models.network import DetectorNetwork
 from deepscan.runtimes import processor
 from deepscan.train import batches
 from deepscan.train.callbacks import moved_towards, read_epochs
-from deepscan.train.fit import load_checkpoint, pick_precision, train_network
+from deepscan.train.fit import Machine, load_checkpoint, pick_precision, train_network
 from deepscan.train.initial_weights import initial_network, teacher_network
 from deepscan.train.lightning_module import DetectorModule
 from deepscan.train.losses import total_loss
@@ -539,10 +539,20 @@ def test_a_network_of_timm_learns_where(made):
     assert [c.shape for c in cells] == [(8, 2, 2)]
 
 
+def test_the_bar_says_the_step_of_all_and_leaves_stdout_alone(tmp_path, made, capsys):
+    plan = recipe({"epochs": 2, "steps_per_epoch": 2, "batch_size": 2})
+    train_network(plan, made, tmp_path / "run", Machine(progress=True))
+    out, err = capsys.readouterr()
+    assert "step=4 of 4" in err
+    assert "step=" not in out
+
+
 def test_the_log_tells_how_fast_it_is(tmp_path, made, caplog):
     plan = recipe({"epochs": 1, "steps_per_epoch": 104, "batch_size": 2})
     with caplog.at_level(logging.INFO):
         train_network(plan, made, tmp_path / "run")
     assert re.search(r"stage 1 of 1 \(train\): 104 steps of 2 images, (32-true|bf16-mixed);", caplog.text)
+    assert re.search(r"training on \S+, 1 processes, (32-true|bf16-mixed)", caplog.text)
+    assert re.search(r"this stage ends in about 0:\d\d:\d\d, at ", caplog.text)
     assert re.search(r"step 100 of 104: \d+ images/s, \d+ % of the matrix peak, \d+ % of the time waiting", caplog.text)
     assert read_epochs(tmp_path / "run" / "train" / "metrics.csv")[0]["images_s"] > 0
