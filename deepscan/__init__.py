@@ -15,29 +15,38 @@ from typing import TYPE_CHECKING
 from deepscan.version import __version__
 
 if TYPE_CHECKING:
+    from deepscan.api import LoadedDetector
     from deepscan.config import PredictSettings
-    from deepscan.detector import Detector
 
 __all__ = ["__version__", "load_detector"]
 
 
 def load_detector(
-    model: str | Path = "default", settings: PredictSettings | None = None, *, isolate: bool = True
-) -> Detector:
+    model: str | Path = "default",
+    settings: PredictSettings | None = None,
+    *,
+    device: str | None = None,
+    frames: int | None = None,
+    isolate: bool = True,
+) -> LoadedDetector:
     """Load a detector, once, for any number of files.
 
     Args:
         model: the name of one that came with the package (see ``deepscan models``) or the folder of a trained one.
         settings: of every prediction; the defaults are those of the command line.
+        device, frames: ``auto``, ``cpu``, ``cuda`` or ``mps``, and how many frames of a video are looked at; None
+            takes those of ``settings``.
         isolate: decode in a process of its own, whose crash costs a file and not the program. It changes no score.
 
     Returns:
-        A detector: ``.predict(path)`` gives a :class:`deepscan.types.Result`, ``.predict_many(paths)`` one for each.
+        A detector: ``.predict(path)`` gives a :class:`deepscan.types.Result`, ``.predict_many(paths)`` one for each;
+        ``.report(results)`` is saved as HTML, CSV or JSON.
 
     Raises:
         deepscan.errors.ModelError: no such model, or its files are damaged.
+        deepscan.errors.ConfigError: no such device, or a number that cannot be.
     """
-    from deepscan.detector import load_detector as load
-    from deepscan.extract.isolation.client import DEFAULT_ISOLATION
+    from deepscan.api import load
 
-    return load(model, settings, isolation=DEFAULT_ISOLATION if isolate else None)
+    changes = {name: value for name, value in (("device", device), ("frames", frames)) if value is not None}
+    return load(model, settings, changes, isolate=isolate)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.extract.file_kinds import NoFileError
+from deepscan.extract.in_memory import InMemory
 from deepscan.extract.people import Extraction, Person
 from deepscan.files import file_sha256
 from deepscan.models.scorer import Features
@@ -39,7 +40,7 @@ class Analysis:
     error: Exception | None = None
 
 
-def failed_analysis(path: Path, error: Exception) -> Analysis:
+def failed_analysis(path: Path | InMemory, error: Exception) -> Analysis:
     """That of a file which could not be judged."""
     if isinstance(error, MediaError) and not isinstance(error, NoFileError):
         result = error_result(path, error.reason, str(error), _sha256_if_read(path))
@@ -52,7 +53,7 @@ def failed_analysis(path: Path, error: Exception) -> Analysis:
     return Analysis(result, error=error)
 
 
-def error_result(path: Path, reason: str, message: str, sha256: str | None = None) -> Result:
+def error_result(path: Path | InMemory, reason: str, message: str, sha256: str | None = None) -> Result:
     """The result of an input that could not be judged.
 
     Args:
@@ -64,13 +65,13 @@ def error_result(path: Path, reason: str, message: str, sha256: str | None = Non
     return Result(str(path), sha256, None, VerdictLabel.ERROR, reason, message)
 
 
-def refused_result(path: Path, error: DeepscanError) -> Result:
+def refused_result(path: Path | InMemory, error: DeepscanError) -> Result:
     """The result of an input that is refused before it is read; its path is what was given, also if that is none."""
     result = error_result(path, error.reason, str(error))
     return replace(result, path=error.given) if isinstance(error, NoFileError) else result
 
 
-def lost_result(path: Path, reason: LostReason, why: str) -> Result:
+def lost_result(path: Path | InMemory, reason: LostReason, why: str) -> Result:
     """The result of an input that deepscan failed on, or that no worker process finished."""
     text = " ".join(f"{path.name} could not be judged: {why}".split())[:300].rstrip(".")
     hint = {
@@ -81,9 +82,9 @@ def lost_result(path: Path, reason: LostReason, why: str) -> Result:
     return error_result(path, reason, f"{text}. {hint}")
 
 
-def _sha256_if_read(path: Path) -> str | None:
+def _sha256_if_read(path: Path | InMemory) -> str | None:
     """Of a file that is no use; None if it cannot be read to its end, or is no plain file (a pipe has none)."""
     try:
-        return file_sha256(path) if path.is_file() else None
+        return file_sha256(path) if isinstance(path, Path) and path.is_file() else None
     except (OSError, ValueError):
         return None

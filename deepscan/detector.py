@@ -14,6 +14,7 @@ from deepscan.analysis import Analysis, failed_analysis
 from deepscan.config import PredictSettings
 from deepscan.errors import DeepscanError, MediaError, ModelError
 from deepscan.extract.faces.detect import FaceFinder
+from deepscan.extract.in_memory import InMemory
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
@@ -138,12 +139,12 @@ class Detector:
         return next(self.analyze_many([(path, error)], keep=keep))
 
     def analyze_many(
-        self, inputs: Iterable[tuple[Path, DeepscanError | None]], *, keep: KeepPictures | None = None
+        self, inputs: Iterable[tuple[Path | InMemory, DeepscanError | None]], *, keep: KeepPictures | None = None
     ) -> Iterator[Analysis]:
-        """:meth:`analyze` of files, or what is wrong with them already, in their order, as :meth:`predict_files`."""
+        """:meth:`analyze` of files or what is in memory, or what is wrong with it already, as :meth:`predict_files`."""
         settings = self.settings
 
-        def search(path: Path) -> PeopleSearch:
+        def search(path: Path | InMemory) -> PeopleSearch:
             rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
             return search_people(path, settings.frames, self._finder, *rules, keep)
 
@@ -316,11 +317,16 @@ def load_detector(
     then "uncertain" and the report says so.
     """
     settings = settings or PredictSettings()
+    return Detector(open_networks(model, settings), settings, isolation=isolation)
+
+
+def open_networks(model: str | Path, settings: PredictSettings) -> Networks:
+    """The networks of a detector, for :class:`Detector`; raises ModelError as :func:`deepscan.load_detector`."""
     if _is_untrained(str(model), settings):
-        return Detector(Networks.of(*untrained_detector(str(model))), settings, isolation=isolation)
+        return Networks.of(*untrained_detector(str(model)))
     networks = open_detector(resolve_detector(model))
     _refuse_untrained(str(model), networks.card, settings)
-    return Detector(networks, settings, isolation=isolation)
+    return networks
 
 
 def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str, ModelInfo]:
@@ -382,7 +388,9 @@ def _refuse_untrained(name: str, card: Card, settings: PredictSettings) -> None:
         )
 
 
-def _content_sha256(path: Path) -> str:
+def _content_sha256(path: Path | InMemory) -> str | None:
+    if isinstance(path, InMemory):
+        return None
     try:
         return file_sha256(path)
     except OSError as error:

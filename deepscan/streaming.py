@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from deepscan.errors import DeepscanError
+from deepscan.extract.in_memory import InMemory
 from deepscan.extract.people import Extraction, PeopleSearch
 from deepscan.extract.pictures import CropKey
 from deepscan.models.scorer import Features, Scorer
@@ -31,7 +32,7 @@ class Searched:
     """One file that was looked through.
 
     Attributes:
-        path: of the file, as it was given.
+        path: of the file, as it was given, or what is in memory.
         start: of the work on it, by ``time.perf_counter``.
         found: in it; None where it failed.
         sha256: of its content; None where it failed.
@@ -40,7 +41,7 @@ class Searched:
         score_s: seconds that its share of the batches took.
     """
 
-    path: Path
+    path: Path | InMemory
     start: float
     found: Extraction | None = None
     sha256: str | None = None
@@ -59,9 +60,9 @@ class _Cut:
 
 
 def search_and_score(
-    inputs: Iterable[tuple[Path, DeepscanError | None]],
-    search: Callable[[Path], PeopleSearch],
-    sha256: Callable[[Path], str],
+    inputs: Iterable[tuple[Path | InMemory, DeepscanError | None]],
+    search: Callable[[Path | InMemory], PeopleSearch],
+    sha256: Callable[[Path | InMemory], str | None],
     scorer: Scorer,
 ) -> Iterator[Searched]:
     """Look through files and compute the features of all crops.
@@ -112,9 +113,9 @@ def search_and_score(
 
 
 def _events(
-    inputs: Iterable[tuple[Path, DeepscanError | None]],
-    search: Callable[[Path], PeopleSearch],
-    sha256: Callable[[Path], str],
+    inputs: Iterable[tuple[Path | InMemory, DeepscanError | None]],
+    search: Callable[[Path | InMemory], PeopleSearch],
+    sha256: Callable[[Path | InMemory], str | None],
 ) -> Iterator[_Cut | Searched]:
     """The crops of each file as they are found, then the file."""
     for path, known in inputs:

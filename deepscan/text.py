@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Sequence
+from html import escape
 
 _NEAR_PERCENT = 1.5  # of a limit: whole per cents further off, 1 and 99 for what is beyond, are on its right side
 
@@ -38,6 +40,16 @@ def percent(probability: float, band: tuple[float, float] | None = None) -> str:
     else:
         shown = min(shown, low if band[0] < band[1] else high - 1)  # a threshold itself is fake
     return f"{shown / 10:.1f} %"
+
+
+def html_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A plain table for a notebook; everything in it is escaped."""
+    lines = [_html_row("th", columns), *(_html_row("td", row) for row in rows)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(printable(cell))}</{tag}>' for cell in cells)}</tr>"
 
 
 def limit_percent(limit: float) -> str:

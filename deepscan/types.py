@@ -7,6 +7,7 @@ Probabilities are P(fake).
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +16,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deepscan.text import encodable, html_table
+
 RgbImage = NDArray[np.uint8]
 Landmarks = NDArray[np.float32]
 Box = tuple[float, float, float, float]
 Kind = Literal["video", "image"]
 Sampling = Literal["sequential", "seek"]
+RESULT_COLUMNS = ("File", "Verdict", "P(fake)", "People", "Why")
 
 
 class VerdictLabel(StrEnum):
@@ -173,6 +177,17 @@ class TrackResult:
     end_s: float
     frames: tuple[FrameResult, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of ``tracks``."""
+        return {
+            "id": self.id,
+            "verdict": str(self.verdict),
+            "probability": round(self.probability, 4),
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "frames": [_sighting(f.time_s, f.box, f.confidence, f.probability) for f in self.frames],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class SightingResult:
@@ -193,6 +208,18 @@ class UnjudgedTrack:
     end_s: float
     frames: tuple[SightingResult, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of ``tracks``, without a probability."""
+        return {
+            "id": self.id,
+            "verdict": str(VerdictLabel.NOT_APPLICABLE),
+            "reason": self.reason,
+            "probability": None,
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "frames": [_sighting(f.time_s, f.box, f.confidence, None) for f in self.frames],
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -202,6 +229,15 @@ class Segment:
     start_s: float
     end_s: float
     probability: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of ``segments``."""
+        return {
+            "track": self.track,
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "probability": round(self.probability, 4),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +296,41 @@ class Result:
     left_out: float | None = None
     notes: tuple[Note, ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """One entry of ``results`` in the JSON report: probabilities to 4 digits, times to 3, boxes to 1."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "kind": self.kind,
+            "verdict": str(self.verdict),
+            "reason": self.reason,
+            "message": self.message,
+            "probability": _rounded(self.probability, 4),
+            "duration_s": _rounded(self.duration_s, 3),
+            "frames_sampled": self.frames_sampled,
+            "frames_with_face": self.frames_with_face,
+            "sampling": self.sampling,
+            "turned": self.turned,
+            "tracks": [*(t.to_dict() for t in self.tracks), *(t.to_dict() for t in self.unjudged)],
+            "segments": [segment.to_dict() for segment in self.segments],
+            "timing_s": {name: round(value, 3) for name, value in self.timing_s.items()},
+            "examined_s": _rounded(self.examined_s, 3),
+            "left_out": _rounded(self.left_out, 4),
+            "notes": [{"code": note.code, "text": note.text} for note in self.notes],
+        }
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as JSON text, ending in a newline."""
+        return json_text(self.to_dict())
+
+    def __repr__(self) -> str:
+        score = "" if self.probability is None else f", probability={self.probability:.4f}"
+        why = "" if self.reason is None else f", reason={self.reason!r}"
+        return f"Result({self.path!r}, verdict={str(self.verdict)!r}{score}{why}, people={len(self.tracks)})"
+
+    def _repr_html_(self) -> str:
+        return html_table(RESULT_COLUMNS, [_cells(self)])
+
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
@@ -296,6 +367,14 @@ class Report:
         """0 when every input was answered, 3 when at least one could not be read or scored."""
         return 3 if any(r.verdict is VerdictLabel.ERROR for r in self.results) else 0
 
+    def __repr__(self) -> str:
+        counts = {str(label): sum(r.verdict is label for r in self.results) for label in VerdictLabel}
+        told = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
+        return f"Report({len(self.results)} results of model {self.model.name} {self.model.version}: {told or 'none'})"
+
+    def _repr_html_(self) -> str:
+        return html_table(RESULT_COLUMNS, [_cells(result) for result in self.results])
+
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
@@ -309,3 +388,26 @@ class MediaInfo:
     duration_s: float | None
     n_frames: int | None
     other_pictures: int = 0
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """Plain values as JSON text, ending in a newline; names of files may be of any bytes."""
+    return encodable(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _sighting(time_s: float, box: Box, confidence: float, probability: float | None) -> dict[str, Any]:
+    return {
+        "time_s": round(time_s, 3),
+        "box": [round(v, 1) for v in box],
+        "confidence": round(confidence, 4),
+        "probability": _rounded(probability, 4),
+    }
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _cells(result: Result) -> list[str]:
+    score = "" if result.probability is None else f"{result.probability:.3f}"
+    return [result.path, str(result.verdict), score, str(len(result.tracks)), result.message or ""]

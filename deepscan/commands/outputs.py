@@ -13,7 +13,6 @@ from typing import NamedTuple
 from deepscan.commands.terminal import EXIT_USAGE, fail, fail_with
 
 # How every file of a kind begins, in this version and in those before.
-REPORT_CSV = re.compile(rb"path,verdict,probability,")
 EVALUATION_CSV = re.compile(rb"dataset,video_id,label,method,")
 COMPARISON_CSV = re.compile(rb"model,parameters_m,")
 COMPARISON_MARKDOWN = re.compile(rb"\| Model \| Million weights \|")

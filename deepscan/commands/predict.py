@@ -32,7 +32,6 @@ from deepscan.commands.options import (
     settings_of,
 )
 from deepscan.commands.outputs import (
-    REPORT_CSV,
     Output,
     check_outputs,
     is_stdout,
@@ -275,14 +274,14 @@ def _check(options: PredictOptions) -> bool:
     """
     from deepscan.extract.inputs import check_list
     from deepscan.files import json_of
-    from deepscan.report.table import SCHEMA_ID
+    from deepscan.report.table import CSV_START, SCHEMA_ID
 
     for name in options.lists:
         check_list(name)
     ours = json_of(SCHEMA_ID)
     outputs = [
         Output("--json", options.json_file, ours),
-        Output("--csv", options.csv_file, REPORT_CSV),
+        Output("--csv", options.csv_file, CSV_START),
         Output("--jsonl", options.jsonl_file),  # it is added to, and ResultLines looks at all of it
     ]
     if options.html_file is not None:

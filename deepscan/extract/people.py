@@ -18,6 +18,7 @@ from deepscan.config import CropSettings, MediaLimits, TrackSettings
 from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.faces.rotation import SpareFrames, TurnedFrames
+from deepscan.extract.in_memory import InMemory
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.pictures import CropKey, KeepPictures, Pictures
 from deepscan.extract.tracks import Tracker
@@ -309,7 +310,7 @@ def crop_keys(track: Track) -> list[CropKey]:
 
 
 def search_people(
-    path: Path,
+    path: Path | InMemory,
     n_frames: int,
     finder: FaceFinder,
     crop: CropSettings,
@@ -322,7 +323,7 @@ def search_people(
     """A search through a video or image, whose frames are decoded ahead of it in a thread.
 
     Args:
-        path: of the file.
+        path: of the file, or what is in memory.
         n_frames: sampled evenly over the whole duration.
         finder, crop, track: as for :class:`PeopleSearch`.
         limits: on the file.
@@ -333,6 +334,19 @@ def search_people(
     Raises:
         MediaError: the file cannot be read.
     """
+    if isinstance(path, InMemory):
+        given = path.frames
+        return PeopleSearch(
+            path.media,
+            iter(given),
+            finder,
+            crop,
+            track,
+            close_up=path.kind == "image",
+            max_tracks=limits.max_tracks,
+            again=lambda: iter(given),
+            keep=keep,
+        )
     media = probe(path, limits, isolation)
     n_sampled = frames_for(n_frames, media.duration_s, min_segment_s)
     coverage: list[Coverage] = []

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from deepscan.append_log import LineFile
 from deepscan.files import FileIdentity
-from deepscan.report.table import result_to_dict, to_dict
+from deepscan.report.table import to_dict
 from deepscan.types import ModelInfo, Report, Result, VerdictLabel
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class ResultLines:
             BrokenPipeError: the reader of stdout has gone.
         """
         facts = None if stamp is None else {"size": stamp.size, "mtime_ns": stamp.mtime_ns}
-        line = {**self._head, "input": facts, "result": result_to_dict(result)}
+        line = {**self._head, "input": facts, "result": result.to_dict()}
         self._file.append_line(_dumps(line).encode() + b"\n")
 
     def _stamp_of(self, data: bytes) -> tuple[bytes, Stamp | None] | None:

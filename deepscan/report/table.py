@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
@@ -21,9 +22,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deepscan.text import answer_rule, encodable, percent, printable
-from deepscan.types import Box, ModelInfo, Report, Result, Segment, TrackResult, UnjudgedTrack, VerdictLabel
+from deepscan.types import ModelInfo, Report, Result, TrackResult, UnjudgedTrack, VerdictLabel, json_text
 
 SCHEMA_ID = "deepscan.report/1"
+# How its CSV begins, for deepscan.files.check_target.
+CSV_START = re.compile(rb"path,verdict,probability,")
 CSV_COLUMNS = (
     "path", "verdict", "probability", "reason", "message", "kind", "duration_s", "frames_sampled",
     "frames_with_face", "people", "segments", "model", "model_sha256", "sha256", "unjudged", "turned",
@@ -91,14 +94,14 @@ def to_dict(report: Report) -> dict[str, Any]:
         "schema": SCHEMA_ID,
         "version": report.version,
         "model": _model(report.model),
-        "results": [result_to_dict(r) for r in report.results],
+        "results": [r.to_dict() for r in report.results],
         "passed_over": report.passed_over,
     }
 
 
 def to_json(report: Report) -> str:
     """The report as JSON text, ending in a newline."""
-    return encodable(json.dumps(to_dict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return json_text(to_dict(report))
 
 
 def to_csv(report: Report) -> str:
@@ -107,7 +110,7 @@ def to_csv(report: Report) -> str:
     writer = csv.DictWriter(out, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
     for result in report.results:
-        row = result_to_dict(result)
+        row = result.to_dict()
         row |= {
             "people": len(result.tracks),
             "unjudged": len(result.unjudged),
@@ -118,30 +121,6 @@ def to_csv(report: Report) -> str:
         }
         writer.writerow({name: row[name] for name in CSV_COLUMNS})
     return encodable(out.getvalue())
-
-
-def result_to_dict(result: Result) -> dict[str, Any]:
-    """One entry of ``results``."""
-    return {
-        "path": result.path,
-        "sha256": result.sha256,
-        "kind": result.kind,
-        "verdict": str(result.verdict),
-        "reason": result.reason,
-        "message": result.message,
-        "probability": _rounded(result.probability, 4),
-        "duration_s": _rounded(result.duration_s, 3),
-        "frames_sampled": result.frames_sampled,
-        "frames_with_face": result.frames_with_face,
-        "sampling": result.sampling,
-        "turned": result.turned,
-        "tracks": [*map(_track, result.tracks), *map(_unjudged, result.unjudged)],
-        "segments": [_segment(s) for s in result.segments],
-        "timing_s": {name: round(value, 3) for name, value in result.timing_s.items()},
-        "examined_s": _rounded(result.examined_s, 3),
-        "left_out": _rounded(result.left_out, 4),
-        "notes": [{"code": note.code, "text": note.text} for note in result.notes],
-    }
 
 
 def print_table(report: Report, console: Console) -> None:
@@ -289,51 +268,9 @@ def _model(model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _track(track: TrackResult) -> dict[str, Any]:
-    return {
-        "id": track.id,
-        "verdict": str(track.verdict),
-        "probability": round(track.probability, 4),
-        "start_s": round(track.start_s, 3),
-        "end_s": round(track.end_s, 3),
-        "frames": [
-            {**_sighting(f.time_s, f.box, f.confidence), "probability": round(f.probability, 4)} for f in track.frames
-        ],
-    }
-
-
-def _sighting(time_s: float, box: Box, confidence: float) -> dict[str, Any]:
-    return {"time_s": round(time_s, 3), "box": [round(v, 1) for v in box], "confidence": round(confidence, 4)}
-
-
-def _unjudged(track: UnjudgedTrack) -> dict[str, Any]:
-    return {
-        "id": track.id,
-        "verdict": str(VerdictLabel.NOT_APPLICABLE),
-        "reason": track.reason,
-        "probability": None,
-        "start_s": round(track.start_s, 3),
-        "end_s": round(track.end_s, 3),
-        "frames": [{**_sighting(f.time_s, f.box, f.confidence), "probability": None} for f in track.frames],
-    }
-
-
-def _segment(segment: Segment) -> dict[str, Any]:
-    return {
-        "track": segment.track,
-        "start_s": round(segment.start_s, 3),
-        "end_s": round(segment.end_s, 3),
-        "probability": round(segment.probability, 4),
-    }
-
-
 def _printable(text: str) -> str:
     """For the terminal; bytes that are no text stay legible."""
     return printable(encodable(text))
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _span(start_s: float, end_s: float) -> str:

@@ -127,7 +127,7 @@ def test_a_result_is_recalled_as_it_was_told(tmp_path, name):
     path = tmp_path / "r.jsonl"
     written(path, result)
     again = recalled(path, result)
-    assert table.result_to_dict(again) == table.result_to_dict(result)
+    assert again.to_dict() == result.to_dict()
     assert type(again.verdict) is VerdictLabel
 
 

@@ -188,10 +188,17 @@ def read_image(path: Path, max_pixels: int) -> RgbImage:
         if bright is not None:
             return bright
         if image.mode.startswith("I"):
-            # Pillow's own conversion of 16-bit grey clips at 255 instead of scaling.
-            grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-            return turn.apply(np.repeat(grey[:, :, None], 3, axis=2))
+            return as_displayed(image)
         return turn.apply(_pixels(path, image))
+
+
+def as_displayed(image: Image.Image) -> RgbImage:
+    """A picture that Pillow has opened, as :func:`read_image` gives it; raises what Pillow's decoders raise."""
+    if image.mode.startswith("I"):
+        # Pillow's own conversion of 16-bit grey clips at 255 instead of scaling.
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return _orientation(image).apply(np.repeat(grey[:, :, None], 3, axis=2))
+    return _orientation(image).apply(np.array(image.convert("RGB"), dtype=np.uint8))
 
 
 def open_still(path: Path, file: BinaryIO) -> Image.Image:
