@@ -112,9 +112,11 @@ def test_no_file_and_no_recipe_has_the_nearest_names(name, tmp_path, monkeypatch
 
 def test_paths_in_configs_lead_to_the_recipes_of_the_package():
     """`--config configs/default.yaml` works in a clone."""
-    links = sorted((Path(__file__).parents[2] / "configs").iterdir())
-    assert [path.resolve() for path in links] == [path.resolve() for path in CONFIGS]
-    assert all(path.read_bytes().startswith(b"#") for path in links)
+    root = Path(__file__).parents[2]
+    links = sorted((root / "configs").iterdir())
+    assert [path.resolve() for path in links] == [root / "deepscan" / "recipes" / path.name for path in CONFIGS]
+    # The package may be installed elsewhere than in the clone.
+    assert [path.read_bytes() for path in links] == [path.read_bytes() for path in CONFIGS]
 
 
 def test_the_list_of_recipes(monkeypatch):
