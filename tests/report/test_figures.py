@@ -6,7 +6,11 @@ import re
 
 import pytest
 
-from deepscan.report.html.figures import histogram, round_step
+from deepscan.explain.timeline import PersonSeries, Timeline
+from deepscan.report.html.figures import chart, histogram, round_step
+from deepscan.report.html.model_view import model_view
+from deepscan.types import Segment, VerdictLabel
+from tests.helpers.madereports import MODEL, card
 
 
 def test_the_bars_of_a_histogram_are_as_high_as_their_shares():
@@ -25,3 +29,24 @@ def test_the_bars_of_a_histogram_are_as_high_as_their_shares():
 @pytest.mark.parametrize(("most", "step"), [(1, 1), (0.99, 0.5), (0.2, 0.2), (49, 20), (700, 500)])
 def test_steps_are_round(most, step):
     assert round_step(most) == pytest.approx(step)
+
+
+def test_frames_stand_on_their_own_scale_hatched_only_where_a_face_was_seen():
+    seen = PersonSeries(
+        1, VerdictLabel.FAKE, 0.94, (0.0, 1.0, 3.0, 4.0), (0.8,) * 4, ((0, 2), (2, 4)), ((1.0, 3.0),),
+        (Segment(1, 0.0, 4.0, 0.8),),
+    )  # fmt: skip
+    drawn = str(chart(seen, Timeline(4.0, 1.0, (0.27, 0.9), (seen,), None), name="person 1"))
+    kinds = re.findall(r'<(?:rect|text) class="(\w+)"', drawn)
+    assert "band" not in kinds
+    spans = [
+        (float(x), float(w)) for x, w in re.findall(r'class="segment" x="([\d.]+)" y="12" width="([\d.]+)"', drawn)
+    ]
+    assert spans == [(46, pytest.approx(165.5)), (542.5, pytest.approx(165.5))]
+    assert kinds.index("tick") > max(i for i, kind in enumerate(kinds) if kind in ("segment", "gap"))
+
+
+def test_figures_of_a_handful_of_files_stay_in_the_card():
+    figures = {"auc": {"value": 0.5, "low": 0.0, "high": 1.0, "n": 7}, "accuracy": {"value": 0.9, "n": 20}}
+    made = card().model_copy(update={"evaluations": [{"part": "test", "figures": figures, "reliability": []}]})
+    assert [row[3] for row in model_view(MODEL, made, "1", "a.json", "ab").figures] == ["20"]

@@ -84,24 +84,28 @@ def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float
     """
     end = line.duration_s or 1.0
     base = _BASE
-    parts = list(_band(line.uncertain_band))
+    # Without the band of the answer: it was fitted to whole videos and says nothing about single frames.
+    parts: list[str] = []
+    labels: list[str] = []
     for share in (0.0, 0.5, 1.0):
         y = _up(share)
-        parts += [_line("grid", _LEFT, y, _RIGHT, y), _text("tick", _LEFT - 6, y + 4, f"{100 * share:.0f} %", "end")]
+        parts.append(_line("grid", _LEFT, y, _RIGHT, y))
+        labels.append(_text("tick", _LEFT - 6, y + 4, f"{100 * share:.0f} %", "end"))
     for gap in series.gaps:
         x, width = _along(gap[0], end), _along(gap[1], end) - _along(gap[0], end)
         parts.append(_rect("gap", x, _TOP, width, _BASE - _TOP))
         if width > 60:
-            parts.append(_text("tick", x + width / 2, _BASE - 6, "not seen"))
-    for segment in series.segments[:MOST_SEGMENTS]:
-        x = _along(segment.start_s, end)
-        parts.append(_rect("segment", x, _TOP, max(2.0, _along(segment.end_s, end) - x), _BASE - _TOP))
+            labels.append(_text("tick", x + width / 2, _BASE - 6, "not seen"))
+    for start_s, end_s in _seen_segments(series):
+        x = _along(start_s, end)
+        parts.append(_rect("segment", x, _TOP, max(2.0, _along(end_s, end) - x), _BASE - _TOP))
     for start, stop in series.pieces:
         points = _thinned(list(zip(series.times_s[start:stop], series.probabilities[start:stop], strict=True)))
         path = "".join(f"{'ML'[i > 0]}{_n(_along(t, end))} {_n(_up(p))}" for i, (t, p) in enumerate(points))
         parts.append(f'<path class="line" d="{path}"/>')
         if len(points) <= 64:
             parts += [f'<circle class="dot" cx="{_n(_along(t, end))}" cy="{_n(_up(p))}" r="2.5"/>' for t, p in points]
+    parts += labels
     height = base + 22
     if importance:
         parts += _bars(importance, end, base + 26)
@@ -121,9 +125,9 @@ def lanes(line: Timeline, *, name: str) -> Markup:
         for start, stop in series.pieces:
             x = _along(series.times_s[start], end)
             parts.append(_rect("seen", x, y, max(3.0, _along(series.times_s[stop - 1], end) - x), 16))
-        for segment in series.segments[:MOST_SEGMENTS]:
-            x = _along(segment.start_s, end)
-            parts.append(_rect("segment", x, y, max(3.0, _along(segment.end_s, end) - x), 16))
+        for start_s, end_s in _seen_segments(series):
+            x = _along(start_s, end)
+            parts.append(_rect("segment", x, y, max(3.0, _along(end_s, end) - x), 16))
         spans = ", ".join(f"{clock(s.start_s)} to {clock(s.end_s)}" for s in series.segments[:6])
         span = f"{clock(series.times_s[0])} to {clock(series.times_s[-1])}"
         seen = f"person {series.id} from {span}, {WORDS[series.verdict]}"
@@ -185,11 +189,14 @@ def _chart_words(series: PersonSeries, line: Timeline, name: str, importance: bo
     return "; ".join(words) + "."
 
 
-def _band(band: tuple[float, float]) -> Iterator[str]:
-    low, high = band
-    if high > low:
-        yield _rect("band", _LEFT, _up(high), _RIGHT - _LEFT, _up(low) - _up(high))
-        yield _text("tick", _RIGHT - 4, _up((low + high) / 2) + 4, "no clear answer", "end")
+def _seen_segments(series: PersonSeries) -> Iterator[tuple[float, float]]:
+    """Start and end in seconds of what looks manipulated, cut to the stretches in which the face was seen."""
+    for segment in series.segments[:MOST_SEGMENTS]:
+        for start, stop in series.pieces:
+            start_s = max(segment.start_s, series.times_s[start])
+            end_s = min(segment.end_s, series.times_s[stop - 1])
+            if start_s <= end_s:
+                yield start_s, end_s
 
 
 def _bars(importance: Sequence[tuple[float, float]], end: float, top: float) -> list[str]:

@@ -13,6 +13,7 @@ from deepscan.text import answer_rule
 from deepscan.types import ModelInfo
 
 _MOST_FIGURES, _MOST_SETTINGS = 14, 60
+_FEWEST_FILES = 20  # a figure of fewer says next to nothing: it stays in the card
 _EXPLAINED = {
     "auc": "how well it ranks fakes above reals (1 is perfect, 0.5 is chance)",
     "accuracy": "right at the threshold, had it to answer always",
@@ -75,10 +76,18 @@ def _figures(card: Card | None) -> tuple[str, tuple[tuple[str, str, str, str], .
     if card.evaluations:
         last = card.evaluations[-1]
         found: Mapping[str, Any] = last.get("figures") or {}
-        rows = ((_title(name), v.get("value"), v.get("low"), v.get("high"), v.get("n")) for name, v in found.items())
+        rows = (
+            (_title(name), v.get("value"), v.get("low"), v.get("high"), v.get("n"))
+            for name, v in found.items()
+            if _enough(v.get("n"))
+        )
         return str(last.get("part", "")), tuple(_row(*row) for row in rows)[:_MOST_FIGURES]
-    plain = ((name, m.value, m.low, m.high, m.n) for name, m in card.metrics.items())
+    plain = ((name, m.value, m.low, m.high, m.n) for name, m in card.metrics.items() if _enough(m.n))
     return "", tuple(_row(*row) for row in plain)[:_MOST_FIGURES]
+
+
+def _enough(n: int | None) -> bool:
+    return n is None or n >= _FEWEST_FILES
 
 
 def _title(name: str) -> str:
