@@ -55,7 +55,8 @@ def test_error_rates_are_counted_and_say_of_which_files_wherever_they_stand(eval
             pytest.approx(share, abs=1e-6),
             answered,
         )
-        assert rows[title] == (f"{share:.3f}", str(answered))
+        # A handful of files says nothing on a user's page.
+        assert rows.get(title) == ((f"{share:.3f}", str(answered)) if answered >= 20 else None)
         assert re.search(rf"^\| {title} \| {share:.3f} \| .* \| {answered} \|$", page, re.MULTILINE)
     assert counts[0, "fake"] != counts[1, "real"]  # the two cannot be mistaken for each other
 

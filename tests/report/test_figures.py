@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from madereports import MODEL, card
 
 from deepscan.explain.timeline import PersonSeries, Timeline
 from deepscan.report.html.figures import chart, histogram, round_step
 from deepscan.report.html.model_view import model_view
 from deepscan.types import Segment, VerdictLabel
-from tests.helpers.madereports import MODEL, card
 
 
 def test_the_bars_of_a_histogram_are_as_high_as_their_shares():
