@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,17 @@ def no_error_logged() -> Iterator[None]:
     yield
     logger.handlers[:], logger.level, logger.propagate = before[0], before[1], before[2]
     assert not collector.messages, f"logged at ERROR: {collector.messages}"
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority() -> Iterator[None]:
+    """SVT-AV1, run by root, leaves its caller under real-time scheduling, and programs that are started inherit it: two
+    browsers then take both cores from everything else (findings/svt-av1-real-time.sh)."""
+    yield
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(ProcessLookupError):
+                os.sched_setscheduler(int(thread.name), os.SCHED_OTHER, os.sched_param(0))
 
 
 @pytest.fixture(scope="session", autouse=True)
