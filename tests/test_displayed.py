@@ -19,7 +19,8 @@ SIZE = (640, 480)
 
 @pytest.fixture(scope="module")
 def detector():
-    return load_detector(settings=PredictSettings(frames=N_FRAMES))
+    # Of the shipped detectors the one that recompression moves least: what is tested is how clips are read.
+    return load_detector("resnet18", PredictSettings(frames=N_FRAMES))
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +93,7 @@ def test_answer_of_a_photo(detector, pictures, still, tmp_path, name):
 def check(result, plain):
     (person,), (same,) = result.tracks, plain.tracks
     assert result.kind == plain.kind
-    assert result.probability == pytest.approx(plain.probability, abs=0.12)
+    assert result.probability == pytest.approx(plain.probability, abs=0.05)
     assert len(person.frames) == len(same.frames)
     assert result.duration_s == (plain.duration_s and pytest.approx(plain.duration_s, abs=1.01 / kinds.FPS))
     moved = []
