@@ -36,13 +36,13 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
         rows of the evaluation); ``reliability`` (bins of equal mass); ``videos`` (of small sources
         every video with its label, answer and probability, most suspicious first); ``warnings``.
     """
-    judged = [video for video in evaluation.videos if video.probability is not None]
-    labels = np.array([video.label for video in judged], np.int64)
-    probabilities = np.array([video.probability for video in judged], np.float64)
+    scored = [video for video in evaluation.videos if video.probability is not None]
+    labels = np.array([video.label for video in scored], np.int64)
+    probabilities = np.array([video.probability for video in scored], np.float64)
     both = 0 < int(labels.sum()) < len(labels)
     sizes = Counter(video.source for video in evaluation.videos)
     few = sorted(
-        (video for video in judged if sizes[video.source] <= _FEW_VIDEOS),
+        (video for video in scored if sizes[video.source] <= _FEW_VIDEOS),
         key=lambda video: (video.source, -(video.probability or 0.0), video.video_id),
     )
     return {
@@ -54,7 +54,7 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
             if name in FIGURES and value.value is not None and (name != "scored" or evaluation.without)
         },
         "answers": _answers(evaluation),
-        "shortcuts": shortcuts(judged),
+        "shortcuts": shortcuts(scored),
         "tables": [_rounded(row.to_dict()) for row in evaluation.slices],
         "reliability": [_rounded(asdict(one)) for one in reliability(labels, probabilities)] if both else [],
         "videos": [_told(video) for video in few],

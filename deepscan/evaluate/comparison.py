@@ -198,13 +198,13 @@ class Comparison:
     @property
     def warnings(self) -> list[str]:
         """What is to be known of the figures, and why some are missing."""
-        found = []
+        warnings = []
         for row in self.rows:
             for figures in row.figures.values():
-                own = figures.evaluation.warnings if figures.evaluation else ()
-                found += [f"{row.name} on {figures.source}: {warning}" for warning in own]
-            found += [f"{row.name} on {name}: {error}" for name, error in row.errors.items()]
-        return found
+                warned = figures.evaluation.warnings if figures.evaluation else ()
+                warnings += [f"{row.name} on {figures.source}: {warning}" for warning in warned]
+            warnings += [f"{row.name} on {name}: {error}" for name, error in row.errors.items()]
+        return warnings
 
     def caption(self) -> str:
         """What belongs under the table."""
@@ -242,21 +242,21 @@ def saved_figures(folder: Path, card: Card) -> dict[str, SplitFigures]:
     ``evaluation-SPLIT.json`` (the JSON of ``deepscan evaluate``) comes first, if it is of these very weights; then the
     card's metrics whose names are "AUC, ... SPLIT ..." and "Accuracy, ... SPLIT ...", the first of each split.
     """
-    found: dict[str, SplitFigures] = {}
+    from_folder: dict[str, SplitFigures] = {}
     for split in SPLITS:
         if (saved := _saved_evaluation(folder, split, card.weights_sha256)) is not None:
-            found[split] = saved
+            from_folder[split] = saved
     from_card: dict[str, SplitFigures] = {}
     for name, metric in card.metrics.items():
         match = _CARD_METRIC.fullmatch(name)
-        if match is None or match["split"] in found:
+        if match is None or match["split"] in from_folder:
             continue
         figures = from_card.setdefault(match["split"], SplitFigures(match["where"]))
         if figures.source == match["where"]:
             value = MetricValue(metric.value, metric.low, metric.high, metric.n)
             changed = replace(figures, auc=value) if match["figure"] == "AUC" else replace(figures, accuracy=value)
             from_card[match["split"]] = changed
-    return found | from_card
+    return from_folder | from_card
 
 
 def weights_bytes(folder: Path) -> int:
@@ -310,13 +310,15 @@ def _measured(
     parts: dict[str, SampleSet] = {"test": samples}
     if split is not None or have != {None}:
         parts = {part: samples.split(part) for part in SPLITS if (part == split if split else part in have)}
-    found = {}
+    figures = {}
     for part, of_part in parts.items():
         evaluation = evaluate(
             contender.detector, of_part, data=[name], split=part, train_groups=contender.train_groups, **options
         )
-        found[part] = SplitFigures(f"{name} {part}", evaluation.video["auc"], evaluation.video["accuracy"], evaluation)
-    return found
+        figures[part] = SplitFigures(
+            f"{name} {part}", evaluation.video["auc"], evaluation.video["accuracy"], evaluation
+        )
+    return figures
 
 
 def _saved_evaluation(folder: Path, split: str, sha256: str) -> SplitFigures | None:

@@ -284,8 +284,8 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
     first = people.samples[0]
     names = ("video_id", "dataset", "source", "label", "method", "group", "split")
     facts = {name: getattr(first, name) for name in names}
-    facts |= {"height_px": first.facts.height_px, "compression": first.facts.compression, "people": len(people.judged)}
-    if not people.judged:
+    facts |= {"height_px": first.facts.height_px, "compression": first.facts.compression, "people": len(people.scored)}
+    if not people.scored:
         return ScoredVideo(
             **facts,
             verdict=VerdictLabel.NOT_APPLICABLE if people.reason in _NOBODY else VerdictLabel.ERROR,
@@ -308,8 +308,8 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
         reason=verdict.reason,
         probability=verdict.probability,
         frames=np.array([frame.probability for track in verdict.tracks for frame in track.frames]),
-        face_px=people.judged[decider].facts.face_px,
-        luma=people.judged[decider].facts.brightness,
+        face_px=people.scored[decider].facts.face_px,
+        luma=people.scored[decider].facts.brightness,
     )
 
 
@@ -339,28 +339,30 @@ def _table(blank: Evaluation) -> pd.DataFrame:
 
 
 def _warnings(blank: Evaluation, train_groups: frozenset[str]) -> list[str]:
-    found = []
+    warnings = []
     if not blank.model.trained:
-        found.append("Random weights were used: these figures say nothing.")
+        warnings.append("Random weights were used: these figures say nothing.")
     level = blank.video_level()
     del level["answers"]  # no warning is about them
     names = [video.group_name for video in blank.videos]
     level["groups"] = [*names, *(f"\0{row}" for row in range(len(level["labels"]) - len(names)))]
     trained_on = {v.group_name for v in blank.videos if group_hash(v.dataset, v.group) in train_groups}
-    found += find_warnings(**level, threshold=blank.model.threshold, train_groups=trained_on)
+    warnings += find_warnings(**level, threshold=blank.model.threshold, train_groups=trained_on)
     if not train_groups and blank.model.trained:
-        found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
+        warnings.append(
+            "The model does not say which groups it was trained on: whether these were among them is unknown."
+        )
     training = sum(video.split == "train" for video in blank.videos)
     if blank.split is None and 0 < training < len(blank.videos):
-        found.append(
+        warnings.append(
             f"{training} of {len(blank.videos)} videos are of the split 'train': give --split val or test for others."
         )
     coverage = blank.coverage()
     if coverage["scored"] < _FEW_SCORED * coverage["videos"]:
-        found.append(
+        warnings.append(
             f"Only {coverage['scored']} of {coverage['videos']} videos have a score: the figures are of these alone."
         )
-    return [writable(warning) for warning in found]
+    return [writable(warning) for warning in warnings]
 
 
 def _numbers(names: Iterable[str]) -> NDArray[np.int64]:

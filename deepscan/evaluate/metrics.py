@@ -169,31 +169,33 @@ def find_warnings(
     """
     inputs = checked_inputs(labels, probabilities, groups, not_applicable, threshold)
     y, scores = inputs.labels[inputs.scored], inputs.scores[inputs.scored]
-    found = []
+    warnings = []
     for name, count in (("real", int((~y).sum())), ("fake", int(y.sum()))):
         if count == 0:
-            found.append(f"No {name} input was scored: AUC and all that compares the classes is undefined.")
+            warnings.append(f"No {name} input was scored: AUC and all that compares the classes is undefined.")
         elif count < FEW_OF_A_CLASS:
-            found.append(f"Only {count} {name} inputs were scored: the figures are rough, see their intervals.")
+            warnings.append(f"Only {count} {name} inputs were scored: the figures are rough, see their intervals.")
     share = float(y.mean()) if len(y) else 0.5
     if 1 > max(share, 1 - share) > MAJORITY_WARNING:
         name = "fake" if share > 0.5 else "real"
-        found.append(
+        warnings.append(
             f"{max(share, 1 - share):.0%} of the scored inputs are {name}: always answering '{name}' would reach that "
             "accuracy. Read AUC and balanced accuracy."
         )
     over = scores >= threshold
     if len(over) and over.all() != (~over).all():
         name = "fake" if over.all() else "real"
-        found.append(f"All {len(over)} scored inputs lie on the '{name}' side of the threshold {threshold:g}.")
+        warnings.append(f"All {len(over)} scored inputs lie on the '{name}' side of the threshold {threshold:g}.")
     if groups is not None and 0 < inputs.n_groups < FEW_GROUPS:
-        found.append(f"Only {inputs.n_groups} independent groups: the intervals are too narrow to be relied on.")
+        warnings.append(f"Only {inputs.n_groups} independent groups: the intervals are too narrow to be relied on.")
     # Compared as text, as a CSV file would give them.
     crossing = sorted({str(g) for g in train_groups} & {str(g) for g in (() if groups is None else groups)})
     if crossing:
         names = ", ".join(crossing[:5]) + (", ..." if len(crossing) > 5 else "")
-        found.append(f"{len(crossing)} groups are in the training data and here ({names}): the figures are optimistic.")
-    return found
+        warnings.append(
+            f"{len(crossing)} groups are in the training data and here ({names}): the figures are optimistic."
+        )
+    return warnings
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,13 +228,15 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> 
     y, p = np.asarray(labels).astype(np.int64), np.asarray(probabilities, np.float64)
     edges = np.quantile(p, np.arange(1, bins) / bins) if len(p) else np.empty(0)
     member = np.searchsorted(edges, p, side="left")
-    found = []
+    reliability_bins = []
     for number in np.unique(member):
         inside = y[member == number]
         bounds = binomtest(int(inside.sum()), len(inside)).proportion_ci(method="wilson")
         mean = float(p[member == number].mean())
-        found.append(ReliabilityBin(mean, float(inside.mean()), float(bounds.low), float(bounds.high), len(inside)))
-    return found
+        reliability_bins.append(
+            ReliabilityBin(mean, float(inside.mean()), float(bounds.low), float(bounds.high), len(inside))
+        )
+    return reliability_bins
 
 
 def percentile_interval(value: float, drawn: Floats, n: int) -> MetricValue:
@@ -325,23 +329,23 @@ def _with_interval(inputs: Inputs, name: str, value: float | None, reason: str |
     n = _count(inputs, name)
     if value is None:
         return MetricValue(None, n=n, reason=reason)
-    found = percentile_interval(value, drawn, n)
-    if found.reason == _CONSTANT:
+    interval = percentile_interval(value, drawn, n)
+    if interval.reason == _CONSTANT:
         # All resamples agree: that is no certainty. For a share of 0 or 1 the exact binomial bound over the
         # independent groups still holds (Clopper and Pearson); for the rest there is no interval.
         whole = RATIOS.get(name, ("", ""))[1]
         if name in _NO_PROPORTION or not whole or value not in (0.0, 1.0):
-            return found
+            return interval
         groups = int((inputs.sums[whole] > 0).sum())
         reach = 1 - 0.025 ** (1 / groups)
         low, high = (0.0, reach) if value == 0 else (1 - reach, 1.0)
-        return replace(found, low=low, high=high, reason=None)
-    if name == "ece" and found.low is not None and found.high is not None:
+        return replace(interval, low=low, high=high, reason=None)
+    if name == "ece" and interval.low is not None and interval.high is not None:
         # Resampling adds noise, and noise only ever raises this figure: the reflected interval takes that out again,
         # though not the noise that the value itself holds.
-        low, high = max(0.0, min(value, 2 * value - found.high)), min(1.0, max(value, 2 * value - found.low))
-        return replace(found, low=low, high=high)
-    return found
+        low, high = max(0.0, min(value, 2 * value - interval.high)), min(1.0, max(value, 2 * value - interval.low))
+        return replace(interval, low=low, high=high)
+    return interval
 
 
 def _count(inputs: Inputs, name: str) -> int:

@@ -32,7 +32,7 @@ class ScoredPeople:
 
     Attributes:
         samples: everybody who is in the store of this video.
-        judged: those who were scored, of these; nobody when there is a reason.
+        scored: those who were scored, of these; nobody when there is a reason.
         people: each who was judged, with the sightings and crops that were scored.
         scores: as many, before calibration.
         reason: why nobody was judged: what hides the faces, or what is wrong with the store's file.
@@ -40,7 +40,7 @@ class ScoredPeople:
     """
 
     samples: tuple[Sample, ...]
-    judged: tuple[Sample, ...] = ()
+    scored: tuple[Sample, ...] = ()
     people: tuple[Person, ...] = ()
     scores: tuple[Score, ...] = ()
     reason: str | None = None
@@ -95,10 +95,10 @@ def score_samples(
 
 def by_video(samples: SampleSet) -> list[tuple[Sample, ...]]:
     """Samples that are of one video, together. It is known by its file, too: names may recur in another corpus."""
-    found: dict[tuple[Path, str], list[Sample]] = {}
+    videos: dict[tuple[Path, str], list[Sample]] = {}
     for sample in samples.samples:
-        found.setdefault((sample.track.path, sample.video_id), []).append(sample)
-    return [tuple(people) for people in found.values()]
+        videos.setdefault((sample.track.path, sample.video_id), []).append(sample)
+    return [tuple(people) for people in videos.values()]
 
 
 def _batches(videos: Sequence[tuple[Sample, ...]], frames: int | None) -> list[list[tuple[Sample, ...]]]:
@@ -122,7 +122,7 @@ def _loaded(
     frames: int | None,
     max_tracks: int | None,
 ) -> ScoredPeople:
-    by_id, found = {}, []
+    by_id, cropped = {}, []
     wanted = wanted_frames(people, frames)
     kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
     for person in people:
@@ -134,15 +134,15 @@ def _loaded(
         if not positions:
             continue
         try:
-            found.append(Person(track, person.crops(positions, size_px)))
+            cropped.append(Person(track, person.crops(positions, size_px)))
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
             return ScoredPeople(people, reason=error.reason)
         by_id[track.id] = person
-    visible, hidden = visible_people(found, limits)
-    judged = tuple(by_id[person.track.id] for person in visible)
+    visible, hidden = visible_people(cropped, limits)
+    scored = tuple(by_id[person.track.id] for person in visible)
     reason = None if visible else hidden[0][1] if hidden else "no_face"
-    return ScoredPeople(people, judged, visible, reason=reason, left_out=len(people) - len(kept) if judged else 0)
+    return ScoredPeople(people, scored, visible, reason=reason, left_out=len(people) - len(kept) if scored else 0)
 
 
 def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:

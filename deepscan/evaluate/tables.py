@@ -171,8 +171,8 @@ def comparison_markdown(records: Sequence[Mapping[str, Any]]) -> str:
 
 def _parts(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Parts of the data that there are figures of: the splits, or data sets with their splits."""
-    found = dict.fromkeys(key.removesuffix("_auc") for record in records for key in record if key.endswith("_auc"))
-    return list(SPLITS) if set(found) <= set(SPLITS) else list(found)
+    parts = dict.fromkeys(key.removesuffix("_auc") for record in records for key in record if key.endswith("_auc"))
+    return list(SPLITS) if set(parts) <= set(SPLITS) else list(parts)
 
 
 def _columns(records: Sequence[Mapping[str, Any]]) -> list[_Column]:

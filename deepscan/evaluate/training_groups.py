@@ -44,7 +44,7 @@ def read_groups(folder: Path) -> frozenset[str]:
     Raises:
         ModelError: a file is there but cannot be read, or is no list of hashes.
     """
-    found: set[str] = set()
+    hashes: set[str] = set()
     file = folder / GROUPS_FILE
     if file.is_file():
         try:
@@ -53,9 +53,9 @@ def read_groups(folder: Path) -> frozenset[str]:
             raise ModelError(f"{file} cannot be read", str(error), "Copy the model again.") from error
         if not all(map(_LINE.fullmatch, lines)):
             raise ModelError(f"{file} is no list of groups", "a line is not 16 hex digits", "Copy the model again.")
-        found.update(lines)
+        hashes.update(lines)
     card = load_card(folder)
     if isinstance(card, EnsembleCard):
         for member in card.members:
-            found |= read_groups(folder / member.folder)
-    return frozenset(found)
+            hashes |= read_groups(folder / member.folder)
+    return frozenset(hashes)

@@ -178,7 +178,7 @@ def _fit_calibration(
     videos: list[tuple[float, int, str, str]] = []
     frames: list[tuple[float, int, str, str]] = []
     for people in score_samples(scorer.score, card.crop.size_px, samples):
-        for sample, score in zip(people.judged, people.scores, strict=True):
+        for sample, score in zip(people.scored, people.scores, strict=True):
             facts = sample.label, f"{sample.dataset}/{sample.group}", sample.source
             videos.append((score.video_logit, *facts))
             frames += [(float(logit), *facts) for logit in score.frame_logits]

@@ -65,7 +65,7 @@ def test_everybody_of_a_video_is_scored_together(tmp_path, crops):
     samples = store(tmp_path, a=[person(1, crops[:3]), person(2, striped[:5])], b=[person(1, crops[:2])])
     (first, second), _ = run(samples)
     assert [p.video_id for p in first.samples] == ["a", "a"]
-    assert first.judged == first.samples
+    assert first.scored == first.samples
     assert [track.id for track in tracks_of(first)] == [1, 2]
     np.testing.assert_allclose(first.scores[1].frame_logits, stripe_logits(np.stack(striped[:5])))
     assert (len(second.scores), len(second.scores[0].frame_logits), second.reason) == (1, 2, None)
@@ -125,7 +125,7 @@ def test_who_is_too_dark_is_left_out(tmp_path, crops):
     (both, none), detector = run(samples)
     assert [track.id for track in tracks_of(both)] == [2]
     assert len(both.samples) == 2
-    assert (none.judged, none.scores, none.reason) == ((), (), "too_dark")
+    assert (none.scored, none.scores, none.reason) == ((), (), "too_dark")
     assert detector.calls == [[2]]
 
 

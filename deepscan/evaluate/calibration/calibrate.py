@@ -130,8 +130,8 @@ def fit_scale(
     largest = math.log(_MAX_SPREAD / reach)
     bounds = [(min(math.log(1e-3 / spread), largest), largest), (-_MAX_BIAS, _MAX_BIAS)]
     starts = [np.clip(start, *bounds[0]) for start in (0.0, -math.log(spread))]
-    found = [minimize(loss, np.array([s, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
-    best = min(found, key=lambda result: float(result.fun)).x
+    fits = [minimize(loss, np.array([s, 0.0]), jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
+    best = min(fits, key=lambda result: float(result.fun)).x
     scale = math.exp(best[0])
     return scale, float(best[1]) - scale * centre
 
@@ -230,14 +230,14 @@ def _choose(
     if alpha is None:
         return (target, target), target
     strictest = max(known.values())
-    found = uncertain_band(fake, p, alpha, ids, among_answered=among_answered, lowest_fake=strictest, wish=target)
-    if found is None:
+    band = uncertain_band(fake, p, alpha, ids, among_answered=among_answered, lowest_fake=strictest, wish=target)
+    if band is None:
         warnings.append(
             f"These scores cannot keep the promise of at most {alpha:.3g} errors"
             f"{' among the answered of each class' if among_answered else ''}: every answer will be 'uncertain'. The "
             "detector must get better, or more errors must be allowed."
         )
-    return found or nothing
+    return band or nothing
 
 
 def _source_limits(

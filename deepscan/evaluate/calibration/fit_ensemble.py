@@ -197,8 +197,8 @@ def fit_weights(logits: ArrayLike, labels: ArrayLike) -> NDArray[np.float64]:
     optimize = import_extra(
         "scipy.optimize", "The members' shares cannot be fitted", "SciPy", "; or leave the data out for equal shares."
     )
-    found = optimize.minimize(loss, np.append(np.full(m, 1 / m), 0.0), jac=True, method="L-BFGS-B", bounds=bounds)
-    weights: NDArray[np.float64] = np.maximum(found.x[:m], 0.0)
+    fitted = optimize.minimize(loss, np.append(np.full(m, 1 / m), 0.0), jac=True, method="L-BFGS-B", bounds=bounds)
+    weights: NDArray[np.float64] = np.maximum(fitted.x[:m], 0.0)
     if not weights.sum() > 1e-6:
         log.warning("No member tells fakes from reals on this data: the members' shares are equal.")
         return np.full(m, 1 / m)
@@ -225,7 +225,7 @@ def _score(sources: Sequence[Path], fitting: Fitting) -> _MemberLogits:
             on_progress=None if fitting.on_progress is None else partial(fitting.on_progress, name),
         )
         for video in scored:
-            for person, score in zip(video.judged, video.scores, strict=True):
+            for person, score in zip(video.scored, video.scores, strict=True):
                 key = f"{person.track.path}#{person.track.track.id}"
                 people[key] = person
                 by_id.setdefault(key, []).append(
@@ -246,10 +246,10 @@ def _score(sources: Sequence[Path], fitting: Fitting) -> _MemberLogits:
 def _leaks(sources: Sequence[Path], samples: SampleSet) -> list[str]:
     """What of the data trained a member: shares and promises would rest on it."""
     hashes = {group_hash(sample.dataset, sample.group) for sample in samples.samples}
-    found = [(source, len(hashes & read_groups(source))) for source in sources]
+    shared = [(source, len(hashes & read_groups(source))) for source in sources]
     return [
         f"{source} was trained on {n} of the {len(hashes)} groups of this data: shares and promises may not hold."
-        for source, n in found
+        for source, n in shared
         if n
     ]
 

@@ -128,16 +128,16 @@ class _Cases:
             else [lowest, highest]
         )
         # Where none is enough, the lowest of those that leave the fewest steps.
-        found: tuple[VisibilityLimits, list[str]] | None = None
+        best: tuple[VisibilityLimits, list[str]] | None = None
         for value in tried:
             now = limits.model_copy(update={name: round(float(value), 4)})
             bad = [step.name for step in steps if not self._harmless(step, now)]
-            if found is None or len(bad) < len(found[1]):
-                found = now, bad
+            if best is None or len(bad) < len(best[1]):
+                best = now, bad
             if not bad:
                 break
-        assert found is not None  # noqa: S101 - something is always tried
-        now, bad = found
+        assert best is not None  # noqa: S101 - something is always tried
+        now, bad = best
         if not bad:
             return now, []
         why = f"Visibility: no limit of {name} that spares the crops as they were is enough for {', '.join(bad)}."
@@ -172,8 +172,8 @@ def chosen_people(samples: SampleSet, seed: int = 0) -> list[Sample]:
     names = sorted(by_group)
     chosen: list[Sample] = []
     room = [MOST // 2, MOST // 2]
-    for place in np.random.default_rng(seed).permutation(len(names)):
-        for sample in by_group[names[place]]:
+    for index in np.random.default_rng(seed).permutation(len(names)):
+        for sample in by_group[names[index]]:
             if room[sample.label]:
                 room[sample.label] -= 1
                 chosen.append(sample)
@@ -202,17 +202,17 @@ def measured(
         change, strength = condition
         name, share = f"{change}={strength:g}", strength if change == "rescale" else 1.0
         crops = [
-            change_crops(CHANGES[change], strength, own, seed=subject_seed(seed, sample.id))[0]
-            for sample, own in zip(people, crops, strict=True)
+            change_crops(CHANGES[change], strength, person_crops, seed=subject_seed(seed, sample.id))[0]
+            for sample, person_crops in zip(people, crops, strict=True)
         ]
     # A crop shows no more pixels of the face than it has itself.
     shown_px = card.crop.size_px / (1 + card.crop.margin)
     seen = [
-        visibility(_person(sample, own, share * min(sample.facts.face_px, shown_px)))
-        for sample, own in zip(people, crops, strict=True)
+        visibility(_person(sample, person_crops, share * min(sample.facts.face_px, shown_px)))
+        for sample, person_crops in zip(people, crops, strict=True)
     ]
     logits = [one.video_logit for one in score(crops)]
-    columns = {one.name: np.concatenate([getattr(own, one.name) for own in seen]) for one in fields(Visibility)}
+    columns = {one.name: np.concatenate([getattr(facts, one.name) for facts in seen]) for one in fields(Visibility)}
     return MeasuredCrops(name, Visibility(**columns), calibrated(logits, card.calibration.scale, card.calibration.bias))
 
 

@@ -62,13 +62,13 @@ def squeeze_changes(
 
     def score(sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         # What is asked of each sequence is a few numbers: they travel where the frames' logits would.
-        found = changes(scorer, sequences, card.calibration, check)
-        return [Score(0.0, np.array(list(moved.values()), np.float64)) for moved in found]
+        movements = changes(scorer, sequences, card.calibration, check)
+        return [Score(0.0, np.array(list(moved.values()), np.float64)) for moved in movements]
 
     return [
-        (sample, found.frame_logits)
+        (sample, changed.frame_logits)
         for people in score_samples(score, card.crop.size_px, samples, limits=card.visibility)
-        for sample, found in zip(people.judged, people.scores, strict=True)
+        for sample, changed in zip(people.scored, people.scores, strict=True)
     ]
 
 

@@ -90,8 +90,8 @@ def _attacked(
     source = setup.source or detector
     attack = Attack(name=name, budget=int(strength), steps=setup.steps, knows=setup.knows)
     clean = resized(crops, source.card.crop.size_px)
-    found = _attacker(source, detector).crops(clean[None], [label], attack, seed=seed)[0]
-    return resized(found, crops.shape[1])
+    attacked = _attacker(source, detector).crops(clean[None], [label], attack, seed=seed)[0]
+    return resized(attacked, crops.shape[1])
 
 
 @lru_cache(maxsize=1)

@@ -154,9 +154,9 @@ class Attacker:
             )
         )
         with _numpy_seed(seed):
-            found = maker.generate(levels, np.eye(2, dtype=np.float32)[np.asarray(labels)])
+            attacked = maker.generate(levels, np.eye(2, dtype=np.float32)[np.asarray(labels)])
         # A budget is whole, so rounding stays within it, but for the last bit of a float.
-        change = np.clip(np.rint(found - levels), -attack.budget, attack.budget)
+        change = np.clip(np.rint(attacked - levels), -attack.budget, attack.budget)
         out = np.clip(levels + change, 0, 255).astype(np.uint8)
         return np.ascontiguousarray(out.transpose(0, 1, 3, 4, 2))
 

@@ -143,8 +143,8 @@ class Change:
         Raises:
             ConfigError: one of them makes no sense.
         """
-        found = sorted(set(strengths), reverse=self.strengths[0] > self.strengths[-1])
-        for value in found:
+        ordered = sorted(set(strengths), reverse=self.strengths[0] > self.strengths[-1])
+        for value in ordered:
             if not self.low <= value <= self.high or (self.whole and value != int(value)):
                 kind = "a whole number " if self.whole else ""
                 raise ConfigError(
@@ -152,7 +152,7 @@ class Change:
                     f"it is {self.unit}: {kind}from {self.low:g} to {self.high:g}",
                     f"Usual are {', '.join(f'{usual:g}' for usual in self.strengths)}.",
                 )
-        return tuple(found)
+        return tuple(ordered)
 
 
 def change_crops(

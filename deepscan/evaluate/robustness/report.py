@@ -182,12 +182,12 @@ class Robustness:
         Only where the interval of the difference leaves out 0, or all resamples agree that it is worse.
         """
         sign = 1 if COMPARED[name] else -1
-        found = []
+        worst = []
         for change in self.changes:
             worse = [row for row in self.rows_of(change) if _is_worse(row.differences[name], sign)]
             if worse:
-                found.append(max(worse, key=lambda row: sign * (row.differences[name].value or 0.0)))
-        return sorted(found, key=lambda row: -sign * (row.differences[name].value or 0.0))[:most]
+                worst.append(max(worse, key=lambda row: sign * (row.differences[name].value or 0.0)))
+        return sorted(worst, key=lambda row: -sign * (row.differences[name].value or 0.0))[:most]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values: ``report.json``, by ``deepscan/schema/robustness-1.json``."""
@@ -218,7 +218,7 @@ class Robustness:
 
 
 def summarise(
-    judged: SweepAnswers,
+    answers: SweepAnswers,
     model: ModelInfo,
     settings: RobustnessSettings,
     *,
@@ -228,26 +228,26 @@ def summarise(
     """The figures of answers.
 
     Args:
-        judged: the answers.
+        answers: of everybody, under every condition.
         model: that gave them.
         settings: of the measurement.
         without: videos of the stores in which nobody was found.
         train_groups: as for :func:`deepscan.evaluate.evaluation.evaluate`.
     """
-    found = (_row(judged, number, model.threshold, settings) for number in range(len(judged.conditions)))
-    rows = [row for row in found if row is not None]
+    measured = (_row(answers, number, model.threshold, settings) for number in range(len(answers.conditions)))
+    rows = [row for row in measured if row is not None]
     changes = dict.fromkeys(row.condition.change for row in rows if row.condition.change is not None)
     return Robustness(
         model,
         settings,
-        len({subject.group_name for subject in judged.subjects}),
-        len(judged.subjects),
-        judged.wanted,
-        judged.interrupted,
+        len({subject.group_name for subject in answers.subjects}),
+        len(answers.subjects),
+        answers.wanted,
+        answers.interrupted,
         without,
         tuple(rows),
         tuple(_break(change, rows, settings.floor) for change in changes),
-        tuple(_warnings(judged, model, train_groups, without, changes)),
+        tuple(_warnings(answers, model, train_groups, without, changes)),
     )
 
 
@@ -259,12 +259,12 @@ def _break(change: Change, rows: Sequence[RobustnessRow], floor: float) -> Break
     return Break(change, None if already or not known else lost, already and known, known)
 
 
-def _row(judged: SweepAnswers, number: int, threshold: float, settings: RobustnessSettings) -> RobustnessRow | None:
+def _row(answers: SweepAnswers, number: int, threshold: float, settings: RobustnessSettings) -> RobustnessRow | None:
     """None where the change cannot be done to any subject."""
-    condition, resamples, seed = judged.conditions[number], settings.resamples, settings.seed
+    condition, resamples, seed = answers.conditions[number], settings.resamples, settings.seed
     pairs = [
         (subject, outcomes[number], outcomes[0])
-        for subject, outcomes in zip(judged.subjects, judged.outcomes, strict=True)
+        for subject, outcomes in zip(answers.subjects, answers.outcomes, strict=True)
         if outcomes[number].verdict is not None
     ]
     if not pairs:
@@ -356,29 +356,31 @@ def _is_worse(difference: MetricValue, sign: int) -> bool:
 
 
 def _warnings(
-    judged: SweepAnswers, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
+    answers: SweepAnswers, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
 ) -> list[str]:
-    found = []
+    warnings = []
     if not model.trained:
-        found.append("Random weights were used: these figures say nothing.")
-    if judged.interrupted:
-        found.append(f"Interrupted: the figures are of {len(judged.subjects)} of {judged.wanted} subjects.")
-    if judged.subjects:
-        arrays = _arrays(judged.subjects, [outcomes[0] for outcomes in judged.outcomes])
-        seen = {s.group_name for s in judged.subjects if group_hash(s.dataset, s.group) in train_groups}
+        warnings.append("Random weights were used: these figures say nothing.")
+    if answers.interrupted:
+        warnings.append(f"Interrupted: the figures are of {len(answers.subjects)} of {answers.wanted} subjects.")
+    if answers.subjects:
+        arrays = _arrays(answers.subjects, [outcomes[0] for outcomes in answers.outcomes])
+        seen = {s.group_name for s in answers.subjects if group_hash(s.dataset, s.group) in train_groups}
         del arrays["answers"]  # no warning is about them
-        found += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
+        warnings += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
     if not train_groups and model.trained:
-        found.append("The model does not say which groups it was trained on: whether these were among them is unknown.")
+        warnings.append(
+            "The model does not say which groups it was trained on: whether these were among them is unknown."
+        )
     if without:
-        found.append(
+        warnings.append(
             f"{without} videos of the store have no crops: they are in no figure, as no change can reach them."
         )
-    impossible = {c.change for c in judged.conditions if c.change is not None} - measured.keys()
-    if impossible and judged.subjects:
+    impossible = {c.change for c in answers.conditions if c.change is not None} - measured.keys()
+    if impossible and answers.subjects:
         names = ", ".join(sorted(change.name for change in impossible))
-        found.append(f"Not possible with stills, and left out: {names}.")
-    failed = sum(o.verdict == VerdictLabel.ERROR for outcomes in judged.outcomes for o in outcomes)
+        warnings.append(f"Not possible with stills, and left out: {names}.")
+    failed = sum(o.verdict == VerdictLabel.ERROR for outcomes in answers.outcomes for o in outcomes)
     if failed:
-        found.append(f"{failed} answers are failures (unreadable or not encodable); they count as not scored.")
-    return [writable(warning) for warning in found]
+        warnings.append(f"{failed} answers are failures (unreadable or not encodable); they count as not scored.")
+    return [writable(warning) for warning in warnings]

@@ -283,7 +283,7 @@ class CropBench:
         if change is not None and change.moving and all(len(person.crops) < 2 for person in people):
             return None
         seed = subject_seed(self._seed, subject.key)
-        found = []
+        changed = []
         for person in people:
             track = person.track
             out, kept = person.crops, tuple(range(len(person.crops)))
@@ -294,8 +294,8 @@ class CropBench:
             if self._random_resize:
                 out = rescaled(out, np.random.default_rng([seed, track.id]))
             seen = [replace(track.sightings[k], brightness=brightness(crop)) for k, crop in zip(kept, out, strict=True)]
-            found.append(Person(replace(track, sightings=tuple(seen)), out))
-        return found
+            changed.append(Person(replace(track, sightings=tuple(seen)), out))
+        return changed
 
     def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Answer]]:
         scores = iter(self._detector.score([person.crops for _, people, _ in waiting for person in people or ()]))
@@ -327,12 +327,12 @@ class _Boxes:
         """The box of everybody who is there about this time, where they are seen next to it."""
         if self._tracks is None:
             self._tracks = [person.track for person in self._detector.extract(self._path).people]
-        found = []
+        boxes = []
         for track in self._tracks:
             nearest = min(track.sightings, key=lambda seen: abs(seen.time_s - time_s))
             if abs(nearest.time_s - time_s) <= _BOX_HOLDS_S or track.start_s <= time_s <= track.end_s:
-                found.append(nearest.face.box)
-        return found
+                boxes.append(nearest.face.box)
+        return boxes
 
 
 def _between(clip: _Clip, start_s: float, end_s: float) -> Iterator[Frame]:

@@ -255,8 +255,8 @@ def judge_all(
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-            found = [journal.get(subject, condition) for condition in conditions]
-            whole.append((subject, tuple(outcome for outcome in found if outcome is not None)))
+            recorded = [journal.get(subject, condition) for condition in conditions]
+            whole.append((subject, tuple(outcome for outcome in recorded if outcome is not None)))
     except KeyboardInterrupt:
         interrupted = True
         log.warning("Interrupted: %d of %d answers are there, %d subjects have all.", done, total, len(whole))
