@@ -62,7 +62,7 @@ class Halves:
     same: bool
 
 
-def finish_detector(
+def finalize_detector(
     recipe: Recipe, network: DetectorNetwork, samples: SampleSet, folder: Path, training: dict[str, Any] | None = None
 ) -> DetectorCard:
     """Calibrate a trained network, write it as a detector, measure it.

@@ -271,11 +271,11 @@ def find_recipe(name: str) -> Path:
 
 def list_recipes() -> dict[str, tuple[str, Recipe]]:
     """The recipes that came with the package by name, each with its first comment line."""
-    found = {}
+    recipes = {}
     for path in sorted(RECIPES.glob("*.yaml")):
         first = path.read_text(encoding="utf-8").split("\n", 1)[0]
-        found[path.stem] = first.removeprefix("#").strip(), load_recipe(path)
-    return found
+        recipes[path.stem] = first.removeprefix("#").strip(), load_recipe(path)
+    return recipes
 
 
 def load_recipe(path: Path, changes: tuple[str, ...] = ()) -> Recipe:

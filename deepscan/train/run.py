@@ -18,7 +18,7 @@ from deepscan.models.card import Card, DetectorCard
 from deepscan.models.checkpoint import CARD_FILE, load_card
 from deepscan.models.ensemble_folder import save_ensemble
 from deepscan.train.callbacks import EPOCHS_FILE, read_epochs
-from deepscan.train.finalize import finish_detector
+from deepscan.train.finalize import finalize_detector
 from deepscan.train.fit import Machine, is_leading_process, train_network
 from deepscan.train.recipe import Recipe
 
@@ -129,4 +129,4 @@ def _train_one(
         {**row, "stage": stage.name} for stage in recipe.stages for row in read_epochs(run / stage.name / EPOCHS_FILE)
     ]
     plot_training(run / CURVES_FILE, rows)
-    return finish_detector(recipe, network, samples, run, {"epochs": len(rows)})
+    return finalize_detector(recipe, network, samples, run, {"epochs": len(rows)})

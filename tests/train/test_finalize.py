@@ -16,7 +16,7 @@ from deepscan.evaluate.robustness.attack_check import fit_attack_check
 from deepscan.models.checkpoint import load_card
 from deepscan.report.model_card import model_card_markdown
 from deepscan.train import finalize as finish
-from deepscan.train.finalize import finish_detector
+from deepscan.train.finalize import finalize_detector
 from deepscan.train.recipe import parse_recipe
 
 
@@ -35,7 +35,7 @@ def samples(tmp_path_factory):
 def test_a_source_with_fakes_is_measured_by_itself(samples, tmp_path):
     made = network()
     recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
-    finish_detector(recipe, made, samples, tmp_path / "run")
+    finalize_detector(recipe, made, samples, tmp_path / "run")
     card = load_card(tmp_path / "run")
     parts = [evaluation["part"] for evaluation in card.evaluations]
     assert parts == ["val", "mixed: val, files with a usable face", "test", "mixed: test, files with a usable face"]
@@ -51,7 +51,7 @@ def test_files_without_a_face_count_where_it_is_known(samples, tmp_path):
     made = network()
     recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
     missing = Counter({("val", 0, "no_face"): 5, ("test", 1, "no_face"): 7, ("train", 1, "no_face"): 1000})
-    finish_detector(recipe, made, replace(samples, without=missing), tmp_path / "run")
+    finalize_detector(recipe, made, replace(samples, without=missing), tmp_path / "run")
     pooled, alone, test, _ = load_card(tmp_path / "run").evaluations
     n = pooled["figures"]["auc"]["n"]
     assert pooled["figures"]["scored"]["value"] == pytest.approx(n / (n + 5), abs=1e-4)
@@ -63,13 +63,13 @@ def test_files_without_a_face_count_where_it_is_known(samples, tmp_path):
 def test_what_a_detector_must_see_is_fitted_and_on_its_card(samples, tmp_path, monkeypatch):
     made = network()
     recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
-    finish_detector(recipe, made, samples, tmp_path / "few")
+    finalize_detector(recipe, made, samples, tmp_path / "few")
     card = load_card(tmp_path / "few")
     assert card.visibility is None
     assert any("seen too badly" in note for note in card.training["calibration_notes"])
     monkeypatch.setattr(visibility, "FEWEST", 5)
     monkeypatch.setattr(visibility, "STEPS", {"luma": (("darken", (0.05,)),)})
-    finish_detector(recipe, made, samples, tmp_path / "run")
+    finalize_detector(recipe, made, samples, tmp_path / "run")
     card = load_card(tmp_path / "run")
     assert card.visibility.luma >= 16
     assert "`too_dark`" in model_card_markdown(card)
@@ -80,7 +80,7 @@ def test_a_check_for_attacks_is_fitted_where_there_are_enough_people(samples, tm
     made = network()
     recipe = parse_recipe({"name": "made", "model": made.settings.model_dump(), "crop": {"size_px": SIDE}})
     monkeypatch.setattr(finish, "fit_attack_check", partial(fit_attack_check, rate=rate))
-    finish_detector(recipe, made, samples, tmp_path / "run")
+    finalize_detector(recipe, made, samples, tmp_path / "run")
     card = load_card(tmp_path / "run")
     told = [note for note in card.training["calibration_notes"] if "check for attacked input" in note]
     if rate == 0.02:  # 28 people are too few
