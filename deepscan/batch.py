@@ -57,11 +57,11 @@ class PagePictures:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class JudgeTask:
     """One input, as it is sent to a worker.
 
     Attributes:
-        place: among the inputs, from 0.
+        position: among the inputs, from 0.
         path: of the file, as it was given.
         file: its absolute path: a worker may run in another folder.
         stamp: of the file before it is read; None if results are not written as lines.
@@ -70,7 +70,7 @@ class Task:
         pictures: for a page; None for none.
     """
 
-    place: int
+    position: int
     path: Path
     file: Path
     stamp: Stamp | None
@@ -79,7 +79,7 @@ class Task:
     pictures: PagePictures | None = None
 
 
-def judge(task: Task) -> tuple[Result, Material | None]:
+def judge(task: JudgeTask) -> tuple[Result, Material | None]:
     """Judge one input, in whatever process this runs, and take the pictures for a page where they are wanted.
 
     Raises:
@@ -100,7 +100,7 @@ def worker_detector(model: str, settings: PredictSettings) -> Detector:
     return load_detector(model, settings)
 
 
-class Batch:
+class InputBatch:
     """A run over many inputs. However it ends, what was done until then is in here and in the lines.
 
     Args:
@@ -125,7 +125,7 @@ class Batch:
         lines: ResultLines | None = None,
         keep: bool = True,
         pictures: PagePictures | None = None,
-        on_done: Callable[[Batch, Path], None] | None = None,
+        on_done: Callable[[InputBatch, Path], None] | None = None,
     ) -> None:
         self.model = model
         self.counts: Counter[VerdictLabel] = Counter()
@@ -176,13 +176,13 @@ class Batch:
         begun: deque[tuple[int, Stamp | None]] = deque()
 
         def paths() -> Iterator[Path]:
-            for place, path, stamp in self._todo(inputs):
-                begun.append((place, stamp))
+            for position, path, stamp in self._todo(inputs):
+                begun.append((position, stamp))
                 yield path
 
         for result, material in self._judged(detector, paths()):
-            place, stamp = begun.popleft()
-            self._done(place, result, stamp, material)
+            position, stamp = begun.popleft()
+            self._done(position, result, stamp, material)
 
     def _judged(self, detector: Detector, paths: Iterable[Path]) -> Iterator[tuple[Result, Material | None]]:
         pictures = self.pictures
@@ -213,20 +213,20 @@ class Batch:
         """
         failures: list[DeepscanError] = []
 
-        def tasks() -> Iterator[Task]:
+        def tasks() -> Iterator[JudgeTask]:
             try:
-                for place, path, stamp in self._todo(inputs):
+                for position, path, stamp in self._todo(inputs):
                     pictures = self.pictures if len(self.materials) < MOST_MATERIALS else None
-                    yield Task(place, path, path.absolute(), stamp, name, settings, pictures)
+                    yield JudgeTask(position, path, path.absolute(), stamp, name, settings, pictures)
             except DeepscanError as error:  # what the workers have begun is still worth its end
                 failures.append(error)
 
         for task, outcome in engine.map(judge, tasks()):
             if isinstance(outcome, Lost):
-                self._done(task.place, lost_result(task.path, outcome.reason, outcome.message), task.stamp)
+                self._done(task.position, lost_result(task.path, outcome.reason, outcome.message), task.stamp)
             else:
                 result, material = outcome
-                self._done(task.place, result, task.stamp, material)
+                self._done(task.position, result, task.stamp, material)
         if failures:
             raise failures[0]
 
@@ -236,14 +236,14 @@ class Batch:
         Args:
             passed_over: for the report's, see :func:`deepscan.extract.inputs.expand_inputs`.
         """
-        results = tuple(self._results[place] for place in sorted(self._results))
+        results = tuple(self._results[position] for position in sorted(self._results))
         return Report(__version__, self.model, results, dict(sorted((passed_over or {}).items())))
 
     def _todo(self, inputs: Iterable[tuple[Path, DeepscanError | None]]) -> Iterator[tuple[int, Path, Stamp | None]]:
         """The inputs that are to be judged; the others are done in passing."""
-        for place, (path, error) in enumerate(inputs):
+        for position, (path, error) in enumerate(inputs):
             if error is not None:
-                self._done(place, refused_result(path, error), None)
+                self._done(position, refused_result(path, error), None)
                 continue
             stamp = known = None
             if self._lines is not None:
@@ -251,26 +251,26 @@ class Batch:
                 with self._lock:
                     known = self._lines.recall(path, stamp)
             if known is None:
-                yield place, path, stamp
+                yield position, path, stamp
             else:
                 with self._lock:
                     self.n_recalled += 1
-                    self._count(place, known)
+                    self._count(position, known)
 
-    def _done(self, place: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
+    def _done(self, position: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
         with self._lock:
             if material is not None and len(self.materials) < MOST_MATERIALS:
                 self.materials[result.path] = material
             if self._lines is not None:
                 self._lines.append(result, stamp)
-            self._count(place, result)
+            self._count(position, result)
 
-    def _count(self, place: int, result: Result) -> None:
+    def _count(self, position: int, result: Result) -> None:
         with self._lock:
             self.counts[result.verdict] += 1
             if result.verdict is VerdictLabel.ERROR:
                 self.reasons[str(result.reason)] += 1
             if self._keep:
-                self._results[place] = result
+                self._results[position] = result
             if self._on_done is not None:
                 self._on_done(self, Path(result.path))

@@ -107,7 +107,7 @@ class Detector:
 
         A file that fails is a result with the verdict ``error`` and its reason; the others still come. The next file
         is searched while one is scored, and pictures are scored in batches. Many files at a time, in processes that
-        may die, are the matter of :class:`deepscan.batch.Batch`.
+        may die, are the matter of :class:`deepscan.batch.InputBatch`.
         """
         for analysis in self.analyze_many(expand_inputs(paths)):
             yield analysis.result
@@ -173,9 +173,9 @@ class Detector:
         """Who of an input can be judged by this detector, and who cannot; see :func:`visible_people`."""
         return visible_people(people, self.card.visibility)
 
-    def abstain(self, found: Extraction, hidden: Sequence[Hidden]) -> Verdict:
+    def abstain(self, extraction: Extraction, hidden: Sequence[Hidden]) -> Verdict:
         """The answer for an input of which nobody is visible."""
-        return abstain(found, self.settings.face.min_face_px, hidden, self.card.visibility)
+        return abstain(extraction, self.settings.face.min_face_px, hidden, self.card.visibility)
 
     def score(self, sequences: Sequence[NDArray[np.uint8]]) -> list[Score]:
         """Score people: crops of each, RGB ``uint8 [T, S, S, 3]`` with S the card's crop size."""
@@ -267,24 +267,24 @@ class Detector:
 
     def _analysis(self, file: Searched) -> Analysis:
         """The answer for a file that was looked through."""
-        found, start = file.found, time.perf_counter()
-        assert found is not None  # noqa: S101 - where there is nothing, there is an error
-        people, hidden = self.visible(found.people)
+        extraction, start = file.extraction, time.perf_counter()
+        assert extraction is not None  # noqa: S101 - where there is nothing, there is an error
+        people, hidden = self.visible(extraction.people)
         features = [[file.features[key] for key in crop_keys(p.track)] for p in people]
         scores = [self._scorer.judge(of_person) for of_person in features]
         if people:
-            verdict = self.answer(people, scores, features, n_left_out=found.people_left_out)
+            verdict = self.answer(people, scores, features, n_left_out=extraction.people_left_out)
         else:
-            verdict = self.abstain(found, hidden)
-        coverage = found.coverage
-        verdict = limit(verdict, coverage, found.frames_sampled)
-        duration_s = found.media.duration_s if coverage is None else coverage.duration_s
-        messages = [text for text in (verdict.message, TURNED.get(found.turned or 0)) if text]
+            verdict = self.abstain(extraction, hidden)
+        coverage = extraction.coverage
+        verdict = limit(verdict, coverage, extraction.frames_sampled)
+        duration_s = extraction.media.duration_s if coverage is None else coverage.duration_s
+        messages = [text for text in (verdict.message, TURNED.get(extraction.turned or 0)) if text]
         end = time.perf_counter()
         result = Result(
             path=str(file.path),
             sha256=file.sha256,
-            kind=found.media.kind,
+            kind=extraction.media.kind,
             verdict=verdict.label,
             reason=verdict.reason,
             message=" ".join(messages) or None,
@@ -292,17 +292,17 @@ class Detector:
             duration_s=duration_s,
             examined_s=duration_s if coverage is None else coverage.examined_s,
             left_out=None if duration_s is None else coverage.left_out if coverage else 0.0,
-            notes=notes_on(found.media, coverage),
-            frames_sampled=found.frames_sampled,
-            frames_with_face=found.frames_with_face,
+            notes=notes_on(extraction.media, coverage),
+            frames_sampled=extraction.frames_sampled,
+            frames_with_face=extraction.frames_with_face,
             tracks=verdict.tracks,
             segments=verdict.segments,
-            timing_s={**found.timing_s, "score": file.score_s + end - start, "total": end - file.start},
-            sampling=found.sampling,
-            unjudged=unjudged(found, hidden),
-            turned=found.turned,
+            timing_s={**extraction.timing_s, "score": file.score_s + end - start, "total": end - file.start},
+            sampling=extraction.sampling,
+            unjudged=unjudged(extraction, hidden),
+            turned=extraction.turned,
         )
-        return Analysis(result, found, people, features, tuple(scores))
+        return Analysis(result, extraction, people, features, tuple(scores))
 
 
 def load_detector(

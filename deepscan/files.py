@@ -62,8 +62,8 @@ def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
         OutputError: it is a folder, its folder is missing or may not be written to, or it holds something else.
     """
     try:
-        place = Path(os.path.realpath(path)) if path.is_symlink() else path
-        mode = path.stat().st_mode if place.exists() else None
+        real_path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        mode = path.stat().st_mode if real_path.exists() else None
     except (OSError, ValueError) as error:  # ValueError: a path no system can have
         raise OutputError(f"{path} cannot be written", getattr(error, "strerror", None) or str(error)) from error
     why = None
@@ -72,10 +72,10 @@ def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
     elif mode is not None and not os.access(path, os.W_OK):
         why = "permission denied"
     elif mode is None or stat.S_ISREG(mode):
-        if not place.parent.is_dir():
-            why = f"there is no folder {place.parent}"
-        elif not os.access(place.parent, os.W_OK | os.X_OK):
-            why = f"permission denied in the folder {place.parent}"
+        if not real_path.parent.is_dir():
+            why = f"there is no folder {real_path.parent}"
+        elif not os.access(real_path.parent, os.W_OK | os.X_OK):
+            why = f"permission denied in the folder {real_path.parent}"
     if why is not None:
         raise OutputError(f"{path} cannot be written", why, "Give another name.")
     if mode is None or ours is None or not stat.S_ISREG(mode):
@@ -129,11 +129,11 @@ def temporary_beside(path: Path, mark: str = "") -> Iterator[Path]:
         OutputError: the folder cannot be written to.
     """
     try:
-        place = Path(os.path.realpath(path)) if path.is_symlink() else path
+        real_path = Path(os.path.realpath(path)) if path.is_symlink() else path
         mode = path.stat().st_mode if path.exists() else stat.S_IFREG | 0o644
         through = not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
-        folder = None if through else place.parent
-        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{place.name[:40]}.{mark}", suffix=".tmp")
+        folder = None if through else real_path.parent
+        handle, name = tempfile.mkstemp(dir=folder, prefix=f".{real_path.name[:40]}.{mark}", suffix=".tmp")
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     os.close(handle)
@@ -146,7 +146,7 @@ def temporary_beside(path: Path, mark: str = "") -> Iterator[Path]:
                 shutil.copyfileobj(source, target)
         else:
             temporary.chmod(stat.S_IMODE(mode))
-            temporary.replace(place)
+            temporary.replace(real_path)
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     finally:

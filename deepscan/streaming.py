@@ -34,7 +34,7 @@ class Searched:
     Attributes:
         path: of the file, as it was given, or what is in memory.
         start: of the work on it, by ``time.perf_counter``.
-        found: in it; None where it failed.
+        extraction: of it; None where it failed.
         sha256: of its content; None where it failed.
         error: what failed.
         features: of every crop.
@@ -43,7 +43,7 @@ class Searched:
 
     path: Path | InMemory
     start: float
-    found: Extraction | None = None
+    extraction: Extraction | None = None
     sha256: str | None = None
     error: Exception | None = None
     features: dict[CropKey, Features] = field(default_factory=dict)
@@ -125,13 +125,13 @@ def _events(
             continue
         try:
             people = search(path)
-            for found in people.look():
-                for key, crop in found.items():
+            for crops in people.look():
+                for key, crop in crops.items():
                     yield _Cut(file, key, crop)
             file.sha256 = sha256(path)
-            file.found = people.finish()
+            file.extraction = people.finish()
         except Exception as error:  # noqa: BLE001 - it is the file's result
-            file.error, file.found = error, None
+            file.error, file.extraction = error, None
         yield file
 
 

@@ -369,8 +369,10 @@ class Report:
 
     def __repr__(self) -> str:
         counts = {str(label): sum(r.verdict is label for r in self.results) for label in VerdictLabel}
-        told = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
-        return f"Report({len(self.results)} results of model {self.model.name} {self.model.version}: {told or 'none'})"
+        counted = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
+        return (
+            f"Report({len(self.results)} results of model {self.model.name} {self.model.version}: {counted or 'none'})"
+        )
 
     def _repr_html_(self) -> str:
         return html_table(RESULT_COLUMNS, [_cells(result) for result in self.results])

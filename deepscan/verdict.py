@@ -128,24 +128,24 @@ def below_limits(seen: Visibility, limits: VisibilityLimits) -> NDArray[np.bool_
 
 
 def abstain(
-    found: Extraction, min_face_px: int, hidden: Sequence[Hidden] = (), limits: VisibilityLimits | None = None
+    extraction: Extraction, min_face_px: int, hidden: Sequence[Hidden] = (), limits: VisibilityLimits | None = None
 ) -> Verdict:
     """The answer for an input of which nobody can be scored; who is hidden as :func:`visible_people` says."""
-    reason = hidden[0][1] if hidden else nobody_reason(found)
+    reason = hidden[0][1] if hidden else nobody_reason(extraction)
     message = MESSAGES[reason]
-    step_s = (found.media.duration_s or 0.0) / max(1, found.frames_sampled)
-    if reason in ("no_face", "no_stable_face") and found.frames_sampled > 1 and step_s:
-        message += f" {found.frames_sampled} frames were looked at, {step_s:.{1 if step_s >= 1 else 2}f} s apart."
+    step_s = (extraction.media.duration_s or 0.0) / max(1, extraction.frames_sampled)
+    if reason in ("no_face", "no_stable_face") and extraction.frames_sampled > 1 and step_s:
+        message += f" {extraction.frames_sampled} frames were looked at, {step_s:.{1 if step_s >= 1 else 2}f} s apart."
     if reason == "face_too_small":
         needed = max(min_face_px, math.ceil(limits.face_px) if limits else 0)
-        message += f" The largest is {found.largest_px:.0f} pixels wide; at least {needed} are needed."
+        message += f" The largest is {extraction.largest_px:.0f} pixels wide; at least {needed} are needed."
     return Verdict(VerdictLabel.NOT_APPLICABLE, None, reason, message)
 
 
-def unjudged(found: Extraction, hidden: Sequence[Hidden]) -> tuple[UnjudgedTrack, ...]:
+def unjudged(extraction: Extraction, hidden: Sequence[Hidden]) -> tuple[UnjudgedTrack, ...]:
     """Who or what was followed in a file but cannot be judged, in the order of their numbers."""
     unseen = sorted(((person.track, reason) for person, reason in hidden), key=lambda one: one[0].id)
-    tracks = [*unseen, *((track, "doubtful_face") for track in found.doubtful)]
+    tracks = [*unseen, *((track, "doubtful_face") for track in extraction.doubtful)]
     return tuple(
         UnjudgedTrack(
             track.id,

@@ -11,7 +11,7 @@ import pytest
 
 from deepscan import batch as batch_module
 from deepscan.analysis import error_result
-from deepscan.batch import Batch, Task, judge
+from deepscan.batch import InputBatch, JudgeTask, judge
 from deepscan.config import PredictSettings
 from deepscan.errors import ConfigError, MediaError, OutputError
 from deepscan.processes import Lost
@@ -82,7 +82,7 @@ NAMES = ("a.mp4", "fake1.mp4", "sub/b.mp4", "bad.mp4", "fake2.mp4", "c.mp4", "d.
 
 def test_results_are_in_input_order_and_counted(run):
     done = []
-    batch = Batch(MODEL, on_done=lambda batch, path: done.append((batch.n_done, path)))
+    batch = InputBatch(MODEL, on_done=lambda batch, path: done.append((batch.n_done, path)))
     error = MediaError("nothing is empty", reason="no_media")
     run(batch, [*inputs_of(*NAMES), (Path("nothing"), error)])
     report = batch.report()
@@ -100,7 +100,7 @@ def test_results_are_in_input_order_and_counted(run):
     ("reason", "hint"), [("timeout", "--time-limit"), ("worker_died", "fewer jobs"), ("internal", "--verbose")]
 )
 def test_what_no_worker_finished_is_an_error(detector, reason, hint):
-    batch = Batch(MODEL)
+    batch = InputBatch(MODEL)
     batch.run_on(Backwards(), "default", SETTINGS, inputs_of("a.mp4", f"x/{reason}.mp4", "b.mp4"))
     first, lost, last = batch.report().results
     assert (lost.path, lost.verdict, lost.reason, lost.sha256) == (f"x/{reason}.mp4", "error", reason, None)
@@ -114,7 +114,7 @@ def test_workers_need_not_run_in_this_folder(detector, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
     monkeypatch.setattr(detector, "predict_or_error", lambda path: seen.append(path) or error_result(path, "x", "y"))
-    batch = Batch(MODEL)
+    batch = InputBatch(MODEL)
     batch.run_on(Backwards(), "default", SETTINGS, inputs_of("sub/a.mp4"))
     assert seen == [tmp_path / "sub" / "a.mp4"]
     assert batch.report().results[0].path == "sub/a.mp4"
@@ -126,7 +126,7 @@ def test_a_worker_loads_its_networks_once(monkeypatch):
     batch_module.worker_detector.cache_clear()
     other = PredictSettings(frames=8)
     for settings in (SETTINGS, PredictSettings(), other, other):
-        judge(Task(0, Path("a"), Path("/a"), None, "default", settings))
+        judge(JudgeTask(0, Path("a"), Path("/a"), None, "default", settings))
     batch_module.worker_detector.cache_clear()
     assert loaded == [("default", SETTINGS), ("default", other)]
 
@@ -145,7 +145,7 @@ def folder(tmp_path, monkeypatch):
 
 def with_lines(run, names, keep=True):
     with ResultLines(Path("r.jsonl"), "0.1.0", MODEL) as lines:
-        batch = Batch(MODEL, lines=lines, keep=keep)
+        batch = InputBatch(MODEL, lines=lines, keep=keep)
         run(batch, inputs_of(*names))
     return batch
 
@@ -198,7 +198,7 @@ def test_an_interrupted_run_keeps_what_was_done(run, detector, folder, monkeypat
 
     monkeypatch.setattr(detector, "predict_or_error", interrupted)
     with ResultLines(Path("r.jsonl"), "0.1.0", MODEL) as lines:
-        batch = Batch(MODEL, lines=lines)
+        batch = InputBatch(MODEL, lines=lines)
         with pytest.raises(KeyboardInterrupt):
             run(batch, inputs_of(*NAMES))
     assert [result.path for result in batch.report().results] == list(NAMES[:3])
@@ -210,7 +210,7 @@ def test_inputs_that_end_in_an_error(run, detector):
         yield from inputs_of(*NAMES[:4])
         raise ConfigError("The list cannot be read on")
 
-    batch = Batch(MODEL)
+    batch = InputBatch(MODEL)
     with pytest.raises(ConfigError, match="cannot be read on"):
         run(batch, inputs())
     assert [result.path for result in batch.report().results] == list(NAMES[:4])  # what was begun came to its end
@@ -226,7 +226,7 @@ def test_a_full_disk_ends_the_run_with_whole_lines(run, detector, folder, monkey
 
     monkeypatch.setattr(ResultLines, "append", full)
     with ResultLines(Path("r.jsonl"), "0.1.0", MODEL) as lines:
-        batch = Batch(MODEL, lines=lines)
+        batch = InputBatch(MODEL, lines=lines)
         with pytest.raises(OutputError, match="the disk is full"):
             run(batch, inputs_of(*NAMES))
     n_lines = len(Path("r.jsonl").read_bytes().splitlines())
@@ -242,7 +242,7 @@ def test_inputs_are_read_as_they_are_judged(detector):
             yield Path(f"{number}.mp4"), None
 
     seen = []
-    batch = Batch(MODEL, on_done=lambda batch, path: seen.append(len(read) - batch.n_done))
+    batch = InputBatch(MODEL, on_done=lambda batch, path: seen.append(len(read) - batch.n_done))
     batch.run_on(Backwards(), "default", SETTINGS, inputs())
     assert batch.n_done == 100
     assert max(seen) <= 3
@@ -251,6 +251,6 @@ def test_inputs_are_read_as_they_are_judged(detector):
 def test_rate_counts_what_was_judged(run, detector, folder):
     with_lines(run, NAMES)
     assert with_lines(run, NAMES).per_second == 0
-    batch = Batch(replace(MODEL, name="other"))
+    batch = InputBatch(replace(MODEL, name="other"))
     run(batch, inputs_of(*NAMES))
     assert batch.per_second == pytest.approx(7 / batch.elapsed_s, rel=0.5)

@@ -90,7 +90,7 @@ def test_a_file_that_fails_costs_no_other():
     _, files = run({"a": [1], "b": [2, 3], "c": [4]}, errors={"b": damaged})
     searched = list(files)
     assert [(file.path.name, file.error) for file in searched] == [("a", None), ("b", damaged), ("c", None)]
-    assert [file.found is None for file in searched] == [False, True, False]
+    assert [file.extraction is None for file in searched] == [False, True, False]
     assert [file.sha256 for file in searched] == ["a", None, "c"]
 
 

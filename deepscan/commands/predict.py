@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress
 
-    from deepscan.batch import Batch, PagePictures
+    from deepscan.batch import InputBatch, PagePictures
     from deepscan.config import PredictSettings
     from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
@@ -233,13 +233,13 @@ def predict(
         raise typer.Exit(EXIT_FAKE)
 
 
-def _predict(options: PredictOptions) -> Batch:
+def _predict(options: PredictOptions) -> InputBatch:
     """Judge and write everything."""
     from deepscan.errors import DeepscanError
 
     try:
         table = not _check(options)
-        run = _Run(options)
+        run = PredictRun(options)
         batch, ended_by = run.judge()
         if isinstance(ended_by, DeepscanError) and not batch.n_done:
             raise ended_by
@@ -300,7 +300,7 @@ def _check(options: PredictOptions) -> bool:
     return stdout_is_taken
 
 
-class _Run:
+class PredictRun:
     """One run of the command."""
 
     def __init__(self, options: PredictOptions) -> None:
@@ -313,11 +313,11 @@ class _Run:
 
         return load_detector(self._options.model, self._options.settings)
 
-    def judge(self) -> tuple[Batch, DeepscanError | KeyboardInterrupt | None]:
+    def judge(self) -> tuple[InputBatch, DeepscanError | KeyboardInterrupt | None]:
         """What was done, and what ended it early."""
         from contextlib import ExitStack, nullcontext
 
-        from deepscan.batch import Batch
+        from deepscan.batch import InputBatch
         from deepscan.detector import describe_detector
         from deepscan.errors import DeepscanError
         from deepscan.extract.inputs import expand_inputs, read_list
@@ -339,7 +339,7 @@ class _Run:
             engine = stack.enter_context(options.workers.start()) if options.workers is not None else None
             shown = _Shown(stack.enter_context(progress_bar()), options.paths, options.lists)
             pictures, inputs = self._pictures(inputs, trained=info.trained)
-            batch = Batch(info, lines=lines, keep=options.keeps_results, pictures=pictures, on_done=shown)
+            batch = InputBatch(info, lines=lines, keep=options.keeps_results, pictures=pictures, on_done=shown)
             try:
                 if engine is None:
                     batch.run(self._detector, inputs)
@@ -372,7 +372,7 @@ class _Run:
         why = f"Heat maps are made for up to {_MOST_WITH_HEAT} files at a time; --heat makes them for any number."
         return PagePictures(False, why), inputs
 
-    def write_page(self, report: Report, batch: Batch, path: Path) -> None:
+    def write_page(self, report: Report, batch: InputBatch, path: Path) -> None:
         """The page. Pictures that the run did not keep, as of files that an earlier one judged, are taken now."""
         from datetime import datetime
 
@@ -432,7 +432,7 @@ class _Shown:
         if not bar.disable and all(Path(name).is_file() for name in lists):  # a pipe can be read only once
             Thread(target=self._find_total, args=(paths, lists), daemon=True).start()
 
-    def __call__(self, batch: Batch, path: Path) -> None:
+    def __call__(self, batch: InputBatch, path: Path) -> None:
         rate = f"{batch.per_second:.2f}/s" if batch.per_second < 10 else f"{batch.per_second:.0f}/s"
         name = printable(path.name[-30:])
         self._bar.update(self._task, completed=batch.n_done, description=name, rate=rate, failed=batch.n_failed)
@@ -460,7 +460,7 @@ def _write(report: Report, options: PredictOptions, table: bool) -> None:
     write_outputs([(options.json_file, partial(to_json, report)), (options.csv_file, partial(to_csv, report))])
 
 
-def _print_summary(batch: Batch) -> None:
+def _print_summary(batch: InputBatch) -> None:
     """One line to stderr, for a run whose results are in a file only."""
     if not log.isEnabledFor(logging.WARNING):
         return
