@@ -57,9 +57,9 @@ def print_models() -> None:
     console.print()
     console.print(backbones)
     console.print("\nHeads: lstm (default), mean, attention", highlight=False)
-    found = find_vggface2_file()
+    weights_path = find_vggface2_file()
     console.print(
-        f"VGGFace2 weights for inception_resnet_v1: {found or 'not found (optional, for training)'}",
+        f"VGGFace2 weights for inception_resnet_v1: {weights_path or 'not found (optional, for training)'}",
         highlight=False,
     )
 

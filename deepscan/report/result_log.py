@@ -49,7 +49,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class _LogLine:
     """A line read back."""
 
     model: dict[str, Any]
@@ -147,7 +147,7 @@ class ResultLines:
         return self._identity(line.result.path), line.stamp if stands(line.result) else None
 
 
-def _parse(data: bytes) -> _Line:
+def _parse(data: bytes) -> _LogLine:
     """
     Raises:
         ValueError: it is no line of ours.
@@ -164,7 +164,7 @@ def _parse(data: bytes) -> _Line:
         # Names that are not UTF-8 are halves of characters here, which pydantic refuses in any text.
         texts = {key: result[key] for key in ("path", "message") if isinstance(result.get(key), str)}
         loaded["result"] = {**result, **dict.fromkeys(texts, ""), **_divided_tracks(result.get("tracks"))}
-    line: _Line = _adapter().validate_python(
+    line: _LogLine = _adapter().validate_python(
         {"model": loaded.get("model"), "stamp": loaded.get("input"), "result": loaded.get("result")}
     )
     return replace(line, result=replace(line.result, **texts))
@@ -174,19 +174,19 @@ def _divided_tracks(tracks: object) -> dict[str, Any]:
     """The tracks of a line as a result holds them: those that were judged, and the others."""
     if not isinstance(tracks, list):
         return {}
-    judged: list[object] = []
+    scored: list[object] = []
     others: list[object] = []
     for track in tracks:
         left_out = isinstance(track, dict) and track.get("verdict") == VerdictLabel.NOT_APPLICABLE
-        (others if left_out else judged).append(track)
-    return {"tracks": judged, "unjudged": others}
+        (others if left_out else scored).append(track)
+    return {"tracks": scored, "unjudged": others}
 
 
 @cache
-def _adapter() -> TypeAdapter[_Line]:
+def _adapter() -> TypeAdapter[_LogLine]:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(_Line)
+    return TypeAdapter(_LogLine)
 
 
 def _dumps(value: object) -> str:

@@ -191,16 +191,16 @@ def _codes(result: Result) -> list[str]:
 
 def _explanations(results: Sequence[Result]) -> dict[str, str]:
     """Each code that occurred, with what it means and what to do; an error's first message says both."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for result in results:
         for code in _codes(result):
             if result.verdict is VerdictLabel.ERROR and code == result.reason:
-                found.setdefault(code, result.message or "")
+                texts.setdefault(code, result.message or "")
             else:
-                found.setdefault(code, EXPLANATIONS.get(code, result.message or ""))
+                texts.setdefault(code, EXPLANATIONS.get(code, result.message or ""))
     if any(result.verdict is VerdictLabel.REAL for result in results):
-        found["real"] = REAL_LIMITS
-    return found
+        texts["real"] = REAL_LIMITS
+    return texts
 
 
 def _totals(results: Sequence[Result]) -> str:

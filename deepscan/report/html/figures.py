@@ -163,8 +163,8 @@ def histogram(
         )
         parts.append(f'<path class="bars {escape(name)}" d="M{_n(left)} {_n(base)}{steps}V{_n(base)}"/>')
     parts.append(_line("axis", left, base, right, base))
-    for place, text in ticks:
-        x = left + (right - left) * place
+    for position, text in ticks:
+        x = left + (right - left) * position
         parts += [_line("axis", x, base, x, base + 4), _text("tick", x, base + 17, text)]
     return _svg(140, label, parts, "histogram", width=320)
 

@@ -75,10 +75,10 @@ def _figures(card: Card | None) -> tuple[str, tuple[tuple[str, str, str, str], .
         return "", ()
     if card.evaluations:
         last = card.evaluations[-1]
-        found: Mapping[str, Any] = last.get("figures") or {}
+        figures: Mapping[str, Any] = last.get("figures") or {}
         rows = (
             (_title(name), v.get("value"), v.get("low"), v.get("high"), v.get("n"))
-            for name, v in found.items()
+            for name, v in figures.items()
             if _enough(v.get("n"))
         )
         return str(last.get("part", "")), tuple(_row(*row) for row in rows)[:_MOST_FIGURES]

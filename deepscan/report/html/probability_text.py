@@ -44,10 +44,10 @@ def meaning(probability: float, card: Card | None) -> Meaning | None:
     Returns:
         None where the card has no such curve.
     """
-    found = _curve(card)
-    if found is None:
+    curve = _curve(card)
+    if curve is None:
         return None
-    part, bins = found
+    part, bins = curve
     off = min(abs(one["probability"] - probability) for one in bins)
     near = [one for one in bins if abs(one["probability"] - probability) <= off + 1e-9]
     n = sum(int(one["n"]) for one in near)
@@ -69,23 +69,23 @@ def sentences(probability: float | None, kind: str | None, card: Card | None) ->
     """The same for a person, each a sentence; none for an input without a probability."""
     if probability is None:
         return ()
-    if card is None or (found := meaning(probability, card)) is None:
+    if card is None or (group := meaning(probability, card)) is None:
         return (
             "What files with such a score turned out to be was not recorded for this detector: its card has no "
             "calibration curve. The probability is then only as good as its training.",
         )
     clips = "images" if kind == "image" else "clips"
-    where = "on the validation data" if _VALIDATION.search(found.part) else "where that was measured"
+    where = "on the validation data" if _VALIDATION.search(group.part) else "where that was measured"
     first = (
-        f"Of 100 {clips} with a score like this, about {round(100 * found.share)} were fake {where}: "
-        f"{found.n:,} files with a mean score of {100 * found.probability:.0f} % ({found.part}). The 95 % "
-        f"interval is {100 * found.low:.0f} to {100 * found.high:.0f} of 100."
+        f"Of 100 {clips} with a score like this, about {round(100 * group.share)} were fake {where}: "
+        f"{group.n:,} files with a mean score of {100 * group.probability:.0f} % ({group.part}). The 95 % "
+        f"interval is {100 * group.low:.0f} to {100 * group.high:.0f} of 100."
     )
     second = (
-        f"In that data {100 * found.base_rate:.0f} % of all files were fake. Where fakes are rarer, so are fakes among "
+        f"In that data {100 * group.base_rate:.0f} % of all files were fake. Where fakes are rarer, so are fakes among "
         "the files with this score; and a kind of fake that was not in the data may get any score."
     )
-    third = ("No file that was measured had so extreme a score: the nearest are taken.",) if found.outside else ()
+    third = ("No file that was measured had so extreme a score: the nearest are taken.",) if group.outside else ()
     return (first, second, *third)
 
 

@@ -87,7 +87,7 @@ def plain(value: object) -> object:
     r"""A text with what could disguise it shown as ``\uXXXX``, and cut if very long; other values unchanged."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    text = _DISGUISING.sub(lambda found: f"\\u{ord(found[0]):04x}", value)
+    text = _DISGUISING.sub(lambda match: f"\\u{ord(match[0]):04x}", value)
     if len(text) <= _LONGEST_TEXT or text.startswith("data:image/jpeg;base64,"):
         return text
     half = _LONGEST_TEXT // 2

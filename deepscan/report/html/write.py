@@ -98,25 +98,25 @@ def write_pages(
     beside = check_target(out)
     text = to_json(report).encode()
     model = model_view(report.model, card, report.version, beside.name, hashlib.sha256(text).hexdigest())
-    run = _Run(report, out, made, card, material, model, on_progress)
+    writer = _PageWriter(report, out, made, card, material, model, on_progress)
     views: list[InputView] = []
     pages: tuple[Path, ...] = ()
     if len(report.results) <= MOST_TOGETHER:
-        views, rows = run.together()
+        views, rows = writer.together()
     else:
-        rows, pages = run.apart()
+        rows, pages = writer.apart()
     write_atomically(beside, text)
     index = sorted(rows, key=index_order) if len(report.results) != 1 else []
     title = (
         f"{views[0].name}: {views[0].word}" if len(views) == 1 and not index else f"Deepfake report on {_files(report)}"
     )
-    _write(out, run.page(title, views, index, beside.name))
+    _write(out, writer.page(title, views, index, beside.name))
     if pages:
         _remove_others(pages)
     return Written(out, beside, pages)
 
 
-class _Run:
+class _PageWriter:
     """What all pages of a report share."""
 
     def __init__(
@@ -175,8 +175,8 @@ class _Run:
         self, title: str, inputs: Iterable[InputView], index: list[IndexRow], beside: str, back: str | None = None
     ) -> Iterable[str]:
         """One HTML file in pieces."""
-        found = Counter(row.verdict for row in index)
-        counts = [(str(label), WORDS[label], found[str(label)]) for label in VerdictLabel if found[str(label)]]
+        totals = Counter(row.verdict for row in index)
+        counts = [(str(label), WORDS[label], totals[str(label)]) for label in VerdictLabel if totals[str(label)]]
         others = self._report.passed_over
         passed_over = passed_over_text(others) if others and back is None else ""
         view = PageView(
