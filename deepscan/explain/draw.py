@@ -64,19 +64,19 @@ def draw_label(image: RgbImage, box: Box, lines: list[str], colour: Rgb, style: 
     draw_lines(image, (round(box[0]), top if top >= 0 else round(box[1]) + style.line_px), lines, colour, style)
 
 
-def draw_lines(image: RgbImage, place: tuple[int, int], lines: list[str], colour: Rgb, style: Style) -> None:
+def draw_lines(image: RgbImage, position: tuple[int, int], lines: list[str], colour: Rgb, style: Style) -> None:
     """Write lines on a filled ground, moved into the picture where they would leave it.
 
     Args:
         image: RGB ``uint8 [H, W, 3]``, changed.
-        place: x and y of the top left corner in pixels; a negative y counts from the bottom.
+        position: x and y of the top left corner in pixels; a negative y counts from the bottom.
         lines: ASCII; what the font does not have is shown as a question mark.
         colour: of the ground; the words are black or white, whichever is read better on it.
         style: sizes; words that are too wide are made smaller, then cut.
     """
     height, width, scale = _block(lines, style, image.shape[1])
-    x = max(0, min(place[0], image.shape[1] - width))
-    y = image.shape[0] - height + 1 + place[1] if place[1] < 0 else place[1]
+    x = max(0, min(position[0], image.shape[1] - width))
+    y = image.shape[0] - height + 1 + position[1] if position[1] < 0 else position[1]
     y = max(0, min(y, image.shape[0] - height))
     cv2.rectangle(image, (x, y), (x + width - 1, y + height - 1), colour, cv2.FILLED)
     ink = (0, 0, 0) if 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140 else (255, 255, 255)

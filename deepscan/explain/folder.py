@@ -45,15 +45,17 @@ def write_evidence(explanation: Explanation, folder: Path) -> list[Path]:
     """
     written: list[Path] = []
     for person in explanation.people:
-        place = _made(folder / f"person-{person.result.id}")
+        person_folder = _made(folder / f"person-{person.result.id}")
         for time_s, crop, overlay in zip(person.times_s, person.crops, person.overlays, strict=True):
             written += [
-                _picture(place / f"{_when(time_s)}.png", crop),
-                _picture(place / f"{_when(time_s)}-heat.png", overlay),
+                _picture(person_folder / f"{_when(time_s)}.png", crop),
+                _picture(person_folder / f"{_when(time_s)}-heat.png", overlay),
             ]
     if explanation.frames:
-        place = _made(folder / "frames")
-        written += [_picture(place / f"{_when(frame.time_s)}.png", frame.overlay) for frame in explanation.frames]
+        frames_folder = _made(folder / "frames")
+        written += [
+            _picture(frames_folder / f"{_when(frame.time_s)}.png", frame.overlay) for frame in explanation.frames
+        ]
     if explanation.people:
         path = _made(folder) / TIMELINE_FILE
         write_atomically(path, _timeline(explanation.people).encode())

@@ -181,7 +181,7 @@ def _network_maps(
     layer.module.register_forward_hook(_cut)
     cam = grad_cam(net, [layer.module], reshape_transform=layer.to_maps)
     layer.module.register_forward_hook(_copy)
-    found = []
+    batch_maps = []
     try:
         for batch in batches:
             x = normalise(to_unit(batch).to(device), card.mean, card.std)
@@ -192,10 +192,10 @@ def _network_maps(
                 raise _no_map(net.backbone)
             # The last: a module that is called several times has no gradient but at its last call.
             activations, gradients = seen.activations[-1].numpy(), seen.gradients[-1].numpy()
-            found.append(cam.get_cam_image(x, layer.module, [], activations, gradients, eigen_smooth=False))
+            batch_maps.append(cam.get_cam_image(x, layer.module, [], activations, gradients, eigen_smooth=False))
     finally:
         cam.activations_and_grads.release()
-    maps = np.concatenate(found).astype(np.float32)
+    maps = np.concatenate(batch_maps).astype(np.float32)
     if not np.isfinite(maps).all():
         raise ModelError(
             f"Model '{card.name}' gave no heat",

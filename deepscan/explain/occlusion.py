@@ -140,11 +140,11 @@ def _without(network: DetectorNetwork, features: Tensor, stretches: Sequence[tup
     for row, (start, end) in enumerate(stretches, start=1):
         masks[row, start:end] = False
     rows = max(1, _FRAMES_PER_RUN // (views * time))
-    found = []
+    part_logits = []
     for part in torch.split(masks, rows):
         n = len(part)
         sequences = features.unsqueeze(0).expand(n, -1, -1, -1).flatten(0, 1)
         output = network.from_features(sequences, part.repeat_interleave(views, dim=0))
-        found.append(output.video_logit.double().reshape(n, views).mean(dim=1))
-    logits: NDArray[np.float64] = torch.cat(found).cpu().numpy()
+        part_logits.append(output.video_logit.double().reshape(n, views).mean(dim=1))
+    logits: NDArray[np.float64] = torch.cat(part_logits).cpu().numpy()
     return logits

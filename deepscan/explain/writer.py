@@ -89,8 +89,8 @@ def _timing(source: Path, limits: MediaLimits) -> Iterator[tuple[Any, Any]]:
         rate = {"average_rate": None, "guessed_rate": None, "time_base": Fraction(1, 1000)}
         yield silent, SimpleNamespace(start_time=0, duration=None, **rate)
         return
-    with opened(source, limits) as found:
-        yield found
+    with opened(source, limits) as container_and_stream:
+        yield container_and_stream
 
 
 class VideoWriter:
