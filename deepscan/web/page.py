@@ -24,7 +24,7 @@ from deepscan.report.html.view_models import input_view
 from deepscan.text import answer_rule, percent
 from deepscan.types import Result
 from deepscan.version import __version__
-from deepscan.web.service import SUFFIXES, Judged, JudgeService, shown_name
+from deepscan.web.service import SUFFIXES, JudgeService, UploadResult, shown_name
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
             if not file:
                 raise gr.Error("Choose a file first.", print_exception=False)
             try:
-                judged = service.judge(
+                upload_result = service.judge(
                     Path(file),
                     shown_name(file),
                     sessions.folder(str(request.session_hash)),
@@ -129,7 +129,7 @@ def make_page(service: JudgeService) -> gr.Blocks:
                 )
             except DeepscanError as error:
                 raise gr.Error(html.escape(str(error)), print_exception=False) from error
-            return _shown(judged, service)
+            return _shown(upload_result, service)
 
         start.click(
             judge,
@@ -183,25 +183,25 @@ def _about(service: JudgeService) -> str:
     )
 
 
-def _shown(judged: Judged, service: JudgeService) -> list[Any]:
+def _shown(upload_result: UploadResult, service: JudgeService) -> list[Any]:
     """Of every output of the page."""
-    result = judged.result
+    result = upload_result.result
     times = _times(result)
-    pictures = list(_pictures(judged))
+    pictures = list(_pictures(upload_result))
     return [
-        _answer(judged, service),
-        gr.HTML(value=_bars(judged), visible=result.probability is not None),
+        _answer(upload_result, service),
+        gr.HTML(value=_bars(upload_result), visible=result.probability is not None),
         gr.LinePlot(value=times, visible=result.kind == "video" and len(times) > 0),
         gr.Gallery(value=pictures, visible=bool(pictures)),
-        gr.DownloadButton(value=str(judged.page), visible=True),
-        gr.DownloadButton(value=str(judged.json), visible=True),
+        gr.DownloadButton(value=str(upload_result.page), visible=True),
+        gr.DownloadButton(value=str(upload_result.json), visible=True),
     ]
 
 
-def _answer(judged: Judged, service: JudgeService) -> str:
+def _answer(upload_result: UploadResult, service: JudgeService) -> str:
     """The words of the report page. All of them are escaped: names come from files."""
-    result = judged.result
-    view = input_view(1, result, judged.material, judged.report.model, service.detector.card, plan_for(1))
+    result = upload_result.result
+    view = input_view(1, result, upload_result.material, upload_result.report.model, service.detector.card, plan_for(1))
     colour = _WORD_COLOURS.get(result.verdict, _OTHER_COLOUR)
     lines = [*view.statements, *view.meaning]
     return (
@@ -211,9 +211,9 @@ def _answer(judged: Judged, service: JudgeService) -> str:
     )
 
 
-def _bars(judged: Judged) -> str:
+def _bars(upload_result: UploadResult) -> str:
     """The probability, and what is answered at which."""
-    model, probability = judged.report.model, judged.result.probability
+    model, probability = upload_result.report.model, upload_result.result.probability
     if probability is None:
         return ""
     shown = percent(probability, model.uncertain_band)
@@ -231,15 +231,15 @@ def _times(result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["seconds", "probability", "person"])
 
 
-def _pictures(judged: Judged) -> Iterator[tuple[str, str]]:
+def _pictures(upload_result: UploadResult) -> Iterator[tuple[str, str]]:
     """Each face as a file beside the report, with the same with its heat where there is one, and what it shows."""
     number = 0
-    for person in judged.material.people if judged.material else ():
+    for person in upload_result.material.people if upload_result.material else ():
         for picture in person.pictures:
-            when = f", {picture.time_s:.1f} s" if judged.result.kind == "video" else ""
+            when = f", {picture.time_s:.1f} s" if upload_result.result.kind == "video" else ""
             notes = "".join(f"; {note}" for note in picture.notes)
             image = picture.image if picture.heat is None else np.hstack([picture.image, picture.heat])
             number += 1
-            path = judged.page.with_name(f"face-{number:03}.png")
+            path = upload_result.page.with_name(f"face-{number:03}.png")
             Image.fromarray(image).save(path)
             yield str(path), f"Person {person.id}{when}{notes}"

@@ -56,7 +56,7 @@ class WebLimits(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class UploadResult:
     """One upload, judged.
 
     Attributes:
@@ -135,7 +135,9 @@ class JudgeService:
         with self._one_at_a_time():
             return self._report(self._analysis(path), path, name)
 
-    def judge(self, path: Path, name: str, folder: Path, on_progress: OnProgress = lambda share, what: None) -> Judged:
+    def judge(
+        self, path: Path, name: str, folder: Path, on_progress: OnProgress = lambda share, what: None
+    ) -> UploadResult:
         """Judge a file and write its page.
 
         Args:
@@ -165,7 +167,7 @@ class JudgeService:
                 card=self.detector.card,
                 material=lambda _: material,
             )
-        return Judged(report, material, page)
+        return UploadResult(report, material, page)
 
     def _analysis(self, path: Path, keep: KeepPictures | None = None) -> Analysis:
         refused: MediaError | None = None
