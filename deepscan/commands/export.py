@@ -77,8 +77,8 @@ def _people(path: Path, card: Card) -> list[NDArray[np.uint8]]:
 
     settings = PredictSettings()
     finder = FaceFinder(settings.face)
-    found = extract_people(path, settings.frames, finder, card.crop, settings.track, DEFAULT_LIMITS)
-    return [person.crops for person in clear_people(found)]
+    extraction = extract_people(path, settings.frames, finder, card.crop, settings.track, DEFAULT_LIMITS)
+    return [person.crops for person in clear_people(extraction)]
 
 
 def verdict_by(calibration: Calibration) -> Callable[[Score], str]:

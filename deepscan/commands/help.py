@@ -36,7 +36,7 @@ PANELS = {
         "allow_untrained",
     ),
 }  # fmt: skip
-_PLACES = {name: (panel, place) for panel, names in PANELS.items() for place, name in enumerate(names)}
+_POSITIONS = {name: (panel, index) for panel, names in PANELS.items() for index, name in enumerate(names)}
 _ORDER = list(PANELS)
 
 Verbose = Annotated[
@@ -91,8 +91,8 @@ def _shown(name: str, annotation: Any) -> Any:
     if not isinstance(info, OptionInfo):
         return annotation
     kind, info = get_args(annotation)[0], copy(info)
-    if name in _PLACES:
-        info.rich_help_panel = _PLACES[name][0]
+    if name in _POSITIONS:
+        info.rich_help_panel = _POSITIONS[name][0]
     if kind is bool or bool in get_args(kind):
         info.metavar = ""
     elif info.metavar is None:
@@ -107,8 +107,8 @@ def _position(name: str, annotation: Any) -> tuple[int, int]:
     """Arguments first; then by panel."""
     if not isinstance(_info(annotation), OptionInfo):
         return -1, 0
-    panel, place = _PLACES.get(name, (_ORDER[-1], 0))
-    return _ORDER.index(panel), place
+    panel, index = _POSITIONS.get(name, (_ORDER[-1], 0))
+    return _ORDER.index(panel), index
 
 
 def _info(annotation: Any) -> ParameterInfo | None:

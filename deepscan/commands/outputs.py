@@ -54,13 +54,13 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str] = (), lists: 
     for option, target, ours in outputs:
         if target is None:
             continue
-        place = "-" if is_stdout(target) else os.path.realpath(target)
-        if place in taken:
-            both = f"{taken[place]} and {option} {target}"
-            want = "stdout" if place == "-" else target
+        destination = "-" if is_stdout(target) else os.path.realpath(target)
+        if destination in taken:
+            both = f"{taken[destination]} and {option} {target}"
+            want = "stdout" if destination == "-" else target
             fail(f"{both} both want {want}. Give one of them another file name.", EXIT_USAGE)
-        taken[place] = f"{option} {target}"
-        if place == "-":
+        taken[destination] = f"{option} {target}"
+        if destination == "-":
             continue
         role = _role(target, inputs, lists)
         if role is not None:

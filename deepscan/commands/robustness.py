@@ -260,9 +260,9 @@ def _measured(
             progress(detector.card.name[:30], done, total)
 
         with AnswerLog(out / _JOURNAL if out else None, recipe) as journal:
-            judged = judge_all(bench, subjects, conditions_of(picked), journal, on_progress)
+            answers = judge_all(bench, subjects, conditions_of(picked), journal, on_progress)
     groups = train_groups_of(model, options.settings)
-    return summarise(judged, detector.info, settings, without=without, train_groups=groups)
+    return summarise(answers, detector.info, settings, without=without, train_groups=groups)
 
 
 def _picked(
@@ -333,14 +333,14 @@ def _target(on: TargetName, data: list[Path]) -> Target:
 
 
 def _strengths(given: list[str]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+    strengths: dict[str, list[float]] = {}
     for text in given:
         name, _, values = text.partition("=")
         try:
-            found[name.strip()] = [float(value) for value in values.split(",")]
+            strengths[name.strip()] = [float(value) for value in values.split(",")]
         except ValueError:
             fail(f"--strengths {text}: give a change and its strengths, such as jpeg=80,40.", EXIT_USAGE)
-    return found
+    return strengths
 
 
 def _write(report: Robustness, out: Path | None) -> None:
