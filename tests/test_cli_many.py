@@ -24,7 +24,7 @@ from rich.progress import Progress
 
 from deepscan import cli
 from deepscan.analysis import Analysis, error_result
-from deepscan.commands import predict as command
+from deepscan.commands import predict_run
 from deepscan.detector import Detector
 from deepscan.report import result_log as jsonl
 from deepscan.report.table import schema as report_schema
@@ -492,7 +492,7 @@ def test_progress_is_for_a_terminal(predict, judged, folder, monkeypatch: pytest
         monkeypatch.setattr(bars[-1], "stop", lambda: None)
         return bars[-1]
 
-    monkeypatch.setattr(command, "progress_bar", shown)
+    monkeypatch.setattr(predict_run, "progress_bar", shown)
     Path("list").write_text("clips/a.mp4\nclips/missing\x1b.mp4\n")
     predict("clips", "--from-file", "list", "--csv", "r.csv")
     (task,) = bars[0].tasks

@@ -1,0 +1,226 @@
+"""One run of ``deepscan predict``: the inputs are judged, here or in workers, and the page is written."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, islice
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from deepscan.commands.outputs import is_stdout
+from deepscan.commands.terminal import progress_bar, shows_progress, stderr
+from deepscan.text import printable
+from deepscan.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+    from deepscan.batch import InputBatch, PagePictures
+    from deepscan.config import PredictSettings
+    from deepscan.detector import Detector
+    from deepscan.errors import DeepscanError
+    from deepscan.processes import Engine, EngineName
+    from deepscan.report.html import Material
+    from deepscan.types import Report
+
+    Input = tuple[Path, DeepscanError | None]
+
+# Heat maps take longer than the answer, in torch.
+MOST_WITH_HEAT = 10
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What is to be judged, how, and where the answers go; ``lists`` name more inputs."""
+
+    paths: list[str]
+    lists: list[str]
+    model: str
+    settings: PredictSettings
+    workers: WorkerOptions | None
+    json_file: str | None
+    csv_file: str | None
+    jsonl_file: str | None
+    html_file: Path | None
+    heat: bool | None
+
+    @property
+    def keeps_results(self) -> bool:
+        """Whether something is written at the end, and not only line by line."""
+        return self.jsonl_file is None or any((self.json_file, self.csv_file, self.html_file))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """Where to start worker processes, once there is something for them to do."""
+
+    engine: EngineName
+    jobs: int | None
+    time_limit_s: float | None
+    address: str | None
+
+    def start(self) -> Engine:
+        from deepscan.processes import create_engine
+
+        return create_engine(self.engine, jobs=self.jobs, time_limit_s=self.time_limit_s, address=self.address)
+
+
+class PredictRun:
+    """One run of the command."""
+
+    def __init__(self, options: PredictOptions) -> None:
+        self._options = options
+        self.passed_over: Counter[str] = Counter()
+
+    @cached_property
+    def _detector(self) -> Detector:
+        from deepscan.detector import load_detector
+
+        return load_detector(self._options.model, self._options.settings)
+
+    def judge(self) -> tuple[InputBatch, DeepscanError | KeyboardInterrupt | None]:
+        """What was done, and what ended it early."""
+        from contextlib import ExitStack, nullcontext
+
+        from deepscan.batch import InputBatch
+        from deepscan.detector import describe_detector
+        from deepscan.errors import DeepscanError
+        from deepscan.extract.inputs import expand_inputs, read_list
+        from deepscan.report.result_log import ResultLines
+
+        options, jsonl_file = self._options, self._options.jsonl_file
+        inputs = expand_inputs(chain(options.paths, *map(read_list, options.lists)), self.passed_over)
+        if options.workers is None:
+            name, info = options.model, self._detector.info
+        else:
+            name, info = describe_detector(options.model, options.settings)
+        with ExitStack() as stack:
+            lines = None
+            if jsonl_file is not None:
+                # A million lines of earlier runs take minutes to read.
+                with stderr().status("Reading the results of earlier runs") if shows_progress() else nullcontext():
+                    lines = ResultLines(None if is_stdout(jsonl_file) else Path(jsonl_file), __version__, info)
+                stack.enter_context(lines)
+            engine = stack.enter_context(options.workers.start()) if options.workers is not None else None
+            shown = _Shown(stack.enter_context(progress_bar()), options.paths, options.lists)
+            pictures, inputs = self._pictures(inputs, trained=info.trained)
+            batch = InputBatch(info, lines=lines, keep=options.keeps_results, pictures=pictures, on_done=shown)
+            try:
+                if engine is None:
+                    batch.run(self._detector, inputs)
+                else:
+                    batch.run_on(engine, name, options.settings, inputs)
+            except KeyboardInterrupt as error:
+                again = "" if jsonl_file is None or is_stdout(jsonl_file) else "; the same command goes on from there"
+                log.warning("Interrupted: %s done%s.", files_text(batch.n_done), again)
+                return batch, error
+            except DeepscanError as error:
+                return batch, error
+        return batch, None
+
+    def _pictures(self, inputs: Iterator[Input], *, trained: bool) -> tuple[PagePictures | None, Iterator[Input]]:
+        """What a page shows, which depends on how many inputs there are; and the inputs."""
+        from importlib.util import find_spec
+
+        from deepscan.batch import PagePictures
+
+        heat = self._options.heat
+        if self._options.html_file is None:
+            return None, inputs
+        if heat is not None or not trained:
+            return PagePictures(
+                bool(heat) and trained, "Heat maps were not asked for." if heat is False else None
+            ), inputs
+        n_first, inputs = _peeked(inputs, MOST_WITH_HEAT + 1)
+        if n_first <= MOST_WITH_HEAT:
+            return PagePictures(find_spec("pytorch_grad_cam") is not None), inputs
+        why = f"Heat maps are made for up to {MOST_WITH_HEAT} files at a time; --heat makes them for any number."
+        return PagePictures(False, why), inputs
+
+    def write_page(self, report: Report, batch: InputBatch, path: Path) -> None:
+        """The page. Pictures that the run did not keep, as of files that an earlier one judged, are taken now."""
+        from datetime import datetime
+
+        from deepscan.models.checkpoint import load_card, resolve_detector
+        from deepscan.report.html import from_file, write_pages
+        from deepscan.types import Result, VerdictLabel
+
+        pictures, settings = batch.pictures, self._options.settings
+
+        def material(result: Result) -> Material | None:
+            if pictures is None or result.verdict is VerdictLabel.ERROR:
+                return None
+            file, kept = Path(result.path), batch.materials.get(result.path)
+            if kept is None and pictures.heat:
+                return pictures.material(self._detector, self._detector.analyze(file, keep=pictures.keep))
+            why = pictures.not_explained
+            return kept or from_file(file, result, limits=settings.limits, not_explained=why)
+
+        with progress_bar() as bar:
+            task = bar.add_task("report page", total=len(report.results), rate="", failed=0)
+            write_pages(
+                report,
+                path,
+                made=datetime.now().astimezone(),
+                card=load_card(resolve_detector(self._options.model)) if report.model.trained else None,
+                material=material,
+                on_progress=lambda n, _: bar.update(task, completed=n),
+            )
+
+
+def _peeked(inputs: Iterator[Input], most: int) -> tuple[int, Iterator[Input]]:
+    """How many there are, up to ``most``; and all of them."""
+    from deepscan.errors import DeepscanError
+
+    first: list[Input] = []
+
+    def rest(failure: DeepscanError | None) -> Iterator[Input]:
+        yield from first
+        if failure is not None:
+            raise failure  # after what came before it is judged
+        yield from inputs
+
+    try:
+        for one in islice(inputs, most):
+            first.append(one)
+    except DeepscanError as error:
+        return len(first), rest(error)
+    return len(first), rest(None)
+
+
+class _Shown:
+    """A bar for whoever watches. How many files there are is found out while the first are judged."""
+
+    def __init__(self, bar: Progress, paths: list[str], lists: list[str]) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, rate="", failed=0)
+        if not bar.disable and all(Path(name).is_file() for name in lists):  # a pipe can be read only once
+            Thread(target=self._find_total, args=(paths, lists), daemon=True).start()
+
+    def __call__(self, batch: InputBatch, path: Path) -> None:
+        rate = f"{batch.per_second:.2f}/s" if batch.per_second < 10 else f"{batch.per_second:.0f}/s"
+        name = printable(path.name[-30:])
+        self._bar.update(self._task, completed=batch.n_done, description=name, rate=rate, failed=batch.n_failed)
+
+    def _find_total(self, paths: list[str], lists: list[str]) -> None:
+        from deepscan.errors import DeepscanError
+        from deepscan.extract.inputs import expand_inputs, read_list
+
+        try:
+            total = sum(1 for _ in expand_inputs(chain(paths, *map(read_list, lists))))
+        except DeepscanError as error:  # the run comes upon it, too
+            log.debug("The files cannot be counted: %s", error)
+        else:
+            self._bar.update(self._task, total=total)
+
+
+def files_text(count: int) -> str:
+    return f"{count:,} file" if count == 1 else f"{count:,} files"
