@@ -48,30 +48,27 @@ def figures(card: Card) -> str:
     rows = [row for evaluation in card.evaluations if (row := part_row(evaluation))]
     return "\n".join(
         [
-            f"Model `{card.name}` {card.version}, {card.backbone} with {card.head}, on data held out of training.",
-            f'It answers "real" up to {limit_percent(low)} and "fake" from {limit_percent(high)};',
-            "95 % intervals, resampled by group.",
+            f"`{card.name}` {card.version} ({card.backbone}, {card.head}), on data held out of training, 95 % intervals by group. "
+            f'It answers "real" up to {limit_percent(low)}, "fake" from {limit_percent(high)}.',
             "",
             "| Held out | n | AUC | Answered | Answered reals called fake | Answered fakes called real |",
             "|---|---|---|---|---|---|",
             *rows[:MOST_ROWS],
             "",
             real_sources(card),
-            "What it misses, and every figure by source, generator, face size and light, is on the",
-            "[model card](docs/model-card.md).",
         ]
     )
 
 
 def part_row(evaluation: dict[str, Any]) -> str | None:
     """A row for one part; None for one that pools sources, or has too few files to say anything."""
-    found = evaluation["figures"]
+    measured = evaluation["figures"]
     title = next((title for start, title in TITLES.items() if evaluation["part"].startswith(start)), None)
-    if title is None or found["auc"]["n"] < FEW:
+    if title is None or measured["auc"]["n"] < FEW:
         return None
-    cells = [title, str(found["auc"]["n"])]
+    cells = [title, str(measured["auc"]["n"])]
     for name in ("auc", "coverage", "error_answered_real", "error_answered_fake"):
-        value = found[name]
+        value = measured[name]
         cells.append(f"{value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})")
     return f"| {' | '.join(cells)} |"
 
@@ -86,8 +83,8 @@ def real_sources(card: Card) -> str:
             name = source.rpartition("/")[2] if source.startswith("forgeries/") else source.partition("/")[0]
             sums = counts.setdefault(name.replace("_", " "), [0, 0])
             sums[0], sums[1] = sums[0] + row["fake"], sums[1] + row["n"]
-    told = ", ".join(f"{name} {fake} of {n}" for name, (fake, n) in counts.items())
-    return f"Genuine pictures and clips that trained nothing, called fake: {told}."
+    sources = ", ".join(f"{name} {fake} of {n}" for name, (fake, n) in counts.items())
+    return f"Genuine pictures and clips that trained nothing, called fake: {sources}."
 
 
 def main() -> None:
