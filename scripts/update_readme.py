@@ -48,8 +48,8 @@ def figures(card: Card) -> str:
     rows = [row for evaluation in card.evaluations if (row := part_row(evaluation))]
     return "\n".join(
         [
-            f"`{card.name}` {card.version} ({card.backbone}, {card.head}), on data held out of training, 95 % intervals by group. "
-            f'It answers "real" up to {limit_percent(low)}, "fake" from {limit_percent(high)}.',
+            f"`{card.name}` {card.version} ({card.backbone}, {card.head}), on data held out of training, 95 % "
+            f'intervals by group. It answers "real" up to {limit_percent(low)}, "fake" from {limit_percent(high)}.',
             "",
             "| Held out | n | AUC | Answered | Answered reals called fake | Answered fakes called real |",
             "|---|---|---|---|---|---|",
