@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from deepscan.errors import ConfigError
 if TYPE_CHECKING:
     from deepscan.datasets.readers import Corpus, CorpusItem
 
+logger = logging.getLogger(__name__)
+
 # Of pictures by the hundred thousand: large enough for what is trained at 160 pixels, and a third smaller.
 PACK_SETTINGS = StoreSettings(frames=1, crop=CropSettings(size_px=192), jpeg_quality=92)
 
@@ -36,6 +39,7 @@ class SourceSettings(Settings):
             it does not fit keeps its own. None leaves the corpus' groups.
         val, test: shares of the groups for these splits where the corpus has none of its own.
         reuse_boxes: cut fakes at the boxes of their originals.
+        optional: goes without it where the path is not there.
         use: ``train`` divides it into splits; ``test`` keeps all of it for the last measurement.
         hold_out: origins, methods and families of a collection that are kept for the last measurement whole.
         leave_out: origins of a collection that are not used: those that another source has in full, say.
@@ -49,6 +53,7 @@ class SourceSettings(Settings):
     val: float = Field(0.1, ge=0, lt=1)
     test: float = Field(0.1, ge=0, lt=1)
     reuse_boxes: bool = False
+    optional: bool = False
     use: Literal["train", "test"] = "train"
     hold_out: tuple[str, ...] = ()
     leave_out: tuple[str, ...] = ()
@@ -77,11 +82,11 @@ def has_sources(paths: Sequence[Path], sources: Sequence[SourceSettings]) -> boo
         ConfigError: some of the list are in the folder, others are not.
     """
     present = [source for source in sources if len(paths) == 1 and (paths[0] / _path_of(source, paths[0])).exists()]
-    if present and len(present) < len(sources):
-        missing = next(_path_of(source, paths[0]) for source in sources if source not in present)
+    missing = [source for source in sources if source not in present and not source.optional]
+    if present and missing:
         raise ConfigError(
             f"{paths[0]} has only some of the recipe's sources",
-            f"{missing} is not there",
+            f"{_path_of(missing[0], paths[0])} is not there",
             "Give the folder that all of them are in, or list those that you have in data.sources.",
         )
     return bool(present)
@@ -115,6 +120,9 @@ def open_sources(
     excluded = _excluded(root / exclude) if exclude else frozenset()
     sets = []
     for source in sources:
+        if source.optional and not (root / _path_of(source, root)).exists():
+            logger.warning("the source %s is left out: %s is not there", source.name, root / _path_of(source, root))
+            continue
         corpus = _read(root, source, excluded)
         settings = _settings(corpus, source, crop, predict)
         sets.append(_prepared(corpus, source, settings, preparation))

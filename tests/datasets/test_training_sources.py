@@ -63,6 +63,18 @@ def test_a_recipes_own_sources(tmp_path, engine, portrait):
     assert len(engine.done) == 6
 
 
+def test_an_optional_source_may_be_missing(tmp_path, engine, portrait, caplog):
+    face_tar(tmp_path / "here.tar", portrait, ["ann.jpg"])
+    listed = sources({"name": "here", "path": "here.tar"}, {"name": "more", "path": "more.tar", "optional": True})
+    assert has_sources([tmp_path], listed)
+    samples = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+    assert {sample.source for sample in samples.samples} == {"here"}
+    assert "more.tar" in caplog.text
+    required = sources({"name": "here", "path": "here.tar"}, {"name": "more", "path": "more.tar"})
+    with pytest.raises(ConfigError):
+        has_sources([tmp_path], required)
+
+
 def test_fakes_of_a_source_are_cut_at_the_boxes_of_their_originals(tmp_path, engine, face_clip):
     root = tmp_path / "all"
     labelled(root / "mine", face_clip)
