@@ -25,7 +25,7 @@ from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
 from deepscan.commands.explain import explain
 from deepscan.commands.export import export
-from deepscan.commands.help import DETECTORS, JUDGE, TRAIN, Quiet, Verbose, add_command, log_level
+from deepscan.commands.help import DETECTORS, JUDGE, TRAIN, Group, Quiet, Verbose, add_command, log_level
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.robustness import robustness
@@ -37,6 +37,7 @@ from deepscan.version import __version__
 
 app = typer.Typer(
     name="deepscan",
+    cls=Group,
     help="Deepfake detector for video: finds the faces, follows each person, gives a calibrated verdict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -7,26 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import (
-    AttackCheck,
-    Device,
-    Frames,
-    Limits,
-    MinSegment,
-    Model,
-    Threshold,
-    Tta,
-    limits_of,
-    settings_of,
-)
-from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with, progress_bar
+from deepscan.commands.options import JudgeOptions
+from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, fail_with, progress_bar
 from deepscan.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from deepscan.analysis import Analysis
-    from deepscan.config import PredictSettings
     from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
     from deepscan.report.html import Material
@@ -45,17 +33,10 @@ Video = Annotated[
 
 
 def explain(
+    options: JudgeOptions,
     paths: Paths,
     out: Out = Path("evidence"),
     video: Video = True,
-    frames: Frames = None,
-    min_segment: MinSegment = None,
-    tta: Tta = None,
-    attack_check: AttackCheck = None,
-    model: Model = "default",
-    device: Device = DeviceName.AUTO,
-    threshold: Threshold = None,
-    limits: Limits = None,
 ) -> None:
     """Show what the answers rest on: heat maps, timelines, an annotated copy, a page.
 
@@ -63,17 +44,8 @@ def explain(
     """
     from deepscan.errors import DeepscanError
 
-    settings = settings_of(
-        frames=frames,
-        min_segment_s=min_segment,
-        tta=tta,
-        attack_check=attack_check,
-        threshold=threshold,
-        device=device.value,
-        limits=limits_of(limits),
-    )
     try:
-        report, failures = _explain(paths, out, model=model, video=video, settings=settings)
+        report, failures = _explain(paths, out, options, video=video)
     except DeepscanError as error:
         fail_with(error)
     except KeyboardInterrupt:
@@ -91,9 +63,7 @@ def explain(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _explain(
-    paths: list[str], out: Path, *, model: str, video: bool, settings: PredictSettings
-) -> tuple[Report, list[DeepscanError]]:
+def _explain(paths: list[str], out: Path, options: JudgeOptions, *, video: bool) -> tuple[Report, list[DeepscanError]]:
     """Judge, then write the pages; what fails for one input does not cost the others."""
     from datetime import datetime
 
@@ -109,7 +79,7 @@ def _explain(
     except OSError as error:
         raise OutputError(f"{out} cannot be made", error.strerror or str(error)) from error
     check_target(out / PAGE)
-    explainer = _Explainer(load_detector(model, settings), out, video=video)
+    explainer = _Explainer(load_detector(options.model, options.settings), out, video=video)
     with progress_bar() as bar:
         task = bar.add_task("explaining", total=None, rate="", failed=0)
         results = []

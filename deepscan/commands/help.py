@@ -6,11 +6,13 @@ import inspect
 import logging
 from collections.abc import Callable
 from copy import copy
+from dataclasses import MISSING, fields, is_dataclass
 from functools import wraps
-from typing import Annotated, Any, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.models import OptionInfo, ParameterInfo
 
 JUDGE, TRAIN, DETECTORS = "Judge", "Train", "Detectors"  # groups of commands
@@ -48,14 +50,28 @@ Quiet = Annotated[
 
 
 class Command(TyperCommand):
-    """A command whose ``--help`` stands with the other general options, below its own."""
+    """A command whose ``--help`` stands with the other general options, below its own; no argument has a type."""
 
-    def get_help_option(self, ctx: Any) -> Any:
-        """The option, in the panel of the general ones."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.rich_help_panel, option.metavar = GENERAL, ""
-        return option
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters as they are shown."""
+        return _tidied(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """All the commands: the options that come with Typer stand with the other general ones, flags without a type."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters as they are shown."""
+        return _tidied(super().get_params(ctx))
+
+
+def _tidied(parameters: list[Any]) -> list[Any]:
+    for one in parameters:
+        if isinstance(one, TyperArgument):
+            one.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        elif one.rich_help_panel is None:
+            one.rich_help_panel, one.metavar = GENERAL, ""
+    return parameters
 
 
 def log_level(verbose: bool, quiet: bool) -> int:
@@ -64,9 +80,13 @@ def log_level(verbose: bool, quiet: bool) -> int:
 
 
 def add_command(app: typer.Typer, function: Callable[..., None], group: str) -> None:
-    """Make a function a command, with its options in panels and with ``--verbose`` and ``--quiet``."""
+    """Make a function a command, with its options in panels and with ``--verbose`` and ``--quiet``.
+
+    A parameter that is a dataclass stands for the options that its fields are.
+    """
     signature = inspect.signature(function, eval_str=True)
-    parameters = [p.replace(annotation=_shown(p.name, p.annotation)) for p in signature.parameters.values()]
+    groups: dict[str, Any] = {p.name: p.annotation for p in signature.parameters.values() if is_dataclass(p.annotation)}
+    parameters = [one for p in signature.parameters.values() for one in _options(p)]
     parameters.sort(key=lambda p: _position(p.name, p.annotation))
     for name, annotation in (("verbose", Verbose), ("quiet", Quiet)):
         parameters.append(
@@ -77,12 +97,27 @@ def add_command(app: typer.Typer, function: Callable[..., None], group: str) -> 
     def command(*, verbose: bool, quiet: bool, **given: Any) -> None:
         if verbose or quiet:
             logging.getLogger("deepscan").setLevel(log_level(verbose, quiet))
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         function(**given)
 
     parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
     app.command(rich_help_panel=group, cls=Command)(command)
+
+
+def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """The parameter itself, or those that a dataclass stands for."""
+    kind = parameter.annotation
+    if not is_dataclass(kind):
+        return [parameter.replace(annotation=_shown(parameter.name, kind))]
+    types = get_type_hints(kind, include_extras=True)
+    defaults = {f.name: inspect.Parameter.empty if f.default is MISSING else f.default for f in fields(kind)}
+    return [
+        inspect.Parameter(name, parameter.kind, default=default, annotation=_shown(name, types[name]))
+        for name, default in defaults.items()
+    ]
 
 
 def _shown(name: str, annotation: Any) -> Any:
@@ -100,7 +135,7 @@ def _shown(name: str, annotation: Any) -> Any:
     return Annotated[kind, info]
 
 
-_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "NAME"}
+_METAVARS: dict[Any, str] = {int: "N", float: "X", str: "NAME", Path: "PATH"}
 
 
 def _position(name: str, annotation: Any) -> tuple[int, int]:

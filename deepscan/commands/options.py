@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -119,54 +121,33 @@ Model = Annotated[str, typer.Option(help="A name of `deepscan models`, or a fold
 Device = Annotated[DeviceName, typer.Option(help="Where the networks run.")]
 Runtime = Annotated[RuntimeChoice, typer.Option(help="auto is OpenVINO on a CPU.")]
 Tta = Annotated[
-    bool | None,
-    typer.Option("--tta/--no-tta", help="Average several views of a face.", show_default="tta"),
+    bool | None, typer.Option("--tta/--no-tta", help="Average several views of a face.", show_default="tta")
 ]
 AttackCheck = Annotated[
     bool | None,
-    typer.Option(
-        "--attack-check/--no-attack-check",
-        help="Doubt faces altered to deceive.",
-        show_default="off",
-    ),
+    typer.Option("--attack-check/--no-attack-check", help="Doubt faces altered to deceive.", show_default="off"),
 ]
-Frames = Annotated[
-    int | None,
-    typer.Option(min=1, max=10_000, help="Sampled evenly over a video.", show_default="32"),
-]
+Frames = Annotated[int | None, typer.Option(min=1, max=10_000, help="Sampled evenly over a video.", show_default="32")]
 MinSegment = Annotated[
     float | None,
     typer.Option(
-        "--min-segment",
-        parser=seconds,
-        metavar="SECONDS",
-        help="More frames: two in every stretch, such as 2s.",
+        "--min-segment", parser=seconds, metavar="SECONDS", help="More frames: two in every stretch, such as 2s.",
         show_default=False,
     ),
-]
+]  # fmt: skip
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        parser=threshold_of,
-        metavar="P",
-        help="Fake from this P(fake) on.",
-        show_default="the model's",
-    ),
+    typer.Option(parser=threshold_of, metavar="P", help="Fake from this P(fake) on.", show_default="the model's"),
 ]
 Limits = Annotated[
     list[str] | None,
     typer.Option(
-        "--max",
-        metavar="NAME=VALUE",
-        help="Limit pixels of a frame, bytes, duration, frames or tracks (people): duration=5min, bytes=2G; none "
-        "lifts one. Repeatable.",
+        "--max", metavar="NAME=VALUE", help="Limit pixels of a frame, bytes, duration, frames or tracks (people): "
+        "duration=5min, bytes=2G; none lifts one. Repeatable.",
         show_default="67M pixels, 64 GiB, 24 h, 10M frames, 64 tracks",
     ),
-]
-AllowUntrained = Annotated[
-    bool,
-    typer.Option("--allow-untrained", help="Allow --model BACKBONE, with random weights."),
-]
+]  # fmt: skip
+AllowUntrained = Annotated[bool, typer.Option("--allow-untrained", help="Allow --model BACKBONE, with random weights.")]
 Split = Annotated[SplitName | None, typer.Option(help="Only this part of the data.", show_default="everything")]
 FramesOfData = Annotated[
     int | None,
@@ -179,11 +160,44 @@ PrepareJobs = Annotated[
 Cache = Annotated[
     Path | None,
     typer.Option(
-        file_okay=False,
-        help="Folder for the stores of what is none; kept and used again.",
+        file_okay=False, help="Folder for the stores of what is none; kept and used again.",
         show_default=".deepscan-cache",
     ),
-]
+]  # fmt: skip
 Resamples = Annotated[int, typer.Option(min=0, max=100_000, help="Of the bootstrap behind the intervals.")]
 WorkEngine = Annotated[EngineChoice, typer.Option(help="Processes here, or a Ray cluster.")]
 Address = Annotated[str | None, typer.Option(help="Of the Ray cluster.", show_default="a local one")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """What every command that judges files takes."""
+
+    frames: Frames = None
+    min_segment: MinSegment = None
+    tta: Tta = None
+    attack_check: AttackCheck = None
+    model: Model = "default"
+    device: Device = DeviceName.AUTO
+    runtime: Runtime = RuntimeChoice.AUTO
+    threshold: Threshold = None
+    limits: Limits = None
+
+    @cached_property
+    def settings(self) -> PredictSettings:
+        """Of the predictions.
+
+        Raises:
+            BadParameter: a limit cannot be.
+        """
+        return settings_of(
+            frames=self.frames,
+            min_segment_s=self.min_segment,
+            tta=self.tta,
+            attack_check=self.attack_check,
+            threshold=self.threshold,
+            device=self.device.value,
+            runtime=self.runtime.value,
+            limits=limits_of(self.limits),
+            allow_untrained=getattr(self, "allow_untrained", None),
+        )

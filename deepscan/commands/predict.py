@@ -6,46 +6,13 @@ import logging
 from collections import Counter
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from deepscan.commands.options import (
-    Address,
-    AllowUntrained,
-    AttackCheck,
-    Device,
-    Frames,
-    Limits,
-    MinSegment,
-    Model,
-    Runtime,
-    RuntimeChoice,
-    Threshold,
-    Tta,
-    WorkEngine,
-    limits_of,
-    settings_of,
-)
-from deepscan.commands.outputs import (
-    Output,
-    check_outputs,
-    leave_stdout,
-    to_stdout,
-    write_outputs,
-)
-from deepscan.commands.predict_run import MOST_WITH_HEAT, PredictOptions, PredictRun, WorkerOptions, files_text
-from deepscan.commands.terminal import (
-    EXIT_FAILED,
-    EXIT_FAKE,
-    EXIT_INTERRUPTED,
-    EXIT_USAGE,
-    DeviceName,
-    EngineChoice,
-    fail,
-    fail_with,
-)
+from deepscan.commands.outputs import Output, check_outputs, leave_stdout, to_stdout, write_outputs
+from deepscan.commands.predict_run import PredictOptions, PredictRun, files_text
+from deepscan.commands.terminal import EXIT_FAILED, EXIT_FAKE, EXIT_INTERRUPTED, EXIT_USAGE, fail, fail_with
 from deepscan.text import printable
 
 if TYPE_CHECKING:
@@ -54,125 +21,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Paths = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="PATH", help="Videos, images, folders or patterns.", show_default=False),
-]
-Lists = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--from-file",
-        metavar="FILE",
-        help="A list of more: one a line, or ended by NUL; '-' is stdin. Repeatable.",
-        show_default=False,
-    ),
-]
-JsonFile = Annotated[
-    str | None,
-    typer.Option("--json", metavar="FILE", help="Write JSON; '-' is stdout, instead of the table."),
-]
-CsvFile = Annotated[
-    str | None,
-    typer.Option("--csv", metavar="FILE", help="Write a CSV line a file; '-' is stdout, instead of the table."),
-]
-JsonlFile = Annotated[
-    str | None,
-    typer.Option(
-        "--jsonl",
-        metavar="FILE",
-        help="Add a JSON line when a file is done; again goes on from there.",
-    ),
-]
-HtmlFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--html",
-        metavar="FILE",
-        help="Write a page for people, with the JSON beside it.",
-    ),
-]
-Heat = Annotated[
-    bool | None,
-    typer.Option(
-        "--heat/--no-heat",
-        help="Heat maps in the page; they need the part 'explain'.",
-        show_default=f"up to {MOST_WITH_HEAT} files",
-    ),
-]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs",
-        "-j",
-        min=1,
-        help="Files at a time, each in a process.",
-        show_default="1",
-    ),
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option(
-        min=1,
-        metavar="SECONDS",
-        help="Give a file up after this time.",
-        show_default="none",
-    ),
-]
-ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything is fake.")]
 
-
-def predict(
-    paths: Paths = None,
-    from_file: Lists = None,
-    json_file: JsonFile = None,
-    csv_file: CsvFile = None,
-    jsonl_file: JsonlFile = None,
-    html_file: HtmlFile = None,
-    heat: Heat = None,
-    frames: Frames = None,
-    min_segment: MinSegment = None,
-    tta: Tta = None,
-    attack_check: AttackCheck = None,
-    model: Model = "default",
-    device: Device = DeviceName.AUTO,
-    runtime: Runtime = RuntimeChoice.AUTO,
-    threshold: Threshold = None,
-    limits: Limits = None,
-    jobs: Jobs = None,
-    engine: WorkEngine = EngineChoice.LOCAL,
-    address: Address = None,
-    time_limit: TimeLimit = None,
-    exit_code: ExitCode = False,
-    allow_untrained: AllowUntrained = False,
-) -> None:
+def predict(options: PredictOptions) -> None:
     """Judge videos and images: is a face in them manipulated?
 
     Example: deepscan predict clip.mp4 photos/ --json report.json
 
     Many, and again after an interruption: deepscan predict archive/ --jsonl results.jsonl --jobs 4
     """
-    if not paths and not from_file:
+    if not options.paths and not options.from_file:
         fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
-    n_jobs = jobs or (1 if engine is EngineChoice.LOCAL else None)
-    here = engine is EngineChoice.LOCAL and n_jobs == 1 and time_limit is None and address is None
-    workers = None if here else WorkerOptions(engine.value, n_jobs, time_limit, address)
-    settings = settings_of(
-        frames=frames,
-        min_segment_s=min_segment,
-        tta=tta,
-        attack_check=attack_check,
-        threshold=threshold,
-        device=device.value,
-        runtime=runtime.value,
-        limits=limits_of(limits),
-        allow_untrained=allow_untrained,
-    )
-    outputs = json_file, csv_file, jsonl_file, html_file
-    options = PredictOptions(paths or [], from_file or [], model, settings, workers, *outputs, heat)
     batch = _predict(options)
     if batch.n_failed:
         raise typer.Exit(EXIT_FAILED)
-    if exit_code and batch.n_fake:
+    if options.exit_code and batch.n_fake:
         raise typer.Exit(EXIT_FAKE)
 
 
@@ -219,7 +81,7 @@ def _check(options: PredictOptions) -> bool:
     from deepscan.files import json_of
     from deepscan.report.table import CSV_START, SCHEMA_ID
 
-    for name in options.lists:
+    for name in options.from_file or []:
         check_list(name)
     ours = json_of(SCHEMA_ID)
     outputs = [
@@ -235,7 +97,7 @@ def _check(options: PredictOptions) -> bool:
             Output("--html", str(options.html_file.with_suffix(".json")), ours),
             Output("--html", str(options.html_file), OURS),
         ]
-    stdout_is_taken = check_outputs(outputs, options.paths, options.lists)
+    stdout_is_taken = check_outputs(outputs, options.paths or [], options.from_file or [])
     if options.html_file is not None and options.heat:
         from deepscan.explain.gradcam import require_gradcam
 

@@ -9,10 +9,13 @@ from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from deepscan.commands.options import Address, AllowUntrained, JudgeOptions, WorkEngine
 from deepscan.commands.outputs import is_stdout
-from deepscan.commands.terminal import progress_bar, shows_progress, stderr
+from deepscan.commands.terminal import EngineChoice, progress_bar, shows_progress, stderr
 from deepscan.text import printable
 from deepscan.version import __version__
 
@@ -22,10 +25,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from deepscan.batch import InputBatch, PagePictures
-    from deepscan.config import PredictSettings
     from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
-    from deepscan.processes import Engine, EngineName
+    from deepscan.processes import Engine
     from deepscan.report.html import Material
     from deepscan.types import Report
 
@@ -37,40 +39,84 @@ MOST_WITH_HEAT = 10
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """What is to be judged, how, and where the answers go; ``lists`` name more inputs."""
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions(JudgeOptions):
+    """What is judged, how, and where the answers go."""
 
-    paths: list[str]
-    lists: list[str]
-    model: str
-    settings: PredictSettings
-    workers: WorkerOptions | None
-    json_file: str | None
-    csv_file: str | None
-    jsonl_file: str | None
-    html_file: Path | None
-    heat: bool | None
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="PATH", help="Videos, images, folders or patterns.", show_default=False),
+    ] = None
+    from_file: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="A list of more: one a line, or ended by NUL; '-' is stdin. Repeatable.",
+            show_default=False,
+        ),
+    ] = None
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write JSON; '-' is stdout, instead of the table.")
+    ] = None
+    csv_file: Annotated[
+        str | None,
+        typer.Option("--csv", metavar="FILE", help="Write a CSV line a file; '-' is stdout, instead of the table."),
+    ] = None
+    jsonl_file: Annotated[
+        str | None,
+        typer.Option("--jsonl", metavar="FILE", help="Add a JSON line when a file is done; again goes on from there."),
+    ] = None
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page for people, with the JSON beside it."),
+    ] = None
+    heat: Annotated[
+        bool | None,
+        typer.Option(
+            "--heat/--no-heat",
+            help="Heat maps in the page; they need the part 'explain'.",
+            show_default=f"up to {MOST_WITH_HEAT} files",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="Files at a time, each in a process.", show_default="1"),
+    ] = None
+    engine: WorkEngine = EngineChoice.LOCAL
+    address: Address = None
+    time_limit: Annotated[
+        float | None,
+        typer.Option(min=1, metavar="SECONDS", help="Give a file up after this time.", show_default="none"),
+    ] = None
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything is fake.")] = False
+    allow_untrained: AllowUntrained = False
 
     @property
     def keeps_results(self) -> bool:
         """Whether something is written at the end, and not only line by line."""
         return self.jsonl_file is None or any((self.json_file, self.csv_file, self.html_file))
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes than this one judge."""
+        return (
+            self.engine is not EngineChoice.LOCAL
+            or self.jobs not in (None, 1)
+            or (self.time_limit or self.address) is not None
+        )
 
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """Where to start worker processes, once there is something for them to do."""
-
-    engine: EngineName
-    jobs: int | None
-    time_limit_s: float | None
-    address: str | None
-
-    def start(self) -> Engine:
+    def start_engine(self) -> Engine:
+        """The processes that judge."""
         from deepscan.processes import create_engine
 
-        return create_engine(self.engine, jobs=self.jobs, time_limit_s=self.time_limit_s, address=self.address)
+        jobs = self.jobs or (1 if self.engine is EngineChoice.LOCAL else None)
+        return create_engine(self.engine.value, jobs=jobs, time_limit_s=self.time_limit, address=self.address)
+
+    def inputs(self) -> Iterator[str]:
+        """The arguments, then what the lists name."""
+        from deepscan.extract.inputs import read_list
+
+        return chain(self.paths or [], *map(read_list, self.from_file or []))
 
 
 class PredictRun:
@@ -93,15 +139,15 @@ class PredictRun:
         from deepscan.batch import InputBatch
         from deepscan.detector import describe_detector
         from deepscan.errors import DeepscanError
-        from deepscan.extract.inputs import expand_inputs, read_list
+        from deepscan.extract.inputs import expand_inputs
         from deepscan.report.result_log import ResultLines
 
         options, jsonl_file = self._options, self._options.jsonl_file
-        inputs = expand_inputs(chain(options.paths, *map(read_list, options.lists)), self.passed_over)
-        if options.workers is None:
-            name, info = options.model, self._detector.info
-        else:
+        inputs = expand_inputs(options.inputs(), self.passed_over)
+        if options.has_workers:
             name, info = describe_detector(options.model, options.settings)
+        else:
+            name, info = options.model, self._detector.info
         with ExitStack() as stack:
             lines = None
             if jsonl_file is not None:
@@ -109,8 +155,8 @@ class PredictRun:
                 with stderr().status("Reading the results of earlier runs") if shows_progress() else nullcontext():
                     lines = ResultLines(None if is_stdout(jsonl_file) else Path(jsonl_file), __version__, info)
                 stack.enter_context(lines)
-            engine = stack.enter_context(options.workers.start()) if options.workers is not None else None
-            shown = _Shown(stack.enter_context(progress_bar()), options.paths, options.lists)
+            engine = stack.enter_context(options.start_engine()) if options.has_workers else None
+            shown = _Shown(stack.enter_context(progress_bar()), options)
             pictures, inputs = self._pictures(inputs, trained=info.trained)
             batch = InputBatch(info, lines=lines, keep=options.keeps_results, pictures=pictures, on_done=shown)
             try:
@@ -199,23 +245,23 @@ def _peeked(inputs: Iterator[Input], most: int) -> tuple[int, Iterator[Input]]:
 class _Shown:
     """A bar for whoever watches. How many files there are is found out while the first are judged."""
 
-    def __init__(self, bar: Progress, paths: list[str], lists: list[str]) -> None:
-        self._bar = bar
+    def __init__(self, bar: Progress, options: PredictOptions) -> None:
+        self._bar, self._options = bar, options
         self._task = bar.add_task("", total=None, rate="", failed=0)
-        if not bar.disable and all(Path(name).is_file() for name in lists):  # a pipe can be read only once
-            Thread(target=self._find_total, args=(paths, lists), daemon=True).start()
+        if not bar.disable and all(Path(name).is_file() for name in options.from_file or []):
+            Thread(target=self._find_total, daemon=True).start()  # a pipe can be read only once
 
     def __call__(self, batch: InputBatch, path: Path) -> None:
         rate = f"{batch.per_second:.2f}/s" if batch.per_second < 10 else f"{batch.per_second:.0f}/s"
         name = printable(path.name[-30:])
         self._bar.update(self._task, completed=batch.n_done, description=name, rate=rate, failed=batch.n_failed)
 
-    def _find_total(self, paths: list[str], lists: list[str]) -> None:
+    def _find_total(self) -> None:
         from deepscan.errors import DeepscanError
-        from deepscan.extract.inputs import expand_inputs, read_list
+        from deepscan.extract.inputs import expand_inputs
 
         try:
-            total = sum(1 for _ in expand_inputs(chain(paths, *map(read_list, lists))))
+            total = sum(1 for _ in expand_inputs(self._options.inputs()))
         except DeepscanError as error:  # the run comes upon it, too
             log.debug("The files cannot be counted: %s", error)
         else:

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from deepscan.datasets.array_jobs import Share
     from deepscan.datasets.preprocess import PreprocessSettings, Progress, Summary
     from deepscan.datasets.readers import Corpus
-    from deepscan.processes import Engine
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +43,21 @@ class ImageName(StrEnum):
     PNG = "png"
 
 
-def preprocess(
+@dataclass(frozen=True, kw_only=True)
+class PreprocessOptions:
+    """What is cut, how, and where it goes."""
+
     root: Annotated[
         Path | None, typer.Argument(help="The corpus: its folder, a CSV or an index.", show_default=False)
-    ] = None,
+    ] = None
     out: Annotated[
         Path | None, typer.Option(help="Folder of the store.", show_default="data/CORPUS-faces", file_okay=False)
-    ] = None,
+    ] = None
     dataset: Annotated[
         str | None, typer.Option(help="Read ROOT as this corpus.", show_default="detected from the layout")
-    ] = None,
-    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames sampled evenly from every video.")] = 32,
-    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the crops in pixels.")] = 224,
+    ] = None
+    frames: Annotated[int, typer.Option(min=1, max=10_000, help="Frames sampled evenly from every video.")] = 32
+    size: Annotated[int, typer.Option(min=32, max=1024, help="Side of the crops in pixels.")] = 224
     margin: Annotated[
         float | None,
         typer.Option(
@@ -64,73 +66,87 @@ def preprocess(
             show_default="the default detector's",
             help="Of the crops: side = the face box's longer side x (1 + margin).",
         ),
-    ] = None,
+    ] = None
     image: Annotated[ImageName, typer.Option(help="How crops are kept: JPEG at quality 95, or without loss.")] = (
         ImageName.JPEG
-    ),
-    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the groups for validation.")] = 0.1,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the groups for the test.")] = 0.1,
-    seed: Annotated[int, typer.Option(help="Another seed divides the groups otherwise.")] = 0,
+    )
+    val: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the groups for validation.")] = 0.1
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the groups for the test.")] = 0.1
+    seed: Annotated[int, typer.Option(help="Another seed divides the groups otherwise.")] = 0
     reuse_boxes: Annotated[
         bool, typer.Option("--reuse-boxes", help="Cut fakes at the boxes of their originals: no second detection.")
-    ] = False,
+    ] = False
     follow_links: Annotated[
         bool, typer.Option("--follow-links", help="Take what links in real/ and fake/ lead to also outside the corpus.")
-    ] = False,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="cores")] = None,
-    engine: WorkEngine = EngineChoice.LOCAL,
-    address: Address = None,
-    time_limit: Annotated[
-        float, typer.Option(min=1, help="Seconds after which a video is given up as a failure.")
-    ] = 600.0,
-    limits: Limits = None,
+    ] = False
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes.", show_default="cores")] = None
+    engine: WorkEngine = EngineChoice.LOCAL
+    address: Address = None
+    time_limit: Annotated[float, typer.Option(min=1, help="Seconds after which a video is given up as a failure.")] = (
+        600.0
+    )
+    limits: Limits = None
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Do only this part of the videos: one job of an array.")
-    ] = None,
+    ] = None
     merge: Annotated[
         bool, typer.Option("--merge", help="Join the manifests of an array's jobs; no video is touched.")
-    ] = False,
+    ] = False
     report: Annotated[
         bool, typer.Option("--report", help="Then write report.html: random crops and distributions, to look at.")
-    ] = False,
-) -> None:
+    ] = False
+
+    @property
+    def share(self) -> Share:
+        """Of the videos, this job's.
+
+        Raises:
+            ConfigError: there is no such share.
+        """
+        from deepscan.datasets.array_jobs import Share
+
+        return Share() if self.shard is None else Share.parse(self.shard)
+
+    @property
+    def settings(self) -> PreprocessSettings:
+        """As the library has them."""
+        from deepscan.config import CropSettings
+        from deepscan.datasets.preprocess import PreprocessSettings
+        from deepscan.datasets.store.store import StoreSettings
+
+        crop = {"size_px": self.size} | ({} if self.margin is None else {"margin": self.margin})
+        store = StoreSettings(
+            frames=self.frames,
+            crop=CropSettings.model_validate(crop),
+            image=self.image.value,
+            boxes="original" if self.reuse_boxes else "own",
+        )
+        return PreprocessSettings(store, self.share, limits_of(self.limits))
+
+
+def preprocess(options: PreprocessOptions) -> None:
     """Cut the faces out of a corpus: detects the layout, resumes, survives bad files.
 
     Example: deepscan preprocess dfdc/ --report
     """
     from deepscan.errors import DeepscanError
 
-    if root is None and (out is None or not merge):
+    if options.root is None and (options.out is None or not options.merge):
         fail("Give the corpus: deepscan preprocess ROOT (or --merge --out FOLDER).", EXIT_USAGE)
     summary: Summary | None = None
     try:
-        from deepscan.config import CropSettings
-        from deepscan.datasets.array_jobs import Share
-        from deepscan.datasets.preprocess import PreprocessSettings
-        from deepscan.datasets.store.store import StoreSettings
-        from deepscan.processes import create_engine
-
-        share = Share.parse(shard) if shard is not None else Share()
-        if merge and share.count > 1:
+        share = options.share
+        if options.merge and share.count > 1:
             fail("--merge joins the manifests of all jobs; leave --shard out.", EXIT_USAGE)
-        if share.count > 1 and report:
+        if share.count > 1 and options.report:
             fail("--report needs all the videos: give it with --merge.", EXIT_USAGE)
-        folder = out or _default_folder(root, dataset)
-        if merge:
+        folder = options.out or _default_folder(options.root, options.dataset)
+        if options.merge:
             _merge(folder)
-        elif root is not None:
-            store = StoreSettings(
-                frames=frames,
-                crop=CropSettings(size_px=size) if margin is None else CropSettings(size_px=size, margin=margin),
-                image=image.value,
-                boxes="original" if reuse_boxes else "own",
-            )
-            settings = PreprocessSettings(store, share, limits_of(limits))
-            corpus = _read(root, dataset, (val, test), seed, follow_links)
-            with create_engine(engine.value, jobs=jobs, time_limit_s=time_limit, address=address) as workers:
-                summary = _run(corpus, folder, settings, workers)
+        elif options.root is not None:
+            summary = _run(options.root, folder, options)
             print_summary(summary, folder, share)
-        if report and (summary is None or not summary.n_open):
+        if options.report and (summary is None or not summary.n_open):
             _write_report(folder)
     except DeepscanError as error:
         fail_with(error)
@@ -153,15 +169,15 @@ def _default_folder(root: Path | None, dataset: str | None) -> Path:
     return Path("data") / f"{corpus_name(root, dataset)}-faces"
 
 
-def _read(root: Path, dataset: str | None, shares: tuple[float, float], seed: int, follow_links: bool) -> Corpus:
+def _read(root: Path, options: PreprocessOptions) -> Corpus:
     """The corpus with its splits; what was found is logged, problems too."""
     from deepscan.datasets.readers import log_problems, read_corpus
     from deepscan.datasets.splits import assign_splits
     from deepscan.extract.file_kinds import passed_over_text
 
     with stderr().status(f"Reading {root}"):
-        corpus = read_corpus(root, dataset, follow_links=follow_links)
-        items = assign_splits(corpus.items, *shares, seed)
+        corpus = read_corpus(root, options.dataset, follow_links=options.follow_links)
+        items = assign_splits(corpus.items, options.val, options.test, options.seed)
     n_fake = sum(item.label for item in items)
     log.info("%s: %s corpus, %d real, %d fake", root, corpus.name, len(items) - n_fake, n_fake)
     if corpus.passed_over:
@@ -170,12 +186,18 @@ def _read(root: Path, dataset: str | None, shares: tuple[float, float], seed: in
     return replace(corpus, items=tuple(items))
 
 
-def _run(corpus: Corpus, folder: Path, settings: PreprocessSettings, engine: Engine) -> Summary:
+def _run(root: Path, folder: Path, options: PreprocessOptions) -> Summary:
     """Preprocess with a bar for whoever watches."""
     from deepscan.datasets.preprocess import preprocess as run
+    from deepscan.processes import create_engine
 
+    settings = options.settings
+    corpus = _read(root, options)
     start = time.monotonic()
-    with progress_bar() as bar:
+    workers = create_engine(
+        options.engine.value, jobs=options.jobs, time_limit_s=options.time_limit, address=options.address
+    )
+    with workers as engine, progress_bar() as bar:
         task = bar.add_task("", total=None, rate="", failed=0)
 
         def show(at: Progress) -> None:

@@ -7,22 +7,8 @@ from typing import Annotated
 
 import typer
 
-from deepscan.commands.options import (
-    AttackCheck,
-    Device,
-    Frames,
-    Limits,
-    MinSegment,
-    Model,
-    Runtime,
-    RuntimeChoice,
-    Threshold,
-    Tta,
-    limits_of,
-    seconds,
-    settings_of,
-)
-from deepscan.commands.terminal import DeviceName, fail_with
+from deepscan.commands.options import JudgeOptions, seconds
+from deepscan.commands.terminal import fail_with
 
 
 def _name_and_password(text: str) -> tuple[str, str]:
@@ -53,20 +39,12 @@ MaxDuration = Annotated[
 
 
 def serve(
+    options: JudgeOptions,
     host: Host = "127.0.0.1",
     port: Port = 7860,
     auth: Auth = None,
     max_upload_mb: MaxUpload = None,
     max_duration: MaxDuration = None,
-    frames: Frames = None,
-    min_segment: MinSegment = None,
-    tta: Tta = None,
-    attack_check: AttackCheck = None,
-    model: Model = "default",
-    device: Device = DeviceName.AUTO,
-    runtime: Runtime = RuntimeChoice.AUTO,
-    threshold: Threshold = None,
-    limits: Limits = None,
 ) -> None:
     """Serve a web page on this machine: drop a file, see the verdict.
 
@@ -88,19 +66,9 @@ def serve(
         from deepscan.detector import load_detector
         from deepscan.web.service import JudgeService, WebLimits
 
-        settings = settings_of(
-            frames=frames,
-            min_segment_s=min_segment,
-            tta=tta,
-            attack_check=attack_check,
-            threshold=threshold,
-            device=device.value,
-            runtime=runtime.value,
-            limits=limits_of(limits),
-        )
         web_limits = {"upload_bytes": max_upload_mb and max_upload_mb * 2**20, "duration_s": max_duration}
         service = JudgeService(
-            load_detector(model, settings),
+            load_detector(options.model, options.settings),
             WebLimits.model_validate({name: value for name, value in web_limits.items() if value is not None}),
             with_heat=find_spec("pytorch_grad_cam") is not None,
         )
