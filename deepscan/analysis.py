@@ -68,12 +68,12 @@ def error_result(path: Path | InMemory, reason: str, message: str, sha256: str |
 def refused_result(path: Path | InMemory, error: DeepscanError) -> Result:
     """The result of an input that is refused before it is read; its path is what was given, also if that is none."""
     result = error_result(path, error.reason, str(error))
-    return replace(result, path=error.given) if isinstance(error, NoFileError) else result
+    return replace(result, path=error.text) if isinstance(error, NoFileError) else result
 
 
-def lost_result(path: Path | InMemory, reason: LostReason, why: str) -> Result:
+def lost_result(path: Path | InMemory, reason: LostReason, cause: str) -> Result:
     """The result of an input that deepscan failed on, or that no worker process finished."""
-    text = " ".join(f"{path.name} could not be judged: {why}".split())[:300].rstrip(".")
+    text = " ".join(f"{path.name} could not be judged: {cause}".split())[:300].rstrip(".")
     hint = {
         "timeout": "Give it more with --time-limit, or cut the file.",
         "worker_died": "The other files were judged; run again for this one, with fewer jobs.",

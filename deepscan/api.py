@@ -58,16 +58,16 @@ class SavableReport(Report):
         """Write a page for people, and the JSON beside it. Faces are read from the files once more, if still there."""
         from deepscan.report.html import write_pages
 
-        made = datetime.now().astimezone()
-        write_pages(self, Path(path), made=made, card=self.card, material=self._material)
+        created_at = datetime.now().astimezone()
+        write_pages(self, Path(path), made=created_at, card=self.card, material=self._material)
 
     def _material(self, result: Result) -> Material | None:
         from deepscan.report.html import from_file
 
         if result.sha256 is None or not result.kind:  # it was in memory, or failed
             return None
-        why = "Heat maps are made by the commands predict --html and explain."
-        return from_file(Path(result.path), result, limits=self.limits, not_explained=why)
+        cause = "Heat maps are made by the commands predict --html and explain."
+        return from_file(Path(result.path), result, limits=self.limits, not_explained=cause)
 
 
 class LoadedDetector(Detector):
@@ -97,9 +97,9 @@ class LoadedDetector(Detector):
             MediaError: the one input cannot be read.
         """
         if isinstance(source, list) and not is_frames(source):
-            for one in source:
-                check_source(one)
-            inputs = (self._input(one, f" {i}") for i, one in enumerate(source))
+            for item in source:
+                check_source(item)
+            inputs = (self._input(item, f" {i}") for i, item in enumerate(source))
             return [analysis.result for analysis in self.analyze_many(inputs)]
         analysis = next(self.analyze_many([self._input(source, "")]))
         if analysis.error is not None:
@@ -119,7 +119,7 @@ class LoadedDetector(Detector):
         try:
             return read_source(source, label, settings.frames, settings.min_segment_s), None
         except MediaError as error:
-            return Path(error.what.split(":")[0]), error
+            return Path(error.problem.split(":")[0]), error
 
 
 def load(
@@ -130,12 +130,12 @@ def load(
     isolate: bool,
 ) -> LoadedDetector:
     """See :func:`deepscan.load_detector`; ``changes`` are of single settings."""
-    whole = settings or PredictSettings()
+    resolved = settings or PredictSettings()
     try:
-        whole = PredictSettings.model_validate({**dict(whole), **changes})
+        resolved = PredictSettings.model_validate({**dict(resolved), **changes})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
         raise ConfigError(f"{name}={first['input']!r} cannot be", first["msg"]) from error
-    networks = open_networks(model, whole)
-    return LoadedDetector(networks, whole, isolation=DEFAULT_ISOLATION if isolate else None)
+    networks = open_networks(model, resolved)
+    return LoadedDetector(networks, resolved, isolation=DEFAULT_ISOLATION if isolate else None)

@@ -94,8 +94,8 @@ class LineFile(Generic[Key, Record]):
 
     def get(self, key: Key) -> Record | None:
         """The record of a key; None if it is not known."""
-        known = self._records.get(key)
-        return None if known is None else known[1]
+        record = self._records.get(key)
+        return None if record is None else record[1]
 
     def records(self) -> dict[Key, Record]:
         """All records by key."""
@@ -177,8 +177,8 @@ class LineFile(Generic[Key, Record]):
         if schema is not None and n_damaged == self.n_lines:
             start = f'{{"schema":"{schema}",'.encode()
             if n_damaged or (cut is not None and cut[1][: len(start)] != start[: len(cut[1])]):
-                why = f"it holds something else than {schema}"
-                raise OutputError(f"{self.name} is not written to", why, "Give another name.")
+                cause = f"it holds something else than {schema}"
+                raise OutputError(f"{self.name} is not written to", cause, "Give another name.")
         if n_damaged:
             log.warning("%s: %d damaged lines passed over; what they were of is done again", self.name, n_damaged)
         return None if cut is None else cut[0]
@@ -194,11 +194,11 @@ class LineFile(Generic[Key, Record]):
                 position += len(line)
 
     def _failed(self, error: OSError, action: str) -> OutputError:
-        why = _CAUSES.get(error.errno or 0)
-        if why is None:
+        cause = _CAUSES.get(error.errno or 0)
+        if cause is None:
             return OutputError(f"{self.name} cannot be {action}", error.strerror or str(error))
         hint = "Make room and run the same command again: what is done stays done."
-        return OutputError(f"{self.name} cannot be {action}", why, hint if self.regular else "")
+        return OutputError(f"{self.name} cannot be {action}", cause, hint if self.regular else "")
 
 
 def _lock(handle: int) -> bool:

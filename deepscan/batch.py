@@ -180,18 +180,18 @@ class InputBatch:
                 begun.append((position, stamp))
                 yield path
 
-        for result, material in self._judged(detector, paths()):
+        for result, material in self._scored(detector, paths()):
             position, stamp = begun.popleft()
-            self._done(position, result, stamp, material)
+            self._record(position, result, stamp, material)
 
-    def _judged(self, detector: Detector, paths: Iterable[Path]) -> Iterator[tuple[Result, Material | None]]:
+    def _scored(self, detector: Detector, paths: Iterable[Path]) -> Iterator[tuple[Result, Material | None]]:
         pictures = self.pictures
         if pictures is None:
             yield from ((result, None) for result in detector.predict_files(paths))
             return
         for analysis in detector.analyze_many(((path, None) for path in paths), keep=pictures.keep):
-            wanted = len(self.materials) < MOST_MATERIALS
-            yield analysis.result, pictures.material(detector, analysis) if wanted else None
+            keeps_material = len(self.materials) < MOST_MATERIALS
+            yield analysis.result, pictures.material(detector, analysis) if keeps_material else None
 
     def run_on(
         self,
@@ -223,10 +223,10 @@ class InputBatch:
 
         for task, outcome in engine.map(judge, tasks()):
             if isinstance(outcome, Lost):
-                self._done(task.position, lost_result(task.path, outcome.reason, outcome.message), task.stamp)
+                self._record(task.position, lost_result(task.path, outcome.reason, outcome.message), task.stamp)
             else:
                 result, material = outcome
-                self._done(task.position, result, task.stamp, material)
+                self._record(task.position, result, task.stamp, material)
         if failures:
             raise failures[0]
 
@@ -243,7 +243,7 @@ class InputBatch:
         """The inputs that are to be judged; the others are done in passing."""
         for position, (path, error) in enumerate(inputs):
             if error is not None:
-                self._done(position, refused_result(path, error), None)
+                self._record(position, refused_result(path, error), None)
                 continue
             stamp = known = None
             if self._lines is not None:
@@ -257,7 +257,7 @@ class InputBatch:
                     self.n_recalled += 1
                     self._count(position, known)
 
-    def _done(self, position: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
+    def _record(self, position: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
         with self._lock:
             if material is not None and len(self.materials) < MOST_MATERIALS:
                 self.materials[result.path] = material

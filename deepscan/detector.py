@@ -242,13 +242,13 @@ class Detector:
         """
         tracks = [person.track for person in people]
         verdict = self.decide(tracks, scores, n_left_out=n_left_out)
-        answered = [i for i, t in enumerate(verdict.tracks) if t.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
-        known = None if features is None else [features[i] for i in answered]
-        moves = self.disagreements([people[i].crops for i in answered], known) if answered else None
+        judgeable = [i for i, t in enumerate(verdict.tracks) if t.verdict in (VerdictLabel.FAKE, VerdictLabel.REAL)]
+        known_features = None if features is None else [features[i] for i in judgeable]
+        moves = self.disagreements([people[i].crops for i in judgeable], known_features) if judgeable else None
         if moves is None:
             return verdict
         disagreements = [0.0] * len(people)
-        for i, move in zip(answered, moves, strict=True):
+        for i, move in zip(judgeable, moves, strict=True):
             disagreements[i] = move
         return self.decide(tracks, scores, disagreements, n_left_out=n_left_out)
 
@@ -350,8 +350,8 @@ def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str
     runtime = foresee_runtime(networks, settings)
     if runtime == "openvino":
         FaceFinder(settings.face, "cpu", runtime)  # for its conversion
-    known = name in list_detectors()
-    return name if known else str(folder.absolute()), _model_info(networks.card, settings, runtime)
+    known_features = name in list_detectors()
+    return name if known_features else str(folder.absolute()), _model_info(networks.card, settings, runtime)
 
 
 def _model_info(card: Card, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:
@@ -394,5 +394,5 @@ def _content_sha256(path: Path | InMemory) -> str | None:
     try:
         return file_sha256(path)
     except OSError as error:
-        why = error.strerror or "the disk reports an error"
-        raise MediaError(f"{path.name}: cannot be read", why, "Copy it to another disk.") from error
+        cause = error.strerror or "the disk reports an error"
+        raise MediaError(f"{path.name}: cannot be read", cause, "Copy it to another disk.") from error

@@ -17,24 +17,24 @@ class DeepscanError(Exception):
     """Base of everything deepscan raises on purpose.
 
     Args:
-        what: what failed, naming the input ("clip.mp4: cannot be read").
-        why: the cause, as far as it is known.
+        problem: what failed, naming the input ("clip.mp4: cannot be read").
+        cause: the cause, as far as it is known.
         hint: what a person can do next.
         reason: a short machine-readable code (``unreadable``, ``no_video_stream``...), stable across versions.
     """
 
     reason: str = "error"
 
-    def __init__(self, what: str, why: str = "", hint: str = "", *, reason: str | None = None) -> None:
-        self.what, self.why, self.hint = what, why, hint
+    def __init__(self, problem: str, cause: str = "", hint: str = "", *, reason: str | None = None) -> None:
+        self.problem, self.cause, self.hint = problem, cause, hint
         if reason is not None:
             self.reason = reason
-        super().__init__(what, why, hint)
+        super().__init__(problem, cause, hint)
 
     def __str__(self) -> str:
-        text = self.what
-        if self.why:
-            text += f": {self.why}"
+        text = self.problem
+        if self.cause:
+            text += f": {self.cause}"
         if self.hint:
             text = f"{text.rstrip('.')}. {self.hint}"
         return printable(" ".join(text.split()))

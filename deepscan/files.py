@@ -66,18 +66,18 @@ def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
         mode = path.stat().st_mode if real_path.exists() else None
     except (OSError, ValueError) as error:  # ValueError: a path no system can have
         raise OutputError(f"{path} cannot be written", getattr(error, "strerror", None) or str(error)) from error
-    why = None
+    cause = None
     if mode is not None and stat.S_ISDIR(mode):
-        why = "it is a folder"
+        cause = "it is a folder"
     elif mode is not None and not os.access(path, os.W_OK):
-        why = "permission denied"
+        cause = "permission denied"
     elif mode is None or stat.S_ISREG(mode):
         if not real_path.parent.is_dir():
-            why = f"there is no folder {real_path.parent}"
+            cause = f"there is no folder {real_path.parent}"
         elif not os.access(real_path.parent, os.W_OK | os.X_OK):
-            why = f"permission denied in the folder {real_path.parent}"
-    if why is not None:
-        raise OutputError(f"{path} cannot be written", why, "Give another name.")
+            cause = f"permission denied in the folder {real_path.parent}"
+    if cause is not None:
+        raise OutputError(f"{path} cannot be written", cause, "Give another name.")
     if mode is None or ours is None or not stat.S_ISREG(mode):
         return
     try:
@@ -86,8 +86,8 @@ def check_target(path: Path, ours: re.Pattern[bytes] | None = None) -> None:
     except OSError as error:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
     if head and not ours.match(head):
-        why = "a file is there that deepscan did not write, or not in this form"
-        raise OutputError(f"{path} cannot be written", why, "Move it away, or give another name.")
+        cause = "a file is there that deepscan did not write, or not in this form"
+        raise OutputError(f"{path} cannot be written", cause, "Move it away, or give another name.")
 
 
 def check_folder(folder: Path, first: str, ours: re.Pattern[bytes], others: Iterable[str]) -> None:

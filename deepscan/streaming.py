@@ -118,9 +118,9 @@ def _events(
     sha256: Callable[[Path | InMemory], str | None],
 ) -> Iterator[_Cut | Searched]:
     """The crops of each file as they are found, then the file."""
-    for path, known in inputs:
-        file = Searched(path, time.perf_counter(), error=known)
-        if known is not None:
+    for path, result in inputs:
+        file = Searched(path, time.perf_counter(), error=result)
+        if result is not None:
             yield file
             continue
         try:
@@ -147,7 +147,7 @@ def _score(cuts: list[_Cut], scorer: Scorer) -> None:
             cut.file.error = error
     else:
         share_s = (time.perf_counter() - start) / len(cuts)
-        for cut, one in zip(cuts, features, strict=True):
-            cut.file.features[cut.key] = one
+        for cut, track_features in zip(cuts, features, strict=True):
+            cut.file.features[cut.key] = track_features
             cut.file.score_s += share_s
     cuts.clear()

@@ -325,8 +325,8 @@ class Result:
 
     def __repr__(self) -> str:
         score = "" if self.probability is None else f", probability={self.probability:.4f}"
-        why = "" if self.reason is None else f", reason={self.reason!r}"
-        return f"Result({self.path!r}, verdict={str(self.verdict)!r}{score}{why}, people={len(self.tracks)})"
+        reason = "" if self.reason is None else f", reason={self.reason!r}"
+        return f"Result({self.path!r}, verdict={str(self.verdict)!r}{score}{reason}, people={len(self.tracks)})"
 
     def _repr_html_(self) -> str:
         return html_table(RESULT_COLUMNS, [_cells(self)])

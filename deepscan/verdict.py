@@ -117,13 +117,13 @@ def visible_people(
         else:
             firsts = below.argmax(axis=0)[hidden]
             hidden_ones.append((share, (person, list(HIDDEN.values())[int(np.bincount(firsts).argmax())])))
-    hidden_ones.sort(key=lambda one: -one[0])
-    return tuple(visible), tuple(one for _, one in hidden_ones)
+    hidden_ones.sort(key=lambda hidden: -hidden[0])
+    return tuple(visible), tuple(hidden for _, hidden in hidden_ones)
 
 
-def below_limits(seen: Visibility, limits: VisibilityLimits) -> NDArray[np.bool_]:
+def below_limits(visible: Visibility, limits: VisibilityLimits) -> NDArray[np.bool_]:
     """Which sightings are below which limit, ``bool [len(HIDDEN), T]``; a limit of 0 hides nothing."""
-    pairs = [(getattr(seen, name), getattr(limits, name)) for name in HIDDEN]
+    pairs = [(getattr(visible, name), getattr(limits, name)) for name in HIDDEN]
     return np.array([(values < limit) & (limit > 0) for values, limit in pairs])
 
 
@@ -144,7 +144,7 @@ def abstain(
 
 def unjudged(extraction: Extraction, hidden: Sequence[Hidden]) -> tuple[UnjudgedTrack, ...]:
     """Who or what was followed in a file but cannot be judged, in the order of their numbers."""
-    unseen = sorted(((person.track, reason) for person, reason in hidden), key=lambda one: one[0].id)
+    unseen = sorted(((person.track, reason) for person, reason in hidden), key=lambda entry: entry[0].id)
     tracks = [*unseen, *((track, "doubtful_face") for track in extraction.doubtful)]
     return tuple(
         UnjudgedTrack(
@@ -181,7 +181,7 @@ def notes_on(media: MediaInfo, coverage: Coverage | None) -> tuple[Note, ...]:
     """What there is to know of a file beside its answer."""
     notes = []
     if coverage is not None and coverage.left_out:
-        how = [
+        parts = [
             f"{seconds:.1f} s are {word}"
             for seconds, word in ((coverage.damaged_s, "damaged"), (coverage.cut_off_s, "cut off"))
             if seconds
@@ -190,7 +190,7 @@ def notes_on(media: MediaInfo, coverage: Coverage | None) -> tuple[Note, ...]:
             Note(
                 "damaged" if coverage.damaged_s else "cut_off",
                 f"{coverage.examined_s:.1f} of {coverage.duration_s:.1f} s were examined "
-                f"({100 * coverage.left_out:.0f} % left out): {' and '.join(how)}.",
+                f"({100 * coverage.left_out:.0f} % left out): {' and '.join(parts)}.",
             )
         )
     if media.other_pictures:
@@ -231,14 +231,14 @@ def decide(
             update={"threshold": threshold, "uncertain_low": threshold, "uncertain_high": threshold}
         )
     moved = [0.0] * len(tracks) if disagreements is None else disagreements
-    answers = [
+    decided = [
         _decide_track(track, score, calibration, disagreement, trained)
         for track, score, disagreement in zip(tracks, scores, moved, strict=True)
     ]
-    results, reasons = [answer.result for answer in answers], [answer.reason for answer in answers]
+    results, reasons = [decision.result for decision in decided], [decision.reason for decision in decided]
     for i, reason in _not_sure(tracks, results, calibration if threshold is None else None):
         results[i], reasons[i] = replace(results[i], verdict=VerdictLabel.UNCERTAIN), reason
-    segments = tuple(segment for answer in answers for segment in answer.segments)
+    segments = tuple(segment for decision in decided for segment in decision.segments)
     return _decide_input(results, reasons, segments, n_left_out)
 
 
@@ -256,8 +256,8 @@ def _decide_track(
     if math.isnan(probability):
         raise ValueError(f"Invalid logit {score.video_logit} of track {track.id}.")
     frames = calibrated(score.frame_logits, calibration.frame_scale, calibration.frame_bias)
-    (answer,) = decisions([probability], calibration.threshold, calibration.band)
-    label, reason = _LABELS[int(answer)], None
+    (decision,) = decisions([probability], calibration.threshold, calibration.band)
+    label, reason = _LABELS[int(decision)], None
     if label is VerdictLabel.UNCERTAIN:
         reason = "low_confidence"
     elif label is VerdictLabel.REAL and _conflicts(frames, calibration.uncertain_high):

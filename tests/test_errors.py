@@ -15,7 +15,7 @@ def test_errors_come_whole_through_a_pickle(kind, reason):
     error = kind("clip.mp4: cannot be read", "it is empty", "Look at it.", reason=reason)
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - its own
     assert type(copy) is kind
-    assert (copy.what, copy.why, copy.hint, copy.reason) == (error.what, error.why, error.hint, error.reason)
+    assert (copy.problem, copy.cause, copy.hint, copy.reason) == (error.problem, error.cause, error.hint, error.reason)
     assert str(copy) == str(error) == "clip.mp4: cannot be read: it is empty. Look at it."
 
 

@@ -68,7 +68,7 @@ def check_outputs(outputs: Sequence[Output], inputs: Sequence[str] = (), lists: 
         try:
             check_target(Path(target), ours)
         except OutputError as error:
-            fail_with(OutputError(f"{option} {error.what}", error.why, error.hint))
+            fail_with(OutputError(f"{option} {error.problem}", error.cause, error.hint))
     return "-" in taken
 
 
@@ -99,7 +99,7 @@ def write_outputs(outputs: Iterable[tuple[str | None, Callable[[], str]]]) -> No
             try:
                 write_atomically(Path(target), data)
             except OutputError as error:
-                failures.append(OutputError(error.what, error.why, _kept_elsewhere(Path(target), data)))
+                failures.append(OutputError(error.problem, error.cause, _kept_elsewhere(Path(target), data)))
     if failures:
         raise failures[0]
 

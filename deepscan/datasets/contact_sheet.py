@@ -169,7 +169,7 @@ def write_contact_sheet(
     usable = [row for row in rows if row.status == "ok"]
     sample = _sample(usable, seed)
     videos = _look(store, sample, seed, per_label)
-    suspects = [(each, _suspects(store, videos, place)) for place, each in enumerate(_SUSPICIONS)]
+    suspects = [(each, _suspects(store, videos, column)) for column, each in enumerate(_SUSPICIONS)]
     drawn = {name: _drawn(store, videos, label, per_label) for label, name in LABEL_NAMES.items()}
     store.warn()
     figures = _figures(videos)
@@ -250,7 +250,7 @@ class _Store:
 
     def _note(self, row: ManifestRow, error: StoreError) -> None:
         # Without its path: where the folder lies is nobody's business who is sent the page.
-        self.damaged[row.identity] = (row.store or "", row.video_id, error.why)
+        self.damaged[row.identity] = (row.store or "", row.video_id, error.cause)
         self._errors.append(error)
 
 
@@ -296,11 +296,11 @@ def _sane(value: float) -> float:
     return float(min(max(value, 0.0), 1e6))
 
 
-def _suspects(store: _Store, videos: Sequence[_Video], place: int) -> list[dict[str, Any]]:
+def _suspects(store: _Store, videos: Sequence[_Video], column: int) -> list[dict[str, Any]]:
     """The worst crops by one suspicion, at most one of a video: a single bad clip would fill the page."""
-    field = _SUSPICIONS[place].field
-    ordered = sorted(videos, key=lambda video: (getattr(video.worst[place], field), video.row.identity))
-    return _shown(store, ((video.row, video.worst[place]) for video in ordered), _SUSPECTS)
+    field = _SUSPICIONS[column].field
+    ordered = sorted(videos, key=lambda video: (getattr(video.worst[column], field), video.row.identity))
+    return _shown(store, ((video.row, video.worst[column]) for video in ordered), _SUSPECTS)
 
 
 def _drawn(store: _Store, videos: Sequence[_Video], label: int, count: int) -> list[dict[str, Any]]:
@@ -325,20 +325,20 @@ def _crop_count(usable: Sequence[ManifestRow], videos: Sequence[_Video]) -> int:
     """Crops of all usable videos: estimated, to two digits, where not all were looked at."""
     total = 0.0
     for label, n in Counter(row.label for row in usable).items():
-        seen = [video.n_crops for video in videos if video.row.label == label]
-        total += n * sum(seen) / len(seen) if seen else 0
+        n_crops = [video.n_crops for video in videos if video.row.label == label]
+        total += n * sum(n_crops) / len(n_crops) if n_crops else 0
     return round(total if len(videos) == len(usable) else float(f"{total:.2g}"))
 
 
 def _figures(videos: Sequence[_Video]) -> list[tuple[_Measure, Distribution | None]]:
     """The distribution of every measure by label, each video counted once."""
     figures = []
-    for place, measure in enumerate(_MEASURES):
+    for column, measure in enumerate(_MEASURES):
         groups: dict[str, list[float]] = {name: [] for name in LABEL_NAMES.values()}
         for video in videos:
-            if (value := video.measured[place]) is not None:
+            if (value := video.measured[column]) is not None:
                 groups[LABEL_NAMES[video.row.label]].append(value)
-        figures.append((measure, distribution(groups, whole=measure.counted)))
+        figures.append((measure, distribution(groups, integers=measure.counted)))
     return figures
 
 

@@ -66,9 +66,9 @@ class Preparation:
         """Pack a corpus of pictures; raises as :func:`deepscan.datasets.store.packs.make_pack`."""
         from deepscan.datasets.preprocess import Progress
 
-        def report(done: int, total: int) -> None:
+        def report(n_done: int, total: int) -> None:
             if self.on_progress is not None:
-                self.on_progress(Progress(total, done, 0, 0, corpus.root.name))
+                self.on_progress(Progress(total, n_done, 0, 0, corpus.root.name))
 
         folder.mkdir(parents=True, exist_ok=True)
         with self._engine(corpus, folder) as engine:
@@ -173,22 +173,22 @@ def widest_like(crop: CropSettings, crops: Iterable[CropSettings]) -> CropSettin
     return max((crop, *(other for other in crops if crop.same_but_size(other))), key=lambda other: other.size_px)
 
 
-def check_rule(kept: CropSettings, needed: CropSettings, name: str) -> None:
+def check_rule(stored: CropSettings, required: CropSettings, name: str) -> None:
     """Refuse crops that a detector was not made for; larger ones will do, they are resized.
 
     Args:
-        kept: the rule that the crops were cut by.
-        needed: that of the detector.
+        stored: the rule that the crops were cut by.
+        required: that of the detector.
         name: of the data, for the message.
 
     Raises:
         ConfigError: margin, shift or alignment differ, or the crops are too small.
     """
-    same = kept.same_but_size(needed)
-    if same and kept.size_px >= needed.size_px:
+    same = stored.same_but_size(required)
+    if same and stored.size_px >= required.size_px:
         return
     raise ConfigError(
         f"{name} has crops that are too small" if same else f"{name} was cut by another rule than the model needs",
-        f"it has {kept.text}; the model needs {needed.text}",
+        f"it has {stored.text}; the model needs {required.text}",
         "Give the videos themselves, or preprocess them with the model's settings.",
     )

@@ -158,17 +158,17 @@ def read_samples(paths: str | Path | Sequence[str | Path]) -> SampleSet:
         ConfigError: the stores were made with different crop rules or sizes, or there is no sample.
         ManifestError, StoreError: a store is damaged.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    folders = [paths] if isinstance(paths, str | Path) else list(paths)
     samples: list[Sample] = []
     without: Counter[tuple[str, int, str]] = Counter()
-    for path in map(Path, given):
+    for path in map(Path, folders):
         folder = path.parent if path.name == MANIFEST_NAME else path
         rows = read_manifest(folder / MANIFEST_NAME)
         samples += _samples(folder, rows)
         without.update((row.split or "none", row.label, str(row.reason)) for row in rows if row.status != "ok")
     if not samples:
         raise ConfigError(
-            f"{', '.join(map(str, given))} gave no face to work on",
+            f"{', '.join(map(str, folders))} gave no face to work on",
             f"{sum(without.values())} videos were skipped or failed" if without else "the manifest is empty",
             "See its manifest.csv and failures.csv.",
         )
@@ -192,7 +192,7 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
     if not pack.faces:
         raise ConfigError("The pictures gave no face to work on", f"{len(pack.without)} were left out")
     by_id = {item.video_id: item for item in items}
-    known = {(face.video_id, face.number) for face, _ in pack.faces}
+    numbers = {(face.video_id, face.number) for face, _ in pack.faces}
     samples = []
     for face, track in pack.faces:
         item = by_id[face.video_id]
@@ -200,7 +200,7 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
         facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people)
         name, shape = f"{item.dataset}/{face.video_id}#{face.number}", (face.height_px, face.width_px)
         sample = _sample(item, name, track, pack.settings.crop, shape, facts)
-        if item.original is not None and (item.original, face.number) in known:
+        if item.original is not None and (item.original, face.number) in numbers:
             sample = replace(sample, pair=f"{item.dataset}/{item.original}#{face.number}", aligned=face.aligned)
         samples.append(sample)
     without: Counter[tuple[str, int, str]] = Counter(
@@ -302,8 +302,8 @@ def _paired(
     return replace(fake, pair=best) if near[best] > _SAME_PERSON_IOU else fake
 
 
-def _overlap(one: StoredTrack, other: StoredTrack) -> float:
+def _overlap(first: StoredTrack, second: StoredTrack) -> float:
     """Mean IoU of two people's boxes over the sampled frames that both are in; 0 where there are none."""
-    boxes = {s.frame_index: s.face.box for s in other.track.sightings}
-    values = [iou(s.face.box, boxes[s.frame_index]) for s in one.track.sightings if s.frame_index in boxes]
+    boxes = {s.frame_index: s.face.box for s in second.track.sightings}
+    values = [iou(s.face.box, boxes[s.frame_index]) for s in first.track.sightings if s.frame_index in boxes]
     return sum(values) / len(values) if values else 0.0

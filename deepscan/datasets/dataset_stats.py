@@ -20,7 +20,7 @@ _IMBALANCE = 0.65
 _MANY_LOST = 0.1
 _LOST_GAP = 0.1
 _FEW = 20
-_MAX_BINS, _MAX_WHOLE = 24, 20
+_MAX_BINS, _MAX_INTEGER = 24, 20
 _OUTSIDE_PERCENT = 0.5
 _KS_LIMIT = 0.2
 # Chance alone exceeds this times sqrt(1/n + 1/m) once in a thousand: a few values always differ in something.
@@ -152,9 +152,9 @@ def by_reason(lost: Iterable[tuple[str, str, str]]) -> list[tuple[str, list[tupl
     return sorted(reasons.items(), key=lambda each: (-len(each[1]), each[0]))
 
 
-def percent(part: float, whole: float) -> str:
+def percent(part: float, total: float) -> str:
     """A share that is not rounded to none or all."""
-    share = part / whole if whole else 0.0
+    share = part / total if total else 0.0
     shown = min(max(share, 0.001), 0.999) if 0 < share < 1 else share
     return f"{100 * shown:.1f}\u00a0%"
 
@@ -187,12 +187,12 @@ class Distribution:
     differs: bool
 
 
-def distribution(groups: Mapping[str, Sequence[float]], *, whole: bool = False) -> Distribution | None:
+def distribution(groups: Mapping[str, Sequence[float]], *, integers: bool = False) -> Distribution | None:
     """The histograms of finite values by group, and how far they differ.
 
     Args:
         groups: name -> values; empty ones are left out.
-        whole: they are counts; each then gets a bin of its own, the last one for 20 and more.
+        integers: they are counts; each then gets a bin of its own, the last one for 20 and more.
 
     Returns:
         The histograms; None without any values.
@@ -201,7 +201,7 @@ def distribution(groups: Mapping[str, Sequence[float]], *, whole: bool = False) 
     if not values:
         return None
     together = np.concatenate(list(values.values()))
-    edges, ticks = _whole_axis(together) if whole else _axis(together)
+    edges, ticks = _integer_axis(together) if integers else _axis(together)
     histograms = []
     for name, group in values.items():
         counts, _ = np.histogram(np.clip(group, edges[0], edges[-1]), edges)
@@ -218,8 +218,8 @@ def distribution(groups: Mapping[str, Sequence[float]], *, whole: bool = False) 
 def ks_statistic(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """Largest distance between the empirical distribution functions of values ``[n]`` and ``[m]``, in [0, 1]."""
     both = np.concatenate([first, second])
-    one, other = (np.searchsorted(np.sort(values), both, "right") / len(values) for values in (first, second))
-    return float(np.abs(one - other).max())
+    left, right = (np.searchsorted(np.sort(values), both, "right") / len(values) for values in (first, second))
+    return float(np.abs(left - right).max())
 
 
 def _axis(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[tuple[float, str], ...]]:
@@ -244,9 +244,9 @@ def _axis(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[tuple
     return edges, tuple(((number - first) / (last - first), text) for number, text in texts.items())
 
 
-def _whole_axis(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[tuple[float, str], ...]]:
+def _integer_axis(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[tuple[float, str], ...]]:
     """A bin for every whole number, its tick in the middle."""
-    last = int(min(_MAX_WHOLE, values.max()))
+    last = int(min(_MAX_INTEGER, values.max()))
     first = min(max(0, int(values.min())), last)
     numbers = range(first, last + 1)
     more = "+" if values.max() > last else ""

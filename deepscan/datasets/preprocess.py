@@ -102,7 +102,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is: ``done`` of ``total`` videos, ``recalled`` of these from earlier, ``failed`` of these."""
+    """Where a run is: ``n_done`` of ``total`` videos, ``recalled`` of these from earlier, ``failed`` of these."""
 
     total: int
     done: int
@@ -180,7 +180,7 @@ def preprocess(
     dataset = min(datasets, default="")
     summary.failures += [Failure(dataset, "", p.path.as_posix(), p.reason, p.message) for p in corpus.problems]
     manifest, failures = tables
-    kept, kept_failures = _others(manifest, datasets, read_manifest), _others(failures, datasets, read_failures)
+    kept, kept_failures = _kept_rows(manifest, datasets, read_manifest), _kept_rows(failures, datasets, read_failures)
     write_failures(failures, [*kept_failures, *summary.failures])
     write_manifest(manifest, [*kept, *summary.rows])
     summary.wall_s = time.perf_counter() - start
@@ -213,7 +213,7 @@ class _Run:
                     killed |= isinstance(result, Lost)
                     entry = _lost(task, result) if isinstance(result, Lost) else result
                     journal.append(entry)
-                    self._done(entry)
+                    self._add(entry)
         except KeyboardInterrupt:
             log.warning("Interrupted: %d of %d videos are done and stay done.", len(self._entries), len(self._items))
         finally:
@@ -242,15 +242,15 @@ class _Run:
                 tasks.append(Task(item, self._folder, store, self._settings.limits, original, mark))
             else:
                 self._n_recalled += 1
-                self._done(entry)
+                self._add(entry)
         return tasks
 
-    def _done(self, entry: Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         self._entries[entry.row.video_id] = entry
         self._n_failed += entry.failure is not None
         if self._on_progress is not None:
-            n_done, name = len(self._entries), entry.row.video_id
-            self._on_progress(Progress(len(self._items), n_done, self._n_recalled, self._n_failed, name))
+            n_entries, name = len(self._entries), entry.row.video_id
+            self._on_progress(Progress(len(self._items), n_entries, self._n_recalled, self._n_failed, name))
 
 
 def _extract(task: Task) -> Extraction:
@@ -285,7 +285,7 @@ def _lost(task: Task, lost: Lost) -> Entry:
     return without(task.item, "failed", lost.reason, f"{task.item.path.name}: {lost.message}", stamp=None, sha256=None)
 
 
-def _others(path: Path, datasets: set[str], read: Callable[[Path], list[Row]]) -> list[Row]:
+def _kept_rows(path: Path, datasets: set[str], read: Callable[[Path], list[Row]]) -> list[Row]:
     """The rows of other corpora in a table that is about to be replaced."""
     if not path.exists():
         return []

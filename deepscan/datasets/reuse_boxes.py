@@ -73,14 +73,14 @@ def reuse_people(
     if misfit is not None:
         log.debug("%s: does not share the frames of %s: %s", media.path.name, original.video.video_id, misfit)
         return None
-    seen = [sighting for track in original.tracks for sighting in track.track.sightings]
+    sightings = [sighting for track in original.tracks for sighting in track.track.sightings]
     return Extraction(
         media=media,
         people=cutter.people(),
         frames_sampled=sampled,
-        frames_with_face=len({sighting.frame_index for sighting in seen}),
-        n_usable=len(seen),
-        largest_px=max(sighting.face.size_px for sighting in seen),
+        frames_with_face=len({sighting.frame_index for sighting in sightings}),
+        n_usable=len(sightings),
+        largest_px=max(sighting.face.size_px for sighting in sightings),
         brightness=brightest,
         timing_s=timing,
     )

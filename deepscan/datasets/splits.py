@@ -45,14 +45,14 @@ def assign_splits(items: Iterable[CorpusItem], val: float = 0.1, test: float = 0
             "each must be in [0, 1) and both together below 1",
             "Give for example --val 0.1 --test 0.1.",
         )
-    given = list(items)
-    check_groups(given)
-    official: dict[str, Split] = {item.group: item.split for item in given if item.split is not None}
+    listed = list(items)
+    check_groups(listed)
+    official: dict[str, Split] = {item.group: item.split for item in listed if item.split is not None}
     division = {
-        group: official.get(group) or _drawn(group, val, test, seed) for group in {item.group for item in given}
+        group: official.get(group) or _drawn(group, val, test, seed) for group in {item.group for item in listed}
     }
-    divided = [replace(item, split=division[item.group]) for item in given]
-    _warn(given, divided, official, {"val": val, "test": test})
+    divided = [replace(item, split=division[item.group]) for item in listed]
+    _warn(listed, divided, official, {"val": val, "test": test})
     return divided
 
 
@@ -93,10 +93,10 @@ def _drawn(group: str, val: float, test: float, seed: int) -> Split:
 
 
 def _warn(
-    given: list[CorpusItem], divided: list[CorpusItem], official: dict[str, Split], shares: dict[Split, float]
+    listed: list[CorpusItem], divided: list[CorpusItem], official: dict[str, Split], shares: dict[Split, float]
 ) -> None:
     """Warn of what a person may not expect of the division."""
-    followed = sum(item.split is None and item.group in official for item in given)
+    followed = sum(item.split is None and item.group in official for item in listed)
     if followed:
         log.warning("%d items without a split of their own follow the others of their group", followed)
     filled = {item.split for item in divided}

@@ -106,8 +106,8 @@ def _thinned(
         return kept, 0.0
     start_s, duration_s = kept[0][0], time_s - kept[0][0]
     ticks = np.array([round((kept_s - start_s) * 1e9) for kept_s, _ in kept], np.int64)
-    wanted = frames_for(n_frames, duration_s, min_segment_s)
-    return [kept[i] for i in choose(ticks, round(duration_s * 1e9), wanted)], duration_s
+    n_wanted = frames_for(n_frames, duration_s, min_segment_s)
+    return [kept[i] for i in choose(ticks, round(duration_s * 1e9), n_wanted)], duration_s
 
 
 def _checked(source: Iterable[Any]) -> Iterator[tuple[float, RgbImage]]:
@@ -139,8 +139,8 @@ def _check_array(array: Any) -> None:
         raise _wrong(f"an array {array.dtype} {list(array.shape)}")
 
 
-def _wrong(given: str) -> TypeError:
-    return TypeError(f"predict takes {_TAKES}; not {given}")
+def _wrong(description: str) -> TypeError:
+    return TypeError(f"predict takes {_TAKES}; not {description}")
 
 
 def _pixels(image: Image.Image, name: str) -> RgbImage:

@@ -42,13 +42,13 @@ def expand_inputs(
         arguments: of a user, or from a list.
         passed_over: counts the files in folders that are not looked at, by their suffix in lower case.
     """
-    seen: set[bytes] = set()
+    seen_files: set[bytes] = set()
     identity = FileIdentity()
     for argument in arguments:
-        for path, error in _expand(_meant(str(argument)), Counter() if passed_over is None else passed_over):
+        for path, error in _expand(_cleaned_path(str(argument)), Counter() if passed_over is None else passed_over):
             key = identity(path)
-            if key not in seen:
-                seen.add(key)
+            if key not in seen_files:
+                seen_files.add(key)
                 yield Path(path), error
 
 
@@ -65,7 +65,7 @@ def check_list(name: str) -> None:
         if not stat.S_ISFIFO(Path(name).stat().st_mode):
             Path(name).open("rb").close()
     except (OSError, ValueError) as error:
-        raise _unreadable_list(name, _why(error)) from error
+        raise _unreadable_list(name, _cause(error)) from error
 
 
 def read_list(name: str) -> Iterator[str]:
@@ -85,7 +85,7 @@ def read_list(name: str) -> Iterator[str]:
         with open(0, "rb", closefd=False) if name == "-" else Path(name).open("rb") as file:
             yield from _paths(name, file)
     except (OSError, ValueError) as error:
-        raise _unreadable_list(name, _why(error)) from error
+        raise _unreadable_list(name, _cause(error)) from error
 
 
 def _paths(name: str, file: BufferedReader) -> Iterator[str]:
@@ -96,8 +96,8 @@ def _paths(name: str, file: BufferedReader) -> Iterator[str]:
     end = b"\0" if b"\0" in data else b"\n"
     cut = b""
     while data:
-        *whole, cut = (cut + data).split(end)
-        yield from _named(whole, end)
+        *lines, cut = (cut + data).split(end)
+        yield from _named(lines, end)
         if len(cut) > _PIECE:
             raise _unreadable_list(name, f"it has a line of over {_PIECE:,} bytes, longer than any path")
         data = file.read1(_PIECE)  # what is there: the writer of a pipe may be slow
@@ -111,15 +111,15 @@ def _named(lines: Iterable[bytes], end: bytes) -> Iterator[str]:
             yield path.decode(sys.getfilesystemencoding(), "surrogateescape")
 
 
-def _unreadable_list(name: str, why: str, hint: str = "Give a file with one path a line.") -> ConfigError:
-    return ConfigError(f"The list {'on stdin' if name == '-' else name} cannot be read", why, hint)
+def _unreadable_list(name: str, cause: str, hint: str = "Give a file with one path a line.") -> ConfigError:
+    return ConfigError(f"The list {'on stdin' if name == '-' else name} cannot be read", cause, hint)
 
 
-def _why(error: OSError | ValueError) -> str:
+def _cause(error: OSError | ValueError) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _meant(text: str) -> str:
+def _cleaned_path(text: str) -> str:
     """A path, also of what other programs copy as one."""
     if os.path.lexists(text):
         return text
@@ -135,10 +135,10 @@ def _meant(text: str) -> str:
 def _expand(path: str, passed_over: Counter[str]) -> Iterator[tuple[str, DeepscanError | None]]:
     # Plain strings and os.path: lists hold any text, and pathlib raises on what cannot be a path.
     there = os.path.lexists(path)
-    known = None if there else no_file(path)
+    no_file_error = None if there else no_file(path)
     path = str(Path(path))
-    if known is not None:
-        yield path, known
+    if no_file_error is not None:
+        yield path, no_file_error
     elif os.path.isdir(path):  # noqa: PTH112
         failed: list[OSError] = []
         empty = True

@@ -156,22 +156,22 @@ class PeopleSearch:
                 if self._again is not None:
                     self._spare.add(frame.image, faces)
             self._detect_s += time.perf_counter() - start
-            for found in cuts:
-                self._crops.update(found)
-                yield found
+            for crops in cuts:
+                self._crops.update(crops)
+                yield crops
         yield from self._look_turned()
 
     def finish(self) -> Extraction:
         """Everything that was found."""
         if self._turned is not None:
-            frames, other = self._turned
-            found = other.finish()
-            if _is_anyone_sure(p.track for p in found.people):
+            frames, turned_search = self._turned
+            extraction = turned_search.finish()
+            if _is_anyone_sure(p.track for p in extraction.people):
                 return replace(
-                    found,
-                    people=tuple(Person(frames.track(p.track), p.crops) for p in found.people),
-                    doubtful=tuple(frames.track(t) for t in found.doubtful),
-                    timing_s={name: s + self._timing_s()[name] for name, s in found.timing_s.items()},
+                    extraction,
+                    people=tuple(Person(frames.track(p.track), p.crops) for p in extraction.people),
+                    doubtful=tuple(frames.track(t) for t in extraction.doubtful),
+                    timing_s={name: s + self._timing_s()[name] for name, s in extraction.timing_s.items()},
                     turned=frames.degrees,
                     pictures=self._pictures,
                 )
@@ -211,7 +211,7 @@ class PeopleSearch:
         if not quarters:
             return
         frames = TurnedFrames(self._again(), quarters)
-        other = PeopleSearch(
+        turned_search = PeopleSearch(
             self.media,
             frames,
             self._finder,
@@ -223,11 +223,11 @@ class PeopleSearch:
             coverage=self._coverage,
             keep=self._keep and replace(self._keep, frames=False),  # whole frames are shown as they are
         )
-        for found in other.look():
-            yield {(index, frames.box(index, box)): crop for (index, box), crop in found.items()}
-        if self._pictures is not None and other._pictures is not None:
-            self._pictures.add_turned(other._pictures, frames.box)
-        self._turned = frames, other
+        for crops in turned_search.look():
+            yield {(index, frames.box(index, box)): crop for (index, box), crop in crops.items()}
+        if self._pictures is not None and turned_search._pictures is not None:
+            self._pictures.add_turned(turned_search._pictures, frames.box)
+        self._turned = frames, turned_search
 
     def _faces(self, batch: Sequence[Frame]) -> list[list[Face]]:
         """The faces of each frame: looked for, or those of the frame before found again where that is safe.
@@ -238,17 +238,17 @@ class PeopleSearch:
         follows = [False] * len(batch)
         for i in range(1, len(batch)):
             follows[i] = not (follows[i - 1] or cuts[i]) and _is_soon_after(batch[i], batch[i - 1])
-        found: dict[int, list[Face]] = {}
-        self._detect(batch, [i for i, follow in enumerate(follows) if not follow], found)
-        followed = [i for i, follow in enumerate(follows) if follow and found[i - 1]]
-        again = self._finder.follow([batch[i].image for i in followed], [found[i - 1] for i in followed])
-        found.update({i: faces for i, faces in zip(followed, again, strict=True) if faces is not None})
-        self._detect(batch, [i for i in range(len(batch)) if i not in found], found)
-        return [found[i] for i in range(len(batch))]
+        faces_of: dict[int, list[Face]] = {}
+        self._detect(batch, [i for i, follow in enumerate(follows) if not follow], faces_of)
+        followed = [i for i, follow in enumerate(follows) if follow and faces_of[i - 1]]
+        again = self._finder.follow([batch[i].image for i in followed], [faces_of[i - 1] for i in followed])
+        faces_of.update({i: faces for i, faces in zip(followed, again, strict=True) if faces is not None})
+        self._detect(batch, [i for i in range(len(batch)) if i not in faces_of], faces_of)
+        return [faces_of[i] for i in range(len(batch))]
 
-    def _detect(self, batch: Sequence[Frame], chosen: Sequence[int], found: dict[int, list[Face]]) -> None:
+    def _detect(self, batch: Sequence[Frame], chosen: Sequence[int], faces_of: dict[int, list[Face]]) -> None:
         faces = self._finder.detect([batch[i].image for i in chosen], close_up=self._close_up)
-        found.update(zip(chosen, faces, strict=True))
+        faces_of.update(zip(chosen, faces, strict=True))
 
 
 def _is_anyone_sure(tracks: Iterable[Track]) -> bool:
@@ -335,16 +335,16 @@ def search_people(
         MediaError: the file cannot be read.
     """
     if isinstance(path, InMemory):
-        given = path.frames
+        pixels = path.frames
         return PeopleSearch(
             path.media,
-            iter(given),
+            iter(pixels),
             finder,
             crop,
             track,
             close_up=path.kind == "image",
             max_tracks=limits.max_tracks,
-            again=lambda: iter(given),
+            again=lambda: iter(pixels),
             keep=keep,
         )
     media = probe(path, limits, isolation)
@@ -407,15 +407,15 @@ def is_too_dark(track: Track) -> bool:
     return float(np.median([s.brightness for s in track.sightings])) < TOO_DARK_LUMA
 
 
-def clear_people(found: Extraction) -> tuple[Person, ...]:
+def clear_people(extraction: Extraction) -> tuple[Person, ...]:
     """The people who can be judged: those who are not too dark."""
-    return tuple(person for person in found.people if not is_too_dark(person.track))
+    return tuple(person for person in extraction.people if not is_too_dark(person.track))
 
 
-def nobody_reason(found: Extraction) -> str:
+def nobody_reason(extraction: Extraction) -> str:
     """Why nobody in a file can be judged: ``no_face``, ``no_stable_face``, ``face_too_small`` or ``too_dark``."""
-    if found.frames_with_face == 0:
-        return "too_dark" if found.brightness < TOO_DARK_LUMA else "no_face"
-    if found.n_usable == 0:
+    if extraction.frames_with_face == 0:
+        return "too_dark" if extraction.brightness < TOO_DARK_LUMA else "no_face"
+    if extraction.n_usable == 0:
         return "face_too_small"
-    return "too_dark" if found.people else "no_stable_face"
+    return "too_dark" if extraction.people else "no_stable_face"

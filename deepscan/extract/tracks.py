@@ -75,9 +75,9 @@ class Tracker:
             for i, face in enumerate(faces)
         ]
         alive = [t for t in shot.tracks if frame.index - t.last_index <= self.settings.max_gap_frames + 1]
-        taken = self._match(alive, sightings, looks)
+        matches = self._match(alive, sightings, looks)
         for i, (sighting, look) in enumerate(zip(sightings, looks, strict=True)):
-            track = taken.get(i)
+            track = matches.get(i)
             with_eyes = has_eyes(look, sighting.face)
             if track is None:
                 shot.tracks.append(_Growing([sighting], look, frame.index, int(with_eyes)))
@@ -121,15 +121,15 @@ class Tracker:
             ),
             reverse=True,
         )
-        taken: dict[int, _Growing] = {}
+        matches: dict[int, _Growing] = {}
         used: set[int] = set()
         for similarity, t, s in pairs:
             if similarity < self.settings.min_similarity:
                 break
-            if t not in used and s not in taken:
-                taken[s] = tracks[t]
+            if t not in used and s not in matches:
+                matches[s] = tracks[t]
                 used.add(t)
-        return taken
+        return matches
 
     def _is_person(self, track: _Growing, shot: _Shot) -> bool:
         clearest = max(s.face.confidence for s in track.sightings)
@@ -145,11 +145,11 @@ def _similarity(track: _Growing, sighting: Sighting, look: NDArray[np.float32]) 
     last = track.sightings[-1]
     a, b = last.face.box, sighting.face.box
     size = math.sqrt(max(1.0, last.face.width_px * last.face.height_px))
-    other = math.sqrt(max(1.0, sighting.face.width_px * sighting.face.height_px))
-    ratio = min(size, other) / max(size, other)
+    next_size = math.sqrt(max(1.0, sighting.face.width_px * sighting.face.height_px))
+    ratio = min(size, next_size) / max(size, next_size)
     if ratio < 0.4:
         return 0.0
-    distance = math.dist(_centre(a), _centre(b)) / max(size, other)
+    distance = math.dist(_centre(a), _centre(b)) / max(size, next_size)
     # Overlap when the faces overlap, nearness when they moved apart: half a face away is still likely the same.
     position = max(iou(a, b), math.exp(-distance))
     appearance = max(0.0, float((track.look * look).mean()))

@@ -42,13 +42,13 @@ class Visibility:
 
 def visibility(person: Person) -> Visibility:
     """What can be seen of a person."""
-    seen = person.track.sightings
-    kept = np.array([edges_kept(crop) for crop in person.crops]).reshape(-1, 2)
+    sightings = person.track.sightings
+    edges = np.array([edges_kept(crop) for crop in person.crops]).reshape(-1, 2)
     return Visibility(
-        np.array([one.brightness for one in seen]),
-        np.array([one.face.size_px for one in seen]),
-        kept[:, 0],
-        kept[:, 1],
+        np.array([sighting.brightness for sighting in sightings]),
+        np.array([sighting.face.size_px for sighting in sightings]),
+        edges[:, 0],
+        edges[:, 1],
     )
 
 

@@ -55,15 +55,15 @@ def resolve_detector(name_or_path: str | Path) -> Path:
     if (folder / CARD_FILE).is_file():
         return folder
     refuse_exported(path.parent if path.is_file() else folder)
-    known = ", ".join(list_detectors())
-    why = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
-    hint = f"Known detectors: {known}; or give the folder of a trained one."
+    names = ", ".join(list_detectors())
+    cause = "it is a folder without card.json" if path.is_dir() else "no such name or folder"
+    hint = f"Known detectors: {names}; or give the folder of a trained one."
     from deepscan.models.backbones.registry import list_backbones
 
     if text in list_backbones() or text.startswith("timm:"):
-        why = "that is a backbone, and it has no trained weights"
+        cause = "that is a backbone, and it has no trained weights"
         hint += " To run it with random weights, which say nothing about a video, add --allow-untrained."
-    raise ModelError(f"Unknown model '{text}'", why, hint, reason="unknown_model")
+    raise ModelError(f"Unknown model '{text}'", cause, hint, reason="unknown_model")
 
 
 def refuse_exported(folder: Path) -> None:
@@ -97,10 +97,10 @@ def load_card(folder: Path) -> Card:
         raise ModelError(f"{folder / CARD_FILE} cannot be read", error.strerror or "") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ModelError(
             f"{folder / CARD_FILE} is not a valid model card",
-            f"{where}: {first['msg']}",
+            f"{field}: {first['msg']}",
             "Train or copy it again.",
         ) from error
 
@@ -171,8 +171,8 @@ def _check_head(folder: Path, card: DetectorCard) -> None:
         head = create_head(settings, feature_dim(folder))
     n_weights = sum(weights.numel() for weights in head.parameters()) + head.out_dim * settings.dense
     if n_weights * torch.half.itemsize > file.stat().st_size:
-        why = f"the head on the card has {n_weights:,} weights, more than the file holds"
-        raise ModelError(f"{file} does not fit the network", why)
+        cause = f"the head on the card has {n_weights:,} weights, more than the file holds"
+        raise ModelError(f"{file} does not fit the network", cause)
 
 
 def save_detector(folder: Path, network: DetectorNetwork, card: DetectorCard, *, half: bool = False) -> DetectorCard:

@@ -135,9 +135,9 @@ def common_crop(cards: Sequence[Card], names: Sequence[str]) -> CropSettings:
         raise ConfigError("An ensemble needs at least two detectors", f"{len(cards)} was given")
     first_by_sha: dict[str, str] = {}
     for card, name in zip(cards, names, strict=True):
-        other = first_by_sha.setdefault(card.weights_sha256, name)
-        if other is not name:
-            raise ConfigError(f"{other} and {name} have the same weights", hint="Give every detector once.")
+        first_name = first_by_sha.setdefault(card.weights_sha256, name)
+        if first_name is not name:
+            raise ConfigError(f"{first_name} and {name} have the same weights", hint="Give every detector once.")
         if not card.crop.same_but_size(cards[0].crop):
             raise ConfigError(
                 f"{names[0]} and {name} cut faces by different rules",

@@ -108,7 +108,7 @@ def export_detector(
     """
     _refuse_full(out)
     if target == "onnx":
-        _need_onnx()
+        _require_onnx()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name[:40]}."))
@@ -116,8 +116,8 @@ def export_detector(
         raise OutputError(f"{out} cannot be written", error.strerror or str(error)) from error
     try:
         about = _write_networks(networks, target, temporary, tta)
-        made = made_sequences(networks.card.crop.size_px)
-        parity = _compare(networks, about, temporary, [*made, *samples], verdict, tta)
+        sequences = synthetic_sequences(networks.card.crop.size_px)
+        parity = _compare(networks, about, temporary, [*sequences, *samples], verdict, tta)
         if not parity.holds:
             worst = max(parity.max_difference, parity.max_frame_difference)
             raise ModelError(
@@ -126,7 +126,7 @@ def export_detector(
                 "Use it with deepscan itself, or export it to the other format.",
                 reason="parity",
             )
-        report = _report(parity, n_made=len(made), n_samples=len(samples))
+        report = _report(parity, n_synthetic=len(sequences), n_samples=len(samples))
         (temporary / PARITY_FILE).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (temporary / CARD_FILE).write_bytes(card_bytes(networks.card))
         (temporary / README_FILE).write_text(readme_text(networks.card, about, target), encoding="utf-8")
@@ -141,7 +141,7 @@ def export_detector(
     return parity
 
 
-def made_sequences(size_px: int) -> list[NDArray[np.uint8]]:
+def synthetic_sequences(size_px: int) -> list[NDArray[np.uint8]]:
     """Made crops, the same at every call: noise from fine to coarse and from faint to strong, 1 to 16 at a time."""
     import cv2
 
@@ -158,11 +158,11 @@ def made_sequences(size_px: int) -> list[NDArray[np.uint8]]:
 
 def _refuse_full(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        why = "it holds something already" if out.is_dir() else "it is a file"
-        raise OutputError(f"{out} cannot take an exported detector", why, "Give a new or empty --out.")
+        cause = "it holds something already" if out.is_dir() else "it is a file"
+        raise OutputError(f"{out} cannot take an exported detector", cause, "Give a new or empty --out.")
 
 
-def _need_onnx() -> None:
+def _require_onnx() -> None:
     missing = [package for package in ("onnx", "onnxscript") if importlib.util.find_spec(package) is None]
     if missing:
         raise ModelError(
@@ -236,9 +236,12 @@ def _write_onnx(module: nn.Module, size_px: int, path: Path) -> None:
                 verbose=False,
             )
     except Exception as error:
-        why = str(error).strip().splitlines()
+        cause = str(error).strip().splitlines()
         raise ModelError(
-            "The network cannot be written as ONNX", why[0][:200] if why else "", "Use --to openvino.", reason="runtime"
+            "The network cannot be written as ONNX",
+            cause[0][:200] if cause else "",
+            "Use --to openvino.",
+            reason="runtime",
         ) from error
 
 
@@ -296,8 +299,8 @@ def _calibrated(
     """Calibrated logits of a person and of single frames: the sum that ``README.txt`` tells to make."""
     video, frames = float(about["bias"]), np.full(len(crops), float(about["frame_bias"]))
     for part in about["networks"]:
-        one, each = runners[part["file"]](resized(crops, part["size_px"]))
-        video, frames = video + part["scale"] * one, frames + part["frame_scale"] * each
+        sequence_logits, each = runners[part["file"]](resized(crops, part["size_px"]))
+        video, frames = video + part["scale"] * sequence_logits, frames + part["frame_scale"] * each
     return video, frames
 
 
@@ -313,9 +316,9 @@ def _score_of(calibrated: tuple[float, NDArray[np.float64]], calibration: Calibr
     return Score((video - calibration.bias) / calibration.scale, frame_logits)
 
 
-def _report(parity: Parity, *, n_made: int, n_samples: int) -> dict[str, Any]:
+def _report(parity: Parity, *, n_synthetic: int, n_samples: int) -> dict[str, Any]:
     return {
-        "sequences": {"made": n_made, "samples": n_samples},
+        "sequences": {"made": n_synthetic, "samples": n_samples},
         "max_difference": parity.max_difference,
         "max_frame_difference": parity.max_frame_difference,
         "allowed": MAX_DIFFERENCE,

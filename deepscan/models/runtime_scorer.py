@@ -102,9 +102,9 @@ def _may_be_openvino(networks: Networks, settings: PredictSettings, device: str)
         log.info("The networks run in torch: OpenVINO is not installed.")
         return False
     for spec in converted_networks(networks, settings.tta):
-        why = openvino_runtime.known_failure(spec)
-        if why is not None:
-            log.info("The networks run in torch: %s could not be converted for OpenVINO: %s", spec.name, why)
+        cause = openvino_runtime.known_failure(spec)
+        if cause is not None:
+            log.info("The networks run in torch: %s could not be converted for OpenVINO: %s", spec.name, cause)
             return False
     return True
 

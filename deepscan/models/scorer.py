@@ -24,27 +24,27 @@ CROPS_PER_BATCH = 64  # what is quick with torch
 Features = Any
 
 
-def pick_device(wanted: str) -> str:
+def pick_device(name: str) -> str:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
         ModelError: the wanted device is not there.
     """
-    if wanted == "cpu" or (wanted == "auto" and "torch" not in sys.modules and not may_have_gpu()):
+    if name == "cpu" or (name == "auto" and "torch" not in sys.modules and not may_have_gpu()):
         return "cpu"  # torch takes seconds to import and would say the same
     import torch
 
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
+    if name == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there.get(wanted, False):
+    if not there.get(name, False):
         raise ModelError(
-            f"Device '{wanted}' is not available",
+            f"Device '{name}' is not available",
             "torch does not see one on this machine",
             "Use --device cpu, or --device auto.",
             reason="no_device",
         )
-    return wanted
+    return name
 
 
 class Scorer:

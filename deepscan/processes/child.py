@@ -18,14 +18,14 @@ class Parent(Generic[M]):
     Args:
         read: reads one request; None at the end.
         received: called in that thread with each; by default it waits for :meth:`receive`.
-        gone: called before the process ends.
+        on_end: called before the process ends.
     """
 
     def __init__(
         self,
         read: Callable[[BinaryIO], M | None],
         received: Callable[[M], None] = lambda _: None,
-        gone: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         # Ctrl-C is the parent's matter.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -36,7 +36,7 @@ class Parent(Generic[M]):
         os.dup2(nothing, 0)
         os.close(nothing)
         self._queue: queue.SimpleQueue[M] = queue.SimpleQueue()
-        self._read_request, self._received, self._gone = read, received, gone
+        self._read_request, self._received, self._on_end = read, received, on_end
         threading.Thread(target=self._read, name="requests", daemon=True).start()
 
     def ready(self, failure: str = "") -> None:
@@ -61,5 +61,5 @@ class Parent(Generic[M]):
                 self._received(message)
                 self._queue.put(message)
         finally:
-            self._gone()
+            self._on_end()
             os._exit(0)

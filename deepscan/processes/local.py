@@ -59,7 +59,7 @@ class LocalEngine:
         if self._closed or self._busy:
             raise RuntimeError("The engine is closed." if self._closed else "The engine runs another map.")
         todo: SimpleQueue[T | _End] = SimpleQueue()
-        done: SimpleQueue[tuple[T, Outcome | Lost | BaseException]] = SimpleQueue()
+        outcomes: SimpleQueue[tuple[T, Outcome | Lost | BaseException]] = SimpleQueue()
         threads: list[Thread] = []
         n_open, more = 0, True
         self._busy = True
@@ -73,12 +73,12 @@ class LocalEngine:
                         break
                     n_open += 1
                     if len(threads) < min(n_open, self.n_workers):
-                        threads.append(self._serve(len(threads), function, todo, done))
-                    if not done.empty():
+                        threads.append(self._serve(len(threads), function, todo, outcomes))
+                    if not outcomes.empty():
                         break
                 if not n_open:
                     return
-                task, outcome = self._next(done)
+                task, outcome = self._next(outcomes)
                 n_open -= 1
                 if isinstance(outcome, BaseException):
                     raise outcome
@@ -97,7 +97,7 @@ class LocalEngine:
         index: int,
         function: bytes,
         todo: SimpleQueue[T | _End],
-        done: SimpleQueue[tuple[T, Outcome | Lost | BaseException]],
+        outcomes: SimpleQueue[tuple[T, Outcome | Lost | BaseException]],
     ) -> Thread:
         """The thread that gives tasks to one worker."""
         if index == len(self._guards):
@@ -107,22 +107,22 @@ class LocalEngine:
         def serve() -> None:
             while not isinstance(task := todo.get(), _End):
                 try:
-                    done.put((task, _run(guard, function, task, self._time_limit_s)))
+                    outcomes.put((task, _run(guard, function, task, self._time_limit_s)))
                 except GuardStopped:
                     return
                 except BaseException as error:  # noqa: BLE001 - raised where the results are read
-                    done.put((task, error))
+                    outcomes.put((task, error))
 
         thread = Thread(target=serve, name=f"worker-{index}", daemon=True)
         thread.start()
         return thread
 
     def _next(
-        self, done: SimpleQueue[tuple[T, Outcome | Lost | BaseException]]
+        self, outcomes: SimpleQueue[tuple[T, Outcome | Lost | BaseException]]
     ) -> tuple[T, Outcome | Lost | BaseException]:
         while True:
             try:
-                return done.get(timeout=_LOOK_S)
+                return outcomes.get(timeout=_LOOK_S)
             except Empty:
                 if self._closed:
                     raise RuntimeError("The engine is closed.") from None

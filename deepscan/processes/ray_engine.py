@@ -142,8 +142,8 @@ class RayEngine:
             raise RuntimeError("The engine is closed.")
         if not refs or not self._ray.wait(refs, num_returns=1, timeout=wait_s)[0]:
             return []
-        done: list[Any] = self._ray.wait(refs, num_returns=len(refs), timeout=0)[0]
-        return done
+        finished: list[Any] = self._ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+        return finished
 
     def _outcome(self, ref: Any) -> Outcome | Lost:
         errors = self._ray.exceptions
@@ -195,7 +195,7 @@ def _connect(ray: Any, n_cores: int, address: str | None) -> None:
     Raises:
         ConfigError: it cannot be done.
     """
-    what = "No Ray cluster can be started here" if address is None else f"No Ray cluster can be joined at {address}"
+    problem = "No Ray cluster can be started here" if address is None else f"No Ray cluster can be joined at {address}"
     hint = "The engine local needs none." if address is None else _JOIN_HINT
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -209,7 +209,7 @@ def _connect(ray: Any, n_cores: int, address: str | None) -> None:
                 ray.init(address, **options)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        raise ConfigError(what, one_line(str(error)), hint) from error
+        raise ConfigError(problem, one_line(str(error)), hint) from error
 
 
 def _probe(address: str) -> None:

@@ -89,7 +89,7 @@ def main(settings: Mapping[str, Any]) -> None:
         settings: ``worker``, the fields of :class:`WorkerSettings`, and ``main_module``, see :func:`main_module`.
     """
     worker = WorkerSettings(**settings["worker"])
-    parent = Parent(read_message, gone=lambda: shutil.rmtree(worker.temporary or "", ignore_errors=True))
+    parent = Parent(read_message, on_end=lambda: shutil.rmtree(worker.temporary or "", ignore_errors=True))
     _set_up(worker)
     try:
         with no_children():

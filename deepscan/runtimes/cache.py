@@ -24,9 +24,9 @@ _SUFFIX, _NOTE_SUFFIX = ".network", ".failed"
 
 def cache_folder() -> Path:
     """Where converted networks are kept: ``$DEEPSCAN_CACHE``, or the system's place for a user's caches."""
-    given = os.environ.get("DEEPSCAN_CACHE")
-    if given:
-        return Path(given)
+    folder = os.environ.get("DEEPSCAN_CACHE")
+    if folder:
+        return Path(folder)
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA")
         return (Path(local) if local else Path.home() / "AppData" / "Local") / "deepscan" / "Cache"
@@ -59,17 +59,17 @@ def read_entry(path: Path) -> tuple[bytes, memoryview] | None:
         return None
     head = data[: data.find(b"\n") + 1]
     fields = head.removeprefix(_MAGIC).split()
-    whole = memoryview(data)[len(head) :]
+    content = memoryview(data)[len(head) :]
     if (
         not head.startswith(_MAGIC)
         or len(fields) != 2
         or not fields[1].isdigit()
-        or hashlib.sha256(whole).hexdigest().encode() != fields[0]
+        or hashlib.sha256(content).hexdigest().encode() != fields[0]
     ):
         log.info("%s is damaged: the network is converted again.", path)
         return None
     size = int(fields[1])
-    return bytes(whole[:size]), whole[size:]
+    return bytes(content[:size]), content[size:]
 
 
 def write_entry(path: Path, graph: bytes, weights: bytes) -> None:

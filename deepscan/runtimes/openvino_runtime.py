@@ -94,7 +94,7 @@ def load(
         model, network = _convert(build(), spec, threads)
     except ConversionError as error:
         if path is not None:
-            write_note(path, f"{installed_version('torch')}\n{error.why}")
+            write_note(path, f"{installed_version('torch')}\n{error.cause}")
         raise
     log.info("%s: converted for OpenVINO in %.1f s", spec.name, time.perf_counter() - start)
     if path is not None:
@@ -112,8 +112,8 @@ def known_failure(spec: NetworkSpec) -> str | None:
     """Why the network could not be converted when that was last tried with these versions; None if it was not."""
     path = _entry(spec)
     noted = None if path is None else read_note(path)
-    torch_version, _, why = (noted or "").partition("\n")
-    return why if noted and torch_version == installed_version("torch") else None
+    torch_version, _, cause = (noted or "").partition("\n")
+    return cause if noted and torch_version == installed_version("torch") else None
 
 
 def convert(module: torch.nn.Module, spec: NetworkSpec) -> Any:
@@ -141,9 +141,9 @@ def convert(module: torch.nn.Module, spec: NetworkSpec) -> Any:
             frontend = FrontEndManager().load_by_framework("pytorch")
             decoder = TorchScriptPythonDecoder(module.eval(), example_input=(example,))
             loaded = frontend.load(decoder)  # borrows the decoder, which has to outlive the conversion
-            place = loaded.get_place_by_input_index(0)
-            loaded.set_partial_shape(place, openvino.PartialShape([-1 if n is None else n for n in spec.input_shape]))
-            loaded.set_element_type(place, openvino.Type(np.dtype(spec.input_type)))
+            entry = loaded.get_place_by_input_index(0)
+            loaded.set_partial_shape(entry, openvino.PartialShape([-1 if n is None else n for n in spec.input_shape]))
+            loaded.set_element_type(entry, openvino.Type(np.dtype(spec.input_type)))
             return frontend.convert(loaded)
     except Exception as error:
         raise ConversionError(
@@ -213,19 +213,19 @@ def _convert(module: torch.nn.Module, spec: NetworkSpec, threads: int | None) ->
     x = _example(spec, free=(3, 72))
     with torch.inference_mode():
         output = module(torch.from_numpy(x))
-    wanted = (output,) if isinstance(output, torch.Tensor) else tuple(output)
+    expected = (output,) if isinstance(output, torch.Tensor) else tuple(output)
     try:
-        got = network(x)
+        computed = network(x)
     except RuntimeError as error:
         raise ConversionError("OpenVINO cannot run the network", _one_line(error), "Use --runtime torch.") from error
-    if not same_numbers([w.float().numpy() for w in wanted], got):
+    if not same_numbers([w.float().numpy() for w in expected], computed):
         raise ConversionError("OpenVINO cannot run the network", "it gives other numbers", "Use --runtime torch.")
     return model, network
 
 
-def same_numbers(wanted: Sequence[NDArray[Any]], got: Sequence[NDArray[Any]]) -> bool:
+def same_numbers(expected: Sequence[NDArray[Any]], computed: Sequence[NDArray[Any]]) -> bool:
     """Whether outputs are the same up to rounding; what is not finite must be so in both."""
-    return len(wanted) == len(got) and all(map(_close, wanted, got))
+    return len(expected) == len(computed) and all(map(_close, expected, computed))
 
 
 def _close(a: NDArray[Any], b: NDArray[Any]) -> bool:
@@ -272,7 +272,7 @@ def _serialised(model: Any) -> tuple[bytes, bytes]:
 
 def _example(spec: NetworkSpec, free: tuple[int, int]) -> NDArray[Any]:
     """Noise for an input; ``free`` is the size of a free first dimension, and of other free ones."""
-    shape = [n if n is not None else free[place > 0] for place, n in enumerate(spec.input_shape)]
+    shape = [n if n is not None else free[i > 0] for i, n in enumerate(spec.input_shape)]
     random = np.random.default_rng(0)
     if spec.input_type == "uint8":
         return random.integers(0, 256, shape, dtype=np.uint8)

@@ -20,11 +20,11 @@ def cpu_has_bf16() -> bool:
 
     Imitating it is ten times slower than 32 bits.
     """
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _LIMITS_BELOW_BF16 and _tells_of_bf16()
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() not in _LIMITS_BELOW_BF16 and _lists_bf16()
 
 
 @cache
-def _tells_of_bf16() -> bool:
+def _lists_bf16() -> bool:
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -48,9 +48,9 @@ def reduced_dtype(device: str) -> torch.dtype | None:
     return torch.bfloat16 if kind == "cpu" and processor.cpu_has_bf16() else None
 
 
-def reduced_precision(device: str, wanted: bool = True) -> AbstractContextManager[object]:
+def reduced_precision(device: str, enabled: bool = True) -> AbstractContextManager[object]:
     """Autocast to :func:`reduced_dtype` where there is one and it is wanted."""
-    dtype = reduced_dtype(device) if wanted else None
+    dtype = reduced_dtype(device) if enabled else None
     return nullcontext() if dtype is None else torch.autocast(torch.device(device).type, dtype=dtype)
 
 

@@ -154,8 +154,8 @@ class BatchMaker:
                 f"data.source_shares names {unknown[0]!r}", "there is no such dataset", f"Known: {self._datasets}."
             )
         # A recipe's own sources are not there when it is used on other data.
-        given = self._recipe.data.shares
-        shares = np.array([given.get(d, np.nan) for d in self._datasets])
+        listed = self._recipe.data.shares
+        shares = np.array([listed.get(d, np.nan) for d in self._datasets])
         rest = np.isnan(shares)
         if rest.all() and self._recipe.data.balance == "source":
             sizes = np.ones(len(self._datasets))
@@ -244,20 +244,20 @@ class BatchMaker:
         source = real.crops(indices, self._source_px(real)) if only != FAKE or fake is None or shared else None
         if fake is None:
             assert source is not None  # noqa: S101 - it is what is blended
-            made, region = self._blended(rng, source, real.landmarks(indices, source.shape[1]))
+            fakes, region = self._blended(rng, source, real.landmarks(indices, source.shape[1]))
         else:
             fake_indices = indices if shared and len(fake) == len(real) else _window(rng, len(fake), length)
-            made = fake.crops(fake_indices, self._source_px(fake))
-            aligned = shared and fake.aligned and source is not None and len(source) == len(made)
-            region = _unknown(made)
+            fakes = fake.crops(fake_indices, self._source_px(fake))
+            aligned = shared and fake.aligned and source is not None and len(source) == len(fakes)
+            region = _unknown(fakes)
             if aligned and source is not None:
-                region, change = _difference(source, made)
+                region, change = _difference(source, fakes)
         label = 1.0
-        if self._recipe.data.mixup and source is not None and source.shape == made.shape:
+        if self._recipe.data.mixup and source is not None and source.shape == fakes.shape:
             label = float(rng.beta(self._recipe.data.mixup, self._recipe.data.mixup))
-            made = cv2.addWeighted(made.ravel(), label, source.ravel(), 1 - label, 0).reshape(made.shape)
+            fakes = cv2.addWeighted(fakes.ravel(), label, source.ravel(), 1 - label, 0).reshape(fakes.shape)
             region = np.where(region < 0, region, region * np.float32(label))
-        fake_unit = replace(self._finished(made, region, label, parameters), change=change)
+        fake_unit = replace(self._finished(fakes, region, label, parameters), change=change)
         if source is None or only == FAKE:
             return fake_unit, fake_unit
         return self._finished(source, np.zeros(source.shape[:3], np.float32), 0.0, parameters), fake_unit

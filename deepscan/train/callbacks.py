@@ -149,8 +149,8 @@ class Throughput(Callback):
         self._ended = self._since
 
     def _log_end(self, trainer: L.Trainer, step_s: float) -> None:
-        done, total = steps_of(trainer)
-        left = timedelta(seconds=round((total - done) * step_s))
+        n_done, total = steps_of(trainer)
+        left = timedelta(seconds=round((total - n_done) * step_s))
         log.info("this stage ends in about %s, at %s, validation apart", left, f"{datetime.now() + left:%b %d %H:%M}")
 
     def _share_of_peak(self, pl_module: L.LightningModule, batch: Batch) -> float:

@@ -148,11 +148,11 @@ def _with_figures(
         metrics |= card_metrics(evaluation.video, f"{', '.join(evaluation.data)} {name}", _CARD_FIGURES)
         kept.append(condensed(evaluation, description))
         # Pooled, a source that is easily told from the others hides how well its own fakes are.
-        of_one = f"{description.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"
+        single_description = f"{description.removesuffix(f', {_FACES_ONLY}')}, {_FACES_ONLY}"
         for source, of_source in _mixed_sources(part).items() if len(evaluation.data) > 1 else ():
             evaluation = _measured(network, card, of_source, name)
             metrics |= card_metrics(evaluation.video, f"{source} {name}", _CARD_FIGURES)
-            kept.append(condensed(evaluation, f"{source}: {of_one}"))
+            kept.append(condensed(evaluation, f"{source}: {single_description}"))
     return card.model_copy(update={"metrics": metrics, "evaluations": kept})
 
 

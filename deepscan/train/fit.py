@@ -270,9 +270,9 @@ def _read_checkpoint(checkpoint: Path) -> dict[str, Any]:
         content = dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
         content["state_dict"] = dict(content["state_dict"])
     except Exception as error:
-        why = "it holds more than numbers" if isinstance(error, UnpicklingError) else type(error).__name__
+        cause = "it holds more than numbers" if isinstance(error, UnpicklingError) else type(error).__name__
         hint = f"Remove it to begin its stage again: {checkpoint.parent}."
-        raise ConfigError(f"{checkpoint.name} cannot be read as a checkpoint", why, hint) from error
+        raise ConfigError(f"{checkpoint.name} cannot be read as a checkpoint", cause, hint) from error
     return content
 
 

@@ -106,7 +106,7 @@ class DetectorModule(L.LightningModule):
             flat = self.network.backbone(x)
         if self.stage.freeze_backbone:
             flat = flat.detach()
-        features = _in_place(flat, mask)
+        features = _as_map(flat, mask)
         cells = self.regions(maps) if self.regions is not None and maps else []
         if self.training and not self.stage.loss.video:
             return Forward(None, self.network.frame_classifier(features).squeeze(-1), cells, maps)
@@ -126,7 +126,7 @@ class DetectorModule(L.LightningModule):
         trains_video = bool(self.stage.loss.video)
 
         def loss(attacked: Tensor) -> Tensor:
-            features = _in_place(self.network.backbone(self._normalised(attacked)), attacked_mask)
+            features = _as_map(self.network.backbone(self._normalised(attacked)), attacked_mask)
             frames = self.network.frame_classifier(features).squeeze(-1)
             wrong = F.binary_cross_entropy_with_logits(
                 frames, labels.unsqueeze(1).expand_as(frames), weight=attacked_mask.to(frames.dtype), reduction="sum"
@@ -233,7 +233,7 @@ def _pixels(batch: Batch) -> Tensor:
     return batch.crops.flatten(0, 1)[batch.mask.flatten()].movedim(-1, 1).float().div_(255)
 
 
-def _in_place(flat: Tensor, mask: Tensor) -> Tensor:
+def _as_map(flat: Tensor, mask: Tensor) -> Tensor:
     """Features ``[N, D]`` of the faces that are there as ``[B, T, D]``, zero elsewhere."""
     features = flat.new_zeros(mask.numel(), flat.shape[-1])
     features[mask.flatten()] = flat

@@ -69,9 +69,9 @@ class ValidationLoader:
         crops = np.zeros((len(chosen), length, size, size, 3), np.uint8)
         mask = np.zeros((len(chosen), length), bool)
         for row, sample in enumerate(chosen):
-            taken = evenly(len(sample), length)
-            crops[row, : len(taken)] = sample.crops(taken, size)
-            mask[row, : len(taken)] = True
+            indices = evenly(len(sample), length)
+            crops[row, : len(indices)] = sample.crops(indices, size)
+            mask[row, : len(indices)] = True
         return Batch(
             torch.from_numpy(crops),
             torch.tensor([float(sample.label) for sample in chosen]),

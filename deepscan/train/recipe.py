@@ -258,10 +258,10 @@ def find_recipe(name: str) -> Path:
     """
     if os.path.lexists(name) and not Path(name).is_dir():
         return Path(name)
-    known = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(Path(name).name.removesuffix(".yaml"), known, cutoff=0.5)
+    recipes = {path.stem: path for path in sorted(RECIPES.glob("*.yaml"))}
+    if name in recipes:
+        return recipes[name]
+    near = difflib.get_close_matches(Path(name).name.removesuffix(".yaml"), recipes, cutoff=0.5)
     raise ConfigError(
         f"--config {name} is no file and no recipe",
         f"the nearest names are {', '.join(near)}" if near else "",
@@ -349,13 +349,13 @@ def _apply(content: dict[str, Any], change: str) -> None:
 def _message(error: ValidationError) -> str:
     """The first thing that is wrong, with the nearest known key where one is unknown."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"]) or "the whole"
+    field = ".".join(str(part) for part in first["loc"]) or "the whole"
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']}"
-    known = _keys_at(first["loc"][:-1])
-    near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-    hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
-    return f"unknown setting {where}{hint}"
+        return f"{field}: {first['msg']}"
+    keys = _keys_at(first["loc"][:-1])
+    near = difflib.get_close_matches(str(first["loc"][-1]), keys, n=1, cutoff=0.5)
+    hint = f", did you mean {near[0]}?" if near else f"; known are {', '.join(keys)}"
+    return f"unknown setting {field}{hint}"
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

@@ -46,13 +46,13 @@ def train(
     """
     check_rule(samples.crop, recipe.crop, "The data")
     if recipe.folds == 1:
-        return _train_one(recipe, samples, run, machine, resume=resume)
+        return _train_fold(recipe, samples, run, machine, resume=resume)
     parts = []
     for fold in range(recipe.folds):
         folder = run.with_name(f"{run.name}-folds") / f"fold-{fold}"
         log.info("fold %d of %d", fold + 1, recipe.folds)
-        one = recipe.model_copy(update={"folds": 1, "name": f"{recipe.name}-fold-{fold}"})
-        _train_one(one, folded(samples, fold, recipe.folds, recipe.seed), folder, machine, resume=resume)
+        fold_recipe = recipe.model_copy(update={"folds": 1, "name": f"{recipe.name}-fold-{fold}"})
+        _train_fold(fold_recipe, folded(samples, fold, recipe.folds, recipe.seed), folder, machine, resume=resume)
         parts.append(folder)
     if not is_leading_process():
         return None
@@ -74,17 +74,17 @@ def settle(
         changes: as ``--set`` takes them; what they say stays as it is.
         own_sources: whether the data are the recipe's own ``data.sources``.
     """
-    given = {change.partition("=")[0].strip().partition(".")[0] for change in changes}
+    changed_keys = {change.partition("=")[0].strip().partition(".")[0] for change in changes}
     name = recipe.name
     if recipe.data.sources and not own_sources:
         plain = {"version": Recipe.model_fields["version"].default, "limits": ()}
-        plain = {key: value for key, value in plain.items() if key not in given}
+        plain = {key: value for key, value in plain.items() if key not in changed_keys}
         bare = recipe.data.model_copy(update={"sources": ()})
         recipe = recipe.model_copy(update={**plain, "data": bare})
-        if "name" not in given:
+        if "name" not in changed_keys:
             name = f"{name}-{short_names(data)[0]}"
     run = out or Path("runs") / _plain(name)
-    if "name" not in given:
+    if "name" not in changed_keys:
         recipe = recipe.model_copy(update={"name": _plain(run.absolute().name) or recipe.name})
     return recipe, run
 
@@ -105,17 +105,17 @@ def folded(samples: SampleSet, fold: int, folds: int, seed: int) -> SampleSet:
         if sample.split == "test":
             return sample
         name = f"{seed}\0{sample.dataset}\0{sample.group}".encode("utf-8", "surrogatepass")
-        own_fold = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % folds
-        return replace(sample, split="val" if own_fold == fold else "train")
+        validated_in = int.from_bytes(hashlib.sha256(name).digest()[:8], "big") % folds
+        return replace(sample, split="val" if validated_in == fold else "train")
 
     divided = replace(samples, samples=tuple(map(split, samples.samples)))
     if {"train", "val"} - {sample.split for sample in divided.samples}:
-        why = "there are too few groups for one of them"
-        raise ConfigError(f"{folds} folds cannot be made", why, "Give fewer folds or more data.")
+        cause = "there are too few groups for one of them"
+        raise ConfigError(f"{folds} folds cannot be made", cause, "Give fewer folds or more data.")
     return divided
 
 
-def _train_one(
+def _train_fold(
     recipe: Recipe, samples: SampleSet, run: Path, machine: Machine | None, *, resume: bool
 ) -> DetectorCard | None:
     if resume and (run / CARD_FILE).exists():

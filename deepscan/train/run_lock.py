@@ -54,7 +54,7 @@ def _settle_recipe(run: Path, recipe: Recipe, resume: bool) -> None:
 
 def _holds_weights(run: Path) -> bool:
     """Whether anything was trained that a new run would write over."""
-    return any(next(run.glob(made), None) for made in ("*/*.ckpt", f"*/{FINAL_FILE}", "*.safetensors"))
+    return any(next(run.glob(pattern), None) for pattern in ("*/*.ckpt", f"*/{FINAL_FILE}", "*.safetensors"))
 
 
 def _changed_too_late(old: Recipe, new: Recipe, run: Path) -> str | None:
@@ -77,5 +77,5 @@ def _changed_too_late(old: Recipe, new: Recipe, run: Path) -> str | None:
                 stage["epochs"] = None
         return {**plan, "stages": begun}
 
-    one, other = used(old), used(new)
-    return next((name for name in one if one[name] != other[name]), None)
+    old_data, new_data = used(old), used(new)
+    return next((name for name in old_data if old_data[name] != new_data[name]), None)

@@ -177,7 +177,9 @@ class JudgeService:
             # The limits are the server's: whoever uploads has no --max.
             too_large = error.reason == "too_large"
             refused = (
-                MediaError(error.what, error.why, "Give a smaller one.", reason=error.reason) if too_large else error
+                MediaError(error.problem, error.cause, "Give a smaller one.", reason=error.reason)
+                if too_large
+                else error
             )
         return self.detector.analyze(path, refused, keep=keep)
 

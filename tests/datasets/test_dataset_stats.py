@@ -106,11 +106,11 @@ def test_by_reason():
 
 
 @pytest.mark.parametrize(
-    ("part", "whole", "text"),
+    ("part", "total", "text"),
     [(0, 0, "0.0"), (0, 5, "0.0"), (5, 5, "100.0"), (1, 3, "33.3"), (1, 10**6, "0.1"), (10**6 - 1, 10**6, "99.9")],
 )
-def test_a_share_is_not_rounded_to_none_or_all(part, whole, text):
-    assert percent(part, whole) == f"{text}\u00a0%"
+def test_a_share_is_not_rounded_to_none_or_all(part, total, text):
+    assert percent(part, total) == f"{text}\u00a0%"
 
 
 def test_a_row_of_each_method_is_counted_apart():
@@ -135,19 +135,19 @@ def test_ks_is_that_of_scipy(first, second):
 
 
 @given(st.dictionaries(st.sampled_from(["real", "fake"]), values, min_size=1), st.booleans())
-def test_any_values_have_a_distribution(groups, whole):
-    groups = {name: [round(v) for v in group] if whole else group for name, group in groups.items()}
-    found = distribution(groups, whole=whole)
+def test_any_values_have_a_distribution(groups, integers):
+    groups = {name: [round(v) for v in group] if integers else group for name, group in groups.items()}
+    found = distribution(groups, integers=integers)
     assert [(each.group, each.count) for each in found.histograms] == [(n, len(group)) for n, group in groups.items()]
     for each in found.histograms:
         assert sum(each.shares) == pytest.approx(1)
-        assert len(each.shares) <= (21 if whole else 24)
+        assert len(each.shares) <= (21 if integers else 24)
     assert found.ticks
     assert all(0 <= position <= 1 for position, _ in found.ticks)
 
 
 def test_bars_are_shares_of_their_own_group():
-    found = distribution({"real": [1, 1, 1, 2], "fake": [1, 2] * 50}, whole=True)
+    found = distribution({"real": [1, 1, 1, 2], "fake": [1, 2] * 50}, integers=True)
     assert [each.shares for each in found.histograms] == [(0.75, 0.25), (0.5, 0.5)]
     assert [each.median for each in found.histograms] == [1, 1.5]
     assert found.ticks == ((0.25, "1"), (0.75, "2"))
@@ -178,10 +178,10 @@ def test_few_different_values_make_few_bars():
 
 
 def test_counts_above_twenty_share_a_bar():
-    found = distribution({"real": [1, 5, 400]}, whole=True)
+    found = distribution({"real": [1, 5, 400]}, integers=True)
     assert len(found.histograms[0].shares) == 20
     assert found.ticks[-1][1] in ("19", "20+")
-    assert distribution({"real": [30, 40]}, whole=True).ticks[0][1] == "20+"
+    assert distribution({"real": [30, 40]}, integers=True).ticks[0][1] == "20+"
 
 
 def test_ticks_do_not_run_into_each_other():

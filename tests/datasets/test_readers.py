@@ -72,7 +72,7 @@ def test_nothing_usable_is_an_error_in_one_line(tmp_path, name):
     with pytest.raises(MediaError) as caught:
         read_corpus(tmp_path, name)
     assert caught.value.reason == "empty_corpus"
-    assert caught.value.why
+    assert caught.value.cause
     assert "Expected: " in caught.value.hint
     assert "\n" not in str(caught.value)
 

@@ -65,7 +65,9 @@ def test_a_recipes_own_sources(tmp_path, engine, portrait):
 
 def test_an_optional_source_may_be_missing(tmp_path, engine, portrait, caplog):
     face_tar(tmp_path / "real_faces" / "here.tar", portrait, ["ann.jpg"])
-    listed = sources({"name": "here", "path": "real_faces/here.tar"}, {"name": "more", "path": "more.tar", "optional": True})
+    listed = sources(
+        {"name": "here", "path": "real_faces/here.tar"}, {"name": "more", "path": "more.tar", "optional": True}
+    )
     assert has_sources([tmp_path], listed)
     samples = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
     assert {sample.source for sample in samples.samples} == {"here"}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deepscan.config import FaceSettings
-from deepscan.extract.faces.cascade import Found
+from deepscan.extract.faces.cascade import Detections
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.tracks import iou
 
@@ -210,7 +210,7 @@ def test_faces_come_largest_first(finder, portrait):
 
 def returns(finder, monkeypatch, boxes, confidences):
     """Make the cascade find the same in every image."""
-    found = Found(
+    found = Detections(
         np.array(boxes, np.float32), np.array(confidences, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
     )
     monkeypatch.setattr(finder.cascade, "detect", lambda images, smallest_px: [found] * len(images))

@@ -138,7 +138,7 @@ def test_what_is_no_file_says_what_to_do(tmp_path, monkeypatch, given, reason, h
     monkeypatch.chdir(tmp_path)
     ((_, error),) = expand_inputs([given])
     assert error.reason == reason
-    assert error.given == given
+    assert error.text == given
     assert hint in str(error)
     assert "\n" not in str(error)
     with pytest.raises(MediaError) as caught:  # and where nothing is expanded

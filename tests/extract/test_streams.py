@@ -134,7 +134,7 @@ def test_what_is_not_read_is_not_called_damaged(tmp_path):
     for path in (text, torn):
         with pytest.raises(MediaError) as caught:
             probe(path)
-        told[path] = caught.value.why
+        told[path] = caught.value.cause
         assert caught.value.reason == "unreadable"
     assert "damaged" not in told[text]
     assert "damaged" in told[torn]

@@ -27,7 +27,7 @@ from deepscan.models.card import Calibration
 from deepscan.models.checkpoint import load_card, save_detector
 from deepscan.models.ensemble import open_detector
 from deepscan.models.ensemble_folder import save_ensemble
-from deepscan.models.export import Parity, export_detector, made_sequences
+from deepscan.models.export import Parity, export_detector, synthetic_sequences
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.scorer import torch_scorer
 from deepscan.runtimes.openvino_runtime import load_openvino
@@ -95,7 +95,7 @@ def test_the_files_answer_as_the_detector_does(tmp_path, target, tta):
     assert sorted(p.name for p in out.iterdir()) == sorted(ABOUT + NETWORKS[target])
     assert [p.name for p in out.parent.iterdir()] == ["out"]  # nothing is left of the writing
     assert load_card(out) == files.card
-    assert parity.sequences == parity.same_verdicts == len(made_sequences(48)) + 1
+    assert parity.sequences == parity.same_verdicts == len(synthetic_sequences(48)) + 1
     assert parity.max_difference < 1e-4
     assert parity.max_frame_difference < 1e-4
     report = json.loads((out / "parity.json").read_text())
@@ -178,7 +178,7 @@ def test_frames_alone_that_differ_are_enough():
 def test_differences_are_seen_on_made_crops(tmp_path):
     """The made crops are not all answered with certainty, where nothing would show."""
     files = open_detector(ROOT / "deepscan" / "weights" / "default")
-    scores = torch_scorer(files, tta=False).score(made_sequences(files.card.crop.size_px)[:6])
+    scores = torch_scorer(files, tta=False).score(synthetic_sequences(files.card.crop.size_px)[:6])
     logits = [score.video_logit for score in scores]
     assert np.ptp(logits) > 1
     assert max(map(abs, logits)) < 6

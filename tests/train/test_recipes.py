@@ -102,12 +102,12 @@ def test_no_file_and_no_recipe_has_the_nearest_names(name, tmp_path, monkeypatch
     with pytest.raises(ConfigError) as raised:
         find_recipe(name)
     assert raised.value.reason == "config"
-    assert raised.value.what.split()[1] == name
-    assert "mesonet" in raised.value.why
+    assert raised.value.problem.split()[1] == name
+    assert "mesonet" in raised.value.cause
     assert "\n" not in str(raised.value)
     with pytest.raises(ConfigError) as raised:
         find_recipe("qqq")
-    assert raised.value.why == ""
+    assert raised.value.cause == ""
 
 
 def test_paths_in_configs_lead_to_the_recipes_of_the_package():

@@ -44,7 +44,7 @@ _READERS: dict[str, Reader] = {
     reader.name: reader
     for reader in (Dfdc(), FaceForensics(), CelebDf(), FaceCrops(), DeepfakeBench(), UserCsv(), Folders())
 }
-_OTHER_NAMES = {"ffpp": "faceforensics", "ff++": "faceforensics", "faceforensics++": "faceforensics"}
+_ALIASES = {"ffpp": "faceforensics", "ff++": "faceforensics", "faceforensics++": "faceforensics"}
 
 
 def list_corpora() -> list[str]:
@@ -106,7 +106,7 @@ def corpus_name(root: str | Path, dataset: str | None = None) -> str:
     if dataset is None:
         return detect_corpus(root)
     name = dataset.strip().lower()
-    name = _OTHER_NAMES.get(name, name)
+    name = _ALIASES.get(name, name)
     if name not in _READERS:
         raise ConfigError(f"Unknown dataset {dataset!r}", hint=f"Known are {', '.join(_READERS)}.")
     return name

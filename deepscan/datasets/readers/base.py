@@ -178,20 +178,20 @@ class Root:
 
         An absolute name will do when it is inside. Composed and decomposed spellings of one accent are the same name.
         """
-        where = self.folder / writable(name)
-        missing = Problem(where, "missing_file", f"{name!r:.200} is listed but is not there")
+        listed_path = self.folder / writable(name)
+        missing = Problem(listed_path, "missing_file", f"{name!r:.200} is listed but is not there")
         if "\0" in name:
-            return Problem(where, "outside_root", f"{name!r:.200} is no path")
+            return Problem(listed_path, "outside_root", f"{name!r:.200} is no path")
         if any(len(part) > _LONGEST_NAME for part in Path(name).parts):
             return missing
         for spelling in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
             tidy = os.path.normpath(spelling)
             path = self.folder / tidy
             if not self.holds(path) or (tidy != spelling and not self.holds(self.folder / spelling)):
-                return Problem(where, "outside_root", f"{name!r:.200} points outside the corpus")
+                return Problem(listed_path, "outside_root", f"{name!r:.200} points outside the corpus")
             try:
                 if name and path.is_file():
-                    return self._as_given(path) if Path(name).is_absolute() else path
+                    return self._within_root(path) if Path(name).is_absolute() else path
             except OSError:
                 return missing
         return missing
@@ -205,19 +205,19 @@ class Root:
             problems.append(self._outside(folder))
             return []
         paths = []
-        seen: set[str] = set()
+        real_paths: set[str] = set()
 
         def failed(error: OSError) -> None:
             problems.add(Path(error.filename or folder), "unreadable", error.strerror or str(error))
 
-        for where, folders, files in os.walk(folder, onerror=failed, followlinks=self._follow is True):
-            here = Path(where)
+        for current, folders, files in os.walk(folder, onerror=failed, followlinks=self._follow is True):
+            here = Path(current)
             if self._follow:  # each folder once: links may lead in a circle
-                real = os.path.realpath(where)
-                if real in seen:
+                real = os.path.realpath(current)
+                if real in real_paths:
                     folders.clear()
                     continue
-                seen.add(real)
+                real_paths.add(real)
             linked = [here / name for name in folders if (here / name).is_symlink() and not name.startswith(".")]
             problems.extend(self._outside(link) for link in linked if not self._takes(link))
             folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -235,11 +235,11 @@ class Root:
         return self._follow is True or self.holds(path)
 
     def _outside(self, link: Path) -> Problem:
-        why = f"{link.name!r} is a link that leads outside the corpus"
+        cause = f"{link.name!r} is a link that leads outside the corpus"
         hint = "copy it into the corpus" if self._follow is None else "--follow-links takes it all the same"
-        return Problem(link, "outside_root", f"{why}; {hint}")
+        return Problem(link, "outside_root", f"{cause}; {hint}")
 
-    def _as_given(self, path: Path) -> Path:
+    def _within_root(self, path: Path) -> Path:
         """An absolute name from a metadata file, below the folder as the user wrote it."""
         return self.folder / (path.parent.resolve() / path.name).relative_to(self._real)
 
@@ -328,11 +328,11 @@ def read_json(path: Path, problems: Problems | None = None) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        why = f"{path.name} cannot be read: {error.strerror or error}"
+        cause = f"{path.name} cannot be read: {error.strerror or error}"
     except (ValueError, RecursionError) as error:
-        why = f"{path.name} is no valid JSON: {error}"
+        cause = f"{path.name} is no valid JSON: {error}"
     if problems is not None:
-        problems.add(path, "broken_metadata", why)
+        problems.add(path, "broken_metadata", cause)
     return None
 
 
@@ -365,8 +365,8 @@ def read_rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]
             problems.add(path, "bad_row", f"line {number} of {path.name} is no CSV row: {error}")
             continue
         if len(values) > len(columns):
-            why = f"line {number} of {path.name} has {len(values)} values for {len(columns)} columns"
-            problems.add(path, "bad_row", why)
+            cause = f"line {number} of {path.name} has {len(values)} values for {len(columns)} columns"
+            problems.add(path, "bad_row", cause)
             continue
         values += [""] * (len(columns) - len(values))
         rows.append((number, {column: value.strip() for column, value in zip(columns, values, strict=True)}))
@@ -408,17 +408,17 @@ def finish(
     ordered = sorted(items, key=lambda item: (item.path.as_posix(), item.member or ""))
     met = sorted(problems, key=lambda problem: (problem.path.as_posix(), problem.reason, problem.message))
     if not ordered:
-        why = f"{met[0].message} ({len(met)} problems in all)" if met else "no video or image with a label was found"
+        cause = f"{met[0].message} ({len(met)} problems in all)" if met else "no video or image with a label was found"
         raise MediaError(
             f"{root} holds nothing that can be read as a {reader.name} corpus",
-            why,
+            cause,
             f"Expected: {reader.layout}.",
             reason="empty_corpus",
         )
-    taken = Counter(item.video_id for item in ordered)
+    counts = Counter(item.video_id for item in ordered)
     unique = tuple(
         replace(item, video_id=f"{item.video_id}{Path(item.member or item.path).suffix}")
-        if taken[item.video_id] > 1
+        if counts[item.video_id] > 1
         else item
         for item in ordered
     )
@@ -446,8 +446,8 @@ def _with_originals(items: tuple[CorpusItem, ...], originals: Mapping[Position, 
     return tuple(replace(item, original=first(position_of(item))) for item in items)
 
 
-def _listed(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
+def _listed(folder: Path, matches: Callable[[Path], bool]) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and wanted(path))
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and matches(path))
     except OSError:
         return []

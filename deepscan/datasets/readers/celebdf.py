@@ -66,8 +66,8 @@ class CelebDf:
             for video in border.media(folder, video_suffixes(), problems):
                 keys = identities(video.stem, label, youtube=folder.name.lower().startswith("youtube"))
                 if not keys:
-                    why = f"{video.name!r} does not say whose face it shows (idA_idB_0000.mp4)"
-                    problems.add(video, "bad_name", why)
+                    cause = f"{video.name!r} does not say whose face it shows (idA_idB_0000.mp4)"
+                    problems.add(video, "bad_name", cause)
                     continue
                 groups.join(*keys)
                 name = f"{folder.name}/{video.stem}".lower()
@@ -127,12 +127,12 @@ def _tested(border: Root, videos: dict[str, tuple[str, Path, int, str]], problem
             continue
         name = without_suffix(match[2].replace("\\", "/")).lower()
         if name not in videos:
-            where = border.find(match[2].replace("\\", "/"))
-            if isinstance(where, Problem):
-                problems.append(where)
+            video = border.find(match[2].replace("\\", "/"))
+            if isinstance(video, Problem):
+                problems.append(video)
             continue
         tested.add(name)
         if (match[1] == "1") != (videos[name][2] == REAL):
-            why = f"line {number} of {_LIST} contradicts the folder of {match[2]}; the folder counts"
-            problems.add(path, "conflict", why)
+            cause = f"line {number} of {_LIST} contradicts the folder of {match[2]}; the folder counts"
+            problems.add(path, "conflict", cause)
     return tested

@@ -55,7 +55,7 @@ _METHODS = {
     "CelebDFv2_fake": "Celeb-synthesis",
     "DFDC_Fake": UNKNOWN_METHOD,
 }
-_OWN_NAMES = {
+_DATASET_NAMES = {
     **dict.fromkeys(("FaceForensics++", "DeepFakeDetection", "FaceShifter"), "faceforensics"),
     **dict.fromkeys(("FF-DF", "FF-F2F", "FF-FS", "FF-NT", "FF-FH"), "faceforensics"),
     **dict.fromkeys(("Celeb-DF-v1", "Celeb-DF-v2"), "celebdf"),
@@ -89,10 +89,10 @@ class DeepfakeBench:
                 several += len(splits) == 1
                 splits.add(split)
             if several:
-                why = (
+                cause = (
                     f"{several} videos of {path.name} are in several splits; test counts before train, train before val"
                 )
-                problems.add(path, "conflict", why)
+                problems.add(path, "conflict", cause)
         return finish(self, root, _items(border, entries, problems), problems)
 
 
@@ -123,8 +123,8 @@ def _entries(
                         if isinstance(inner, dict) and isinstance(inner.get("frames"), list):
                             yield (dataset, label, *keys), split, inner
                         else:
-                            where = "/".join((dataset, label, split, *keys))
-                            problems.add(path, "bad_row", f"{where!r} in {path.name} lists no frames")
+                            branch = "/".join((dataset, label, split, *keys))
+                            problems.add(path, "bad_row", f"{branch!r} in {path.name} lists no frames")
 
 
 def _items(
@@ -132,7 +132,7 @@ def _items(
 ) -> list[CorpusItem]:
     groups = Groups()
     items: list[tuple[CorpusItem, tuple[str, ...]]] = []
-    taken: set[tuple[Path, ...]] = set()
+    used: set[tuple[Path, ...]] = set()
     for keys, (entry, splits) in sorted(entries.items(), key=lambda pair: pair[0]):
         video_id = "/".join(keys)
         label_method = _label(keys[0], keys[1])
@@ -143,21 +143,21 @@ def _items(
             problems.add(border.folder, "bad_label", f"{video_id!r}: {keys[1]!r} is neither a real nor a fake")
             continue
         frames = tuple(_frames(border, video_id, entry["frames"], problems))
-        if not frames or frames in taken:  # the reals are repeated in each index of one manipulation
+        if not frames or frames in used:  # the reals are repeated in each index of one manipulation
             continue
-        taken.add(frames)
+        used.add(frames)
         label, method = label_method
         group = entry.get("group")
         has_group = isinstance(group, str) and bool(group)
         named = () if has_group else _identities(keys, label)
         if named:
             groups.join(*named)
-        one = len(frames) == 1
-        path = frames[0] if one else frames[0].parent
+        is_image = len(frames) == 1
+        path = frames[0] if is_image else frames[0].parent
         split: Split = "test" if "test" in splits else "train" if "train" in splits else "val"
         name = str(group) if has_group else video_id
-        dataset = _OWN_NAMES.get(keys[0], keys[0])
-        item = CorpusItem(video_id, path, label, dataset, method, name, split, None, () if one else frames)
+        dataset = _DATASET_NAMES.get(keys[0], keys[0])
+        item = CorpusItem(video_id, path, label, dataset, method, name, split, None, () if is_image else frames)
         items.append((item, named))
     return [replace(item, group=groups.of(named[0])) if named else item for item, named in items]
 
@@ -173,8 +173,8 @@ def _frames(border: Root, video_id: str, names: list[Any], problems: Problems) -
             wrong.setdefault(path.reason if isinstance(path, Problem) else "bad_name", []).append(str(name))
     faults = {"missing_file": "are not there", "outside_root": "point outside the corpus", "bad_name": "are no images"}
     for reason, bad in wrong.items():
-        why = f"{len(bad)} of {len(names)} frames of {video_id!r} {faults[reason]}, first {bad[0]!r}"
-        problems.add(border.folder, reason, why)
+        cause = f"{len(bad)} of {len(names)} frames of {video_id!r} {faults[reason]}, first {bad[0]!r}"
+        problems.add(border.folder, reason, cause)
 
 
 def _label(dataset: str, label: str) -> tuple[int, str] | None:

@@ -58,11 +58,11 @@ class Dfdc:
         problems = Problems()
         originals: list[tuple[str, str]] = []
         listed: dict[Path, dict[str, Path | None]] = {}
-        made_from: dict[Path, tuple[Path, str]] = {}
+        sources: dict[Path, tuple[Path, str]] = {}
         for part in _parts(root) or [root]:
             if not border.admits(part, problems):
                 continue
-            listed[part] = _read_part(border, part, items, problems, originals, made_from)
+            listed[part] = _read_part(border, part, items, problems, originals, sources)
         group_of = original_groups(originals)
         if not {"val", "test"} & {item.split for item in items}:
             items = [replace(item, split=None) for item in items]
@@ -71,7 +71,7 @@ class Dfdc:
             root,
             (replace(item, group=group_of.get(item.group, item.group)) for item in items),
             problems,
-            {(fake, None): (original, None) for fake, original in _original_files(made_from, listed).items()},
+            {(fake, None): (original, None) for fake, original in _original_files(sources, listed).items()},
         )
 
 
@@ -100,14 +100,14 @@ def _read_part(
     items: list[CorpusItem],
     problems: Problems,
     originals: list[tuple[str, str]],
-    made_from: dict[Path, tuple[Path, str]],
+    sources: dict[Path, tuple[Path, str]],
 ) -> dict[str, Path | None]:
     """Add what one part holds; ``group`` is for now the video's own name.
 
     Returns:
         The file of each name that the part lists; None where it is not there.
     """
-    own_border = Root(part)
+    part_root = Root(part)
     metadata = part / _METADATA
     entries: Any = None
     if not metadata.is_file():
@@ -119,7 +119,7 @@ def _read_part(
             entries = None
     files: dict[str, Path | None] = {}
     for name, entry in sorted((entries or {}).items()):
-        file = own_border.find(name)
+        file = part_root.find(name)
         files[name] = file if isinstance(file, Path) else None
         label = parse_label(entry.get("label")) if isinstance(entry, dict) else None
         if label is None:
@@ -134,7 +134,7 @@ def _read_part(
             problems.append(file)
             continue
         if has_original:
-            made_from[file] = part, original
+            sources[file] = part, original
         split = entry.get("split")
         if split and parse_split(split) is None:
             problems.add(file, "bad_split", f"{name!r} is in an unknown split {split!r}")
@@ -144,14 +144,14 @@ def _read_part(
         method = method_of(label)
         items.append(CorpusItem(video_id, file, label, "dfdc", method, stem, parse_split(split)))
     listed = set(files.values())
-    for video in own_border.media(part, video_suffixes(), problems):
+    for video in part_root.media(part, video_suffixes(), problems):
         if video not in listed:
             problems.add(video, "no_entry", f"{video.name!r} is not listed in {_METADATA}")
     return files
 
 
 def _original_files(
-    made_from: Mapping[Path, tuple[Path, str]], listed: Mapping[Path, Mapping[str, Path | None]]
+    sources: Mapping[Path, tuple[Path, str]], listed: Mapping[Path, Mapping[str, Path | None]]
 ) -> dict[Path, Path]:
     """The file of every fake's original. A name may be another video in another part: its own part counts first, and
     among the others there must be only one."""
@@ -160,7 +160,7 @@ def _original_files(
         for name, file in files.items():
             everywhere.setdefault(name, []).append(file)
     original_of = {}
-    for fake, (part, name) in made_from.items():
+    for fake, (part, name) in sources.items():
         candidates = [listed[part][name]] if name in listed[part] else everywhere.get(name, [])
         if len(candidates) == 1 and candidates[0] is not None:
             original_of[fake] = candidates[0]

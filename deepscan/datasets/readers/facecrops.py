@@ -104,20 +104,20 @@ def _crops(border: Root, table: Path, problems: Problems, originals: dict[Positi
             problems.add(path, "duplicate", f"{path.stem!r} is there twice; {border.relative(first)} is used")
     rows: dict[str, tuple[int, str]] = {}
     for number, row in read_rows(table, problems):
-        where, name = f"line {number} of {table.name}", row["videoname"]
+        row_name, name = f"line {number} of {table.name}", row["videoname"]
         label, stem = parse_label(row["label"]), Path(name).stem
         if label is None or not stem:
             reason = "bad_label" if label is None else "bad_row"
-            problems.add(table, reason, f"{where}: {name!r} has label {row['label']!r}, not REAL or FAKE")
+            problems.add(table, reason, f"{row_name}: {name!r} has label {row['label']!r}, not REAL or FAKE")
         elif Path(name).name != name:
-            problems.add(table, "outside_root", f"{where}: {name!r} is not a plain file name")
+            problems.add(table, "outside_root", f"{row_name}: {name!r} is not a plain file name")
         elif stem in rows:
-            problems.add(table, "duplicate", f"{where}: {name!r} is listed again; the first row counts")
+            problems.add(table, "duplicate", f"{row_name}: {name!r} is listed again; the first row counts")
         else:
             original = Path(row.get("original", "")).stem if label == FAKE else ""
             rows[stem] = label, original
             if stem not in images:
-                problems.add(table, "missing_file", f"{where}: there is no image of {name!r}")
+                problems.add(table, "missing_file", f"{row_name}: there is no image of {name!r}")
     group_of = original_groups((stem, original) for stem, (_, original) in rows.items() if original)
     for stem, path in images.items():
         if stem not in rows:
@@ -146,11 +146,11 @@ def _listed_tars(border: Root, table: Path, problems: Problems) -> list[CorpusIt
     met: dict[str, set[str]] = {}
     items = []
     for number, row in read_rows(table, problems):
-        where, file, shard = f"line {number} of {table.name}", row["file"], row["shard"]
+        row_name, file, shard = f"line {number} of {table.name}", row["file"], row["shard"]
         if shard not in tars:
             tars[shard] = tar = border.find(shard)
             if isinstance(tar, Problem):
-                problems.add(tar.path, tar.reason, f"{where}: {tar.message}; its rows are left out")
+                problems.add(tar.path, tar.reason, f"{row_name}: {tar.message}; its rows are left out")
             else:
                 members[shard], met[shard] = _members(tar, problems), set()
         tar = tars[shard]
@@ -158,13 +158,13 @@ def _listed_tars(border: Root, table: Path, problems: Problems) -> list[CorpusIt
             continue
         label, group, split = parse_label(row["label"]), row.get("group") or "", row.get("split") or ""
         if label is None:
-            problems.add(tar, "bad_label", f"{where}: label {row['label']!r} of {file!r} is not real or fake")
+            problems.add(tar, "bad_label", f"{row_name}: label {row['label']!r} of {file!r} is not real or fake")
         elif split and parse_split(split) is None:
-            problems.add(tar, "bad_split", f"{where}: {file!r} is in an unknown split {split!r}")
+            problems.add(tar, "bad_split", f"{row_name}: {file!r} is in an unknown split {split!r}")
         elif file not in members[shard]:
-            problems.add(tar, "missing_file", f"{where}: {file!r} is not in {shard}")
+            problems.add(tar, "missing_file", f"{row_name}: {file!r} is not in {shard}")
         elif file in met[shard]:
-            problems.add(tar, "duplicate", f"{where}: {file!r} is listed again; the first row counts")
+            problems.add(tar, "duplicate", f"{row_name}: {file!r} is listed again; the first row counts")
         else:
             item = _member(border, tar, file, label, group, split)
             method = method_of(label, row.get("method") or UNKNOWN_METHOD)
@@ -202,8 +202,8 @@ def _plain_tar(border: Root, tar: Path, problems: Problems) -> list[CorpusItem]:
 
 def _member(border: Root, tar: Path, name: str, label: int, group: str, split: str) -> CorpusItem:
     video_id = f"{without_suffix(border.relative(tar))}/{without_suffix(name)}"
-    own_split = parse_split(split) if split else None
-    return CorpusItem(video_id, tar, label, FaceCrops.name, method_of(label), group or video_id, own_split, member=name)
+    official = parse_split(split) if split else None
+    return CorpusItem(video_id, tar, label, FaceCrops.name, method_of(label), group or video_id, official, member=name)
 
 
 def _members(tar: Path, problems: Problems) -> set[str]:

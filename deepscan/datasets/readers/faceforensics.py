@@ -41,7 +41,7 @@ from deepscan.datasets.readers.base import (
 
 _ORIGINAL, _MANIPULATED = "original_sequences", "manipulated_sequences"
 _PAIR = re.compile(r"(\d+)_(\d+)")
-_ONE = re.compile(r"\d+")
+_NUMBER = re.compile(r"\d+")
 _ACTOR = re.compile(r"(\d+)(?:_(\d+))?__.+")
 _SCENE = re.compile(r"(\d+)_\d+(__.+)__[^_]+")
 
@@ -62,7 +62,7 @@ class FaceForensics:
         official = _official_splits(border, groups, problems)
         videos: list[tuple[str, Path, int, str, tuple[str, ...]]] = []
         reals: dict[tuple[str, str | None], list[Path]] = {}
-        made_from: dict[Path, tuple[str, str | None]] = {}
+        sources: dict[Path, tuple[str, str | None]] = {}
         for folder, label in ((_ORIGINAL, REAL), (_MANIPULATED, FAKE)):
             for kind in subfolders(root / folder):
                 for compression in subfolders(kind):
@@ -77,10 +77,10 @@ class FaceForensics:
                             if label == REAL:
                                 reals.setdefault((compression.name, video.stem), []).append(video)
                             else:
-                                made_from[video] = compression.name, original_stem(video.stem)
+                                sources[video] = compression.name, original_stem(video.stem)
                         else:
-                            why = f"{video.name!r} does not say which video it was made from (TARGET_SOURCE.mp4)"
-                            problems.add(video, "bad_name", why)
+                            cause = f"{video.name!r} does not say which video it was made from (TARGET_SOURCE.mp4)"
+                            problems.add(video, "bad_name", cause)
         items = [
             CorpusItem(
                 video_id, path, label, self.name, method_of(label, kind), groups.of(keys[0]), official.get(keys[0])
@@ -88,7 +88,7 @@ class FaceForensics:
             for video_id, path, label, kind, keys in videos
         ]
         originals: dict[Position, Position] = {
-            (fake, None): (reals[name][0], None) for fake, name in made_from.items() if len(reals.get(name, ())) == 1
+            (fake, None): (reals[name][0], None) for fake, name in sources.items() if len(reals.get(name, ())) == 1
         }
         return finish(self, root, items, problems, originals, border.passed_over)
 
@@ -104,7 +104,7 @@ def identities(stem: str, label: int) -> tuple[str, ...]:
             return (f"actor-{target}",)
         return (f"actor-{target}", f"actor-{source}") if source else ()
     if label == REAL:
-        return (f"youtube-{stem}",) if _ONE.fullmatch(stem) else (f"original-{stem}",)
+        return (f"youtube-{stem}",) if _NUMBER.fullmatch(stem) else (f"original-{stem}",)
     match = _PAIR.fullmatch(stem)
     return (f"youtube-{match[1]}", f"youtube-{match[2]}") if match else ()
 

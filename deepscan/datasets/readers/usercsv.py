@@ -62,13 +62,13 @@ class UserCsv:
                 continue
             for number, row in read_rows(table, problems):
                 item = _item(border, row)
-                where = f"line {number} of {table.name}"
+                row_name = f"line {number} of {table.name}"
                 if isinstance(item, Problem):
-                    problems.add(item.path, item.reason, f"{where}: {item.message}")
+                    problems.add(item.path, item.reason, f"{row_name}: {item.message}")
                     continue
                 original = _original(border, row, item)
                 if isinstance(original, Problem):
-                    problems.add(item.path, original.reason, f"{where}: its original {original.message}")
+                    problems.add(item.path, original.reason, f"{row_name}: its original {original.message}")
                     original = None
                 before = entries.setdefault(item.path, (item, original))
                 if before[0] is item:
@@ -77,15 +77,15 @@ class UserCsv:
                 if before != (item, original):
                     reason, state = "conflict", f"again with another {_COMPARED}; it is left out"
                     contradicted.add(item.path)
-                problems.add(item.path, reason, f"{where}: {_name(row)!r} is listed {state}")
+                problems.add(item.path, reason, f"{row_name}: {_name(row)!r} is listed {state}")
         kept = {path: entry for path, entry in entries.items() if path not in contradicted}
         originals = {path: original for path, (_, original) in kept.items() if original is not None}
         for path, original in originals.items():
             if original not in kept:
-                why = (
+                cause = (
                     f"{border.relative(original)!r}, the original of {path.name!r}, is not in the list or was left out"
                 )
-                problems.add(path, "no_entry", why)
+                problems.add(path, "no_entry", cause)
         links: dict[Position, Position] = {(path, None): (original, None) for path, original in originals.items()}
         return finish(self, root, (item for item, _ in kept.values()), problems, links)
 

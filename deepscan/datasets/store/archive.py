@@ -43,9 +43,9 @@ class StoreError(DeepscanError):
     reason = "store"
 
 
-def damaged(path: Path, why: str) -> StoreError:
+def damaged(path: Path, cause: str) -> StoreError:
     """The error for a file whose content is not as it was written."""
-    return StoreError(f"{path} is damaged or no file of the store", why, "Delete it and run the preprocessing again.")
+    return StoreError(f"{path} is damaged or no file of the store", cause, "Delete it and run the preprocessing again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ def encode_crop(crop: RgbImage, image: ImageFormat, jpeg_quality: int) -> bytes:
     if image == "jpeg":
         options = [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
         options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-    done, data = cv2.imencode(f".{ENDINGS[image]}", np.ascontiguousarray(crop[..., ::-1]), options)
-    if not done:
+    encoded, data = cv2.imencode(f".{ENDINGS[image]}", np.ascontiguousarray(crop[..., ::-1]), options)
+    if not encoded:
         raise ValueError(f"A crop of shape {crop.shape} cannot be kept as {image}.")
     return bytes(data)
 

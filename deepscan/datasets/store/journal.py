@@ -136,11 +136,11 @@ class Journal(LineFile[tuple[str, str], Entry]):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(path, error) from error
-        self._of_other_jobs: dict[tuple[str, str], Entry] = {}
-        for other in sorted(folder.glob("journal*.jsonl")):
-            if other != path:
-                with LineFile(other, _parse, writable=False) as file:
-                    self._of_other_jobs |= file.records()
+        self._other_records: dict[tuple[str, str], Entry] = {}
+        for journal in sorted(folder.glob("journal*.jsonl")):
+            if journal != path:
+                with LineFile(journal, _parse, writable=False) as file:
+                    self._other_records |= file.records()
         super().__init__(path, _parse)
 
     def recall(self, item: CorpusItem, settings: StoreSettings, *, original: Entry | None = None) -> Entry | None:
@@ -154,7 +154,7 @@ class Journal(LineFile[tuple[str, str], Entry]):
             original: today's entry of its original; :func:`usable_boxes` says when it counts.
         """
         identity = item.dataset, item.video_id
-        entry = self.get(identity) or self._of_other_jobs.get(identity)
+        entry = self.get(identity) or self._other_records.get(identity)
         boxes = usable_boxes(original, settings)
         todays = settings.for_boxes(boxes.sha256 if boxes else None)
         if entry is None or entry.recipe != recipe(todays) or entry.stamp is None:
@@ -237,8 +237,8 @@ def content_sha256(item: CorpusItem, limits: MediaLimits | None = None) -> str:
             total.update(bytes.fromhex(file_sha256(path)))
         return total.hexdigest()
     except (OSError, tarfile.TarError, EOFError) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise MediaError(f"{item.path.name}: cannot be read", why, "Copy it to another disk.") from error
+        cause = getattr(error, "strerror", None) or str(error)
+        raise MediaError(f"{item.path.name}: cannot be read", cause, "Copy it to another disk.") from error
 
 
 def _size(path: Path) -> int | None:

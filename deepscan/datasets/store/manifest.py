@@ -194,13 +194,13 @@ def unique_rows(rows: Iterable[ManifestRow]) -> list[ManifestRow]:
     """
     unique: dict[tuple[str, str], ManifestRow] = {}
     for row in rows:
-        other = unique.setdefault(row.identity, row)
-        if other != row:
-            differing = [name for name in COLUMNS if getattr(other, name) != getattr(row, name)]
-            why = ", ".join(f"{name} {getattr(other, name)!r} and {getattr(row, name)!r}" for name in differing)
+        listed = unique.setdefault(row.identity, row)
+        if listed != row:
+            differing = [name for name in COLUMNS if getattr(listed, name) != getattr(row, name)]
+            cause = ", ".join(f"{name} {getattr(listed, name)!r} and {getattr(row, name)!r}" for name in differing)
             raise ManifestError(
                 f"{row.dataset} {row.video_id!r} is in two rows that disagree",
-                why,
+                cause,
                 "Delete the manifest that is out of date, or run its part again.",
                 reason="manifest_conflict",
             )
@@ -246,5 +246,5 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise _broken(path, f"line {lines.line_num}: {error}") from error
 
 
-def _broken(path: Path, why: str) -> ManifestError:
-    return ManifestError(f"{path} is damaged or no file of deepscan preprocess", why, "Run the preprocessing again.")
+def _broken(path: Path, cause: str) -> ManifestError:
+    return ManifestError(f"{path} is damaged or no file of deepscan preprocess", cause, "Run the preprocessing again.")

@@ -124,14 +124,14 @@ def make_pack(
         PartTask(folder / f"part-{number:05d}-{_digest(part, settings)}.tar", part, settings)
         for number, part in enumerate(_parts(items))
     ]
-    done = 0
+    n_done = 0
     lost: list[Lost] = []
 
     def progress(task: PartTask) -> None:
-        nonlocal done
-        done += len(task.items)
+        nonlocal n_done
+        n_done += len(task.items)
         if on_progress is not None:
-            on_progress(done, len(items))
+            on_progress(n_done, len(items))
 
     todo = []
     for task in tasks:

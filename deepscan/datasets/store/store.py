@@ -112,13 +112,13 @@ class StoredTrack:
         Raises:
             StoreError: the file has changed or is damaged, or the crops asked for exceed 4 GiB.
         """
-        wanted = range(len(self)) if indices is None else indices
-        shape = (len(wanted), self.size_px, self.size_px, 3)
+        chosen = range(len(self)) if indices is None else indices
+        shape = (len(chosen), self.size_px, self.size_px, 3)
         if np.prod(shape, dtype=object) > _MOST_CROP_BYTES:
             raise StoreError(f"{self.path} holds too many crops to be read at once", "", "Read them by their indices.")
         crops = np.empty(shape, np.uint8)
-        datas = read_members(self.path, [self.members[index] for index in wanted])
-        for row, (index, data) in enumerate(zip(wanted, datas, strict=True)):
+        datas = read_members(self.path, [self.members[index] for index in chosen])
+        for row, (index, data) in enumerate(zip(chosen, datas, strict=True)):
             if zlib.crc32(data) != self.crc32s[index]:
                 raise damaged(self.path, f"{self.members[index].name} has changed since it was written")
             crops[row] = decode_crop(self.path, data, self.size_px)
@@ -347,8 +347,8 @@ def read_store(path: Path) -> StoredVideo:
         except ValidationError as error:
             first_error = error.errors(include_url=False, include_input=False)[0]
             field = ".".join(map(str, first_error["loc"])) or "JSON"
-            why = f"{members[end].name}: {field}: {first_error['msg']}"
-            raise damaged(path, why) from error
+            cause = f"{members[end].name}: {field}: {first_error['msg']}"
+            raise damaged(path, cause) from error
         first = first or sample
         _check(path, first, sample, [member.name for member in members[start : end + 1]], len(tracks) + 1)
         tracks.append(_track(path, sample, members[start:end]))

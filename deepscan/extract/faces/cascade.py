@@ -45,7 +45,7 @@ _FOLLOWED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Detections:
     """What the cascade finds in one frame, surest first.
 
     Attributes:
@@ -90,7 +90,7 @@ class Cascade:
         self.pnet, self.rnet, self.onet = pnet, rnet, onet
         self._limits = [_logit(threshold) for threshold in thresholds]
 
-    def detect(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[Found]:
+    def detect(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[Detections]:
         """Find faces.
 
         Args:
@@ -109,7 +109,7 @@ class Cascade:
         ]
         return self._refine(octaves, parts)
 
-    def follow(self, images: Sequence[RgbImage], before: Sequence[Floats]) -> list[Found]:
+    def follow(self, images: Sequence[RgbImage], before: Sequence[Floats]) -> list[Detections]:
         """Find again the faces of frames shortly before, without the first network; new faces are not found.
 
         Args:
@@ -151,12 +151,12 @@ class Cascade:
             usable = usable[np.argsort(-sureness[usable], kind="stable")[:_CANDIDATES_A_FRAME]]
         return _Candidates(squares[usable], sureness[usable], np.full(len(usable), frame, np.intp))
 
-    def _refine(self, octaves: Sequence[Octaves], parts: Sequence[_Candidates]) -> list[Found]:
+    def _refine(self, octaves: Sequence[Octaves], parts: Sequence[_Candidates]) -> list[Detections]:
         """The second and the third network on the candidates of all frames."""
         empty = np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty((0, 5, 2), np.float32)
-        found = [Found(*empty) for _ in octaves]
+        detections = [Detections(*empty) for _ in octaves]
         if not parts:
-            return found
+            return detections
         candidates = _Candidates(
             np.concatenate([p.boxes for p in parts]),
             np.concatenate([p.logits for p in parts]),
@@ -172,8 +172,8 @@ class Cascade:
         landmarks = size[:, None] * shares + candidates.boxes[:, None, :2] - 1
         for mine in candidates.of_frames():
             kept = mine[suppress(boxes[mine], logits[mine], _SAME_FACE, of="smaller", extra_px=1)]
-            found[candidates.frames[mine[0]]] = Found(boxes[kept], _sigmoid(logits[kept]), landmarks[kept])
-        return found
+            detections[candidates.frames[mine[0]]] = Detections(boxes[kept], _sigmoid(logits[kept]), landmarks[kept])
+        return detections
 
     def _second(self, octaves: Sequence[Octaves], candidates: _Candidates) -> _Candidates:
         out = _run(self.rnet, octaves, candidates, 24, 5)

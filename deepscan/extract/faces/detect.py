@@ -13,7 +13,7 @@ import numpy as np
 
 from deepscan.config import FaceSettings
 from deepscan.extract.faces.boxes import Octaves
-from deepscan.extract.faces.cascade import Cascade, Found
+from deepscan.extract.faces.cascade import Cascade, Detections
 from deepscan.extract.faces.mtcnn import load_networks
 from deepscan.runtimes import RuntimeName
 from deepscan.types import Face, RgbImage
@@ -61,11 +61,11 @@ class FaceFinder:
         if not close_up:
             return self._detect_all(images)
         # The look that finds what fills the picture is quick, and mostly the only one that is needed.
-        found = [self._detect_widened(image) for image in images]
-        rest = [i for i, faces in enumerate(found) if not faces]
+        results = [self._detect_widened(image) for image in images]
+        rest = [i for i, faces in enumerate(results) if not faces]
         for i, faces in zip(rest, self._detect_all([images[i] for i in rest]), strict=True):
-            found[i] = faces
-        return found
+            results[i] = faces
+        return results
 
     def glance(self, images: Sequence[RgbImage], smallest_px: float) -> list[list[Face]]:
         """The faces of at least ``smallest_px`` of every image, as :meth:`detect` gives them, in a single look."""
@@ -93,10 +93,10 @@ class FaceFinder:
         results: list[list[Face] | None] = []
         for start in range(0, len(images), self.settings.batch_frames):
             part = slice(start, start + self.settings.batch_frames)
-            found = self.cascade.follow([image for image, _ in prepared[part]], boxes[part])
-            for each, (_, scale), image, known in zip(found, prepared[part], images[part], before[part], strict=True):
+            followed = self.cascade.follow([image for image, _ in prepared[part]], boxes[part])
+            for each, (_, scale), image, last in zip(followed, prepared[part], images[part], before[part], strict=True):
                 faces = self._faces(each, scale, image.shape)
-                results.append(faces if known and _all_there(known, faces) else None)
+                results.append(faces if last and _all_there(last, faces) else None)
         return results
 
     def _detect_widened(self, image: RgbImage) -> list[Face]:
@@ -123,35 +123,35 @@ class FaceFinder:
         for start in range(0, len(images), self.settings.batch_frames):
             chunk = images[start : start + self.settings.batch_frames]
             smallest = [self._smallest_px(image) for image in chunk]
-            found = self._detect_at_once(chunk, [max(px, usable_px) for px in smallest])
-            again = [i for i, px in enumerate(smallest) if px < usable_px and not found[i]]
+            detected = self._detect_at_once(chunk, [max(px, usable_px) for px in smallest])
+            again = [i for i, px in enumerate(smallest) if px < usable_px and not detected[i]]
             if again:
                 small = self._detect_at_once([chunk[i] for i in again], [smallest[i] for i in again])
                 for i, faces in zip(again, small, strict=True):
-                    found[i] = faces
-            results += found
+                    detected[i] = faces
+            results += detected
         return results
 
     def _detect_at_once(self, images: Sequence[RgbImage], smallest_px: Sequence[float]) -> list[list[Face]]:
         prepared = [_prepared(image) for image in images]
         sizes = [smallest / scale for smallest, (_, scale) in zip(smallest_px, prepared, strict=True)]
-        found = self.cascade.detect([image for image, _ in prepared], sizes)
+        detections = self.cascade.detect([image for image, _ in prepared], sizes)
         return [
             self._faces(each, scale, image.shape)
-            for each, (_, scale), image in zip(found, prepared, images, strict=True)
+            for each, (_, scale), image in zip(detections, prepared, images, strict=True)
         ]
 
     def _smallest_px(self, image: RgbImage) -> float:
         """The smallest face that is looked for, in pixels of the image."""
         return self.settings.detector_min_px * max(1.0, max(image.shape[:2]) / self.settings.detect_side_px)
 
-    def _faces(self, found: Found, scale: float, shape: tuple[int, ...]) -> list[Face]:
+    def _faces(self, detections: Detections, scale: float, shape: tuple[int, ...]) -> list[Face]:
         height, width = shape[:2]
-        boxes = np.clip(found.boxes * np.float32(scale), 0, np.array([width, height, width, height], np.float32))
-        landmarks = found.landmarks * np.float32(scale)
+        boxes = np.clip(detections.boxes * np.float32(scale), 0, np.array([width, height, width, height], np.float32))
+        landmarks = detections.landmarks * np.float32(scale)
         faces = []
         for (x1, y1, x2, y2), confidence, points in zip(
-            boxes.tolist(), found.confidences.tolist(), landmarks, strict=True
+            boxes.tolist(), detections.confidences.tolist(), landmarks, strict=True
         ):
             if not (math.isfinite(confidence) and confidence >= self.settings.min_confidence):
                 continue
@@ -161,10 +161,10 @@ class FaceFinder:
         return sorted(faces, key=lambda f: f.size_px, reverse=True)
 
 
-def _all_there(known: Sequence[Face], faces: Sequence[Face]) -> bool:
+def _all_there(last: Sequence[Face], faces: Sequence[Face]) -> bool:
     """Whether every known face has one whose middle it holds."""
     middles = [((f.box[0] + f.box[2]) / 2, (f.box[1] + f.box[3]) / 2) for f in faces]
-    return all(any(f.box[0] < x < f.box[2] and f.box[1] < y < f.box[3] for x, y in middles) for f in known)
+    return all(any(f.box[0] < x < f.box[2] and f.box[1] < y < f.box[3] for x, y in middles) for f in last)
 
 
 def _prepared(image: RgbImage) -> tuple[RgbImage, float]:

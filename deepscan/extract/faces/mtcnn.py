@@ -91,8 +91,8 @@ def build(name: str) -> nn.Module:
     try:
         return create_network(name, torch.load(file, map_location="cpu", weights_only=True))
     except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        why = f"{file} is damaged ({type(error).__name__})"
-        raise ModelError("The face detector cannot be loaded", why, _HINT) from error
+        cause = f"{file} is damaged ({type(error).__name__})"
+        raise ModelError("The face detector cannot be loaded", cause, _HINT) from error
 
 
 def weights_file(name: str) -> Path:

@@ -132,8 +132,8 @@ def _canvas(width_px: int, height_px: int, scale: float) -> Canvas:
         scale *= _FACTOR
     if not sizes:
         return Canvas((0, 0), ())
-    places = _packed([(_even(width), _even(height)) for _, width, height in sizes])
-    levels = tuple(Level(*size, *place) for size, place in zip(sizes, places, strict=True))
+    positions = _packed([(_even(width), _even(height)) for _, width, height in sizes])
+    levels = tuple(Level(*size, *position) for size, position in zip(sizes, positions, strict=True))
     right = max(level.left_px + _even(level.width_px) for level in levels)
     bottom = max(level.top_px + _even(level.height_px) for level in levels)
     return Canvas((_rounded_up(bottom), _rounded_up(right)), levels)
@@ -154,7 +154,7 @@ def _packed(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     pyramid fill nine tenths.
     """
     free: list[tuple[int, int, int, float]] = [(0, 0, sizes[0][0], math.inf)]  # top, left, width, height
-    places = []
+    positions = []
     for width, height in sizes:
         top, left, free_width, free_height = min(f for f in free if f[2] >= width and f[3] >= height)
         free.remove((top, left, free_width, free_height))
@@ -162,8 +162,8 @@ def _packed(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
             (top, left + width, free_width - width, height),
             (top + height, left, free_width, free_height - height),
         ]
-        places.append((left, top))
-    return places
+        positions.append((left, top))
+    return positions
 
 
 def resampled(source: RgbImage, size: tuple[int, int]) -> RgbImage:

@@ -49,8 +49,8 @@ class SpareFrames:
         chosen = [self._kept[i] for i in sorted({round((k + 0.5) * len(self._kept) / n - 0.5) for k in range(n)})]
         best = (0, 0.0, 0)
         for quarters in (1, 2, 3) if chosen else ():
-            found = finder.glance([_turned(image, quarters) for image in chosen], _FACE_PX)
-            clear = [max((f.confidence for f in faces if has_proportions(f)), default=0.0) for faces in found]
+            faces_of = finder.glance([_turned(image, quarters) for image in chosen], _FACE_PX)
+            clear = [max((f.confidence for f in faces if has_proportions(f)), default=0.0) for faces in faces_of]
             clear = [confidence for confidence in clear if confidence >= _CLEAR]
             if 2 * len(clear) > len(chosen):
                 best = max(best, (len(clear), sum(clear), quarters))

@@ -74,18 +74,18 @@ class Gops:
 
 def gops_of(keyframes: Sequence[bool]) -> Gops:
     """Groups of pictures of a stream's packets, of which each is told whether it is a keyframe."""
-    starts = [place for place, key in enumerate(keyframes) if key]
+    starts = [index for index, key in enumerate(keyframes) if key]
     lengths = tuple(b - a for a, b in pairwise([*starts, len(keyframes)]))
     if not lengths:
         return Gops("none", ())
-    whole = lengths[:-1]  # the last one is cut by the end
-    if not whole:
+    complete = lengths[:-1]  # the last one is cut by the end
+    if not complete:
         return Gops("single", lengths)
-    if set(whole) == {1}:
+    if set(complete) == {1}:
         return Gops("every", lengths)
-    if len(set(whole)) == 1:
+    if len(set(complete)) == 1:
         return Gops("fixed", lengths)
-    rhythms = [length for length, run in groupby(whole) if len(list(run)) >= _RHYTHM]
+    rhythms = [length for length, run in groupby(complete) if len(list(run)) >= _RHYTHM]
     return Gops("mixed" if len(set(rhythms)) > 1 else "varied", lengths)
 
 
@@ -188,9 +188,9 @@ def _packets(demuxed_packets: Iterable[Any], stream: Any, *, in_order: bool) -> 
 
 def _signature(data: bytes) -> str:
     for mark in _SIGNATURES:
-        place = data.find(mark)
-        if place >= 0:
-            text = data[place : place + _SIGNATURE_LENGTH].decode("ascii", "replace")
+        start = data.find(mark)
+        if start >= 0:
+            text = data[start : start + _SIGNATURE_LENGTH].decode("ascii", "replace")
             return "".join(c for c in text.split("\x00")[0] if c.isprintable() and c != "\ufffd").split(" - H.26")[0]
     return ""
 
@@ -220,11 +220,11 @@ def _created(groups: Sequence[tuple[str, Mapping[str, str]]]) -> Fact:
 
 
 def _gop_sign(gops: Gops) -> Fact:
-    whole = gops.lengths[:-1] or gops.lengths
-    value = {"mixed": "mixed", "fixed": f"every {whole[0]} frames" if whole else "", "none": "none marked",
+    complete = gops.lengths[:-1] or gops.lengths
+    value = {"mixed": "mixed", "fixed": f"every {complete[0]} frames" if complete else "", "none": "none marked",
              "every": "every frame", "single": "a single group"}.get(gops.kind, "varied")  # fmt: skip
     if gops.kind in ("varied", "mixed"):
-        value += f", {min(whole)} to {max(whole)} frames apart, {statistics.median(whole):g} in the middle"
+        value += f", {min(complete)} to {max(complete)} frames apart, {statistics.median(complete):g} in the middle"
     return Fact("Keyframes", value, _GOP_MEANINGS[gops.kind], noticed=gops.kind == "mixed")
 
 

@@ -42,18 +42,18 @@ def image_facts(path: Path, max_pixels: int) -> tuple[tuple[Fact, ...], tuple[Fa
                 return _facts(image)
     except Exception as error:
         # Its header was whole a moment ago; on damaged files Pillow raises whatever its parsers run into.
-        why = "its metadata is damaged"
-        raise MediaError(f"{path.name}: cannot be read", why, "Get the original file again.") from error
+        cause = "its metadata is damaged"
+        raise MediaError(f"{path.name}: cannot be read", cause, "Get the original file again.") from error
 
 
 def _facts(image: Image.Image) -> tuple[tuple[Fact, ...], tuple[Fact, ...], tuple[Tag, ...], int]:
     exif = _exif(image)
     groups = [("EXIF", exif), *_texts(image)]
-    taken = exif.get("DateTimeOriginal") or exif.get("DateTime") or "not said"
+    date = exif.get("DateTimeOriginal") or exif.get("DateTime") or "not said"
     facts = (
         Fact("Format", str(image.format), "The kind of file, told by its content, not by its name."),
         Fact("Picture", f"{image.width} x {image.height} px, {image.mode}", "Size as stored, before any rotation."),
-        Fact("Taken", shortened(taken, 60), "What the file says; any program can write any date, most platforms none."),
+        Fact("Taken", shortened(date, 60), "What the file says; any program can write any date, most platforms none."),
     )
     tables = getattr(image, "quantization", None)
     compression = (_compression(tables),) if tables else ()
@@ -94,7 +94,7 @@ def _exif(image: Any) -> dict[str, str]:
     try:
         exif = image.getexif()
         every = {**dict(exif), **dict(exif.get_ifd(_EXIF_IFD))}
-        has_place = bool(exif.get_ifd(_GPS_IFD))
+        has_gps = bool(exif.get_ifd(_GPS_IFD))
     except Exception:  # noqa: BLE001 - a broken EXIF block is no reason to have no facts
         return {}
     values = {
@@ -102,7 +102,7 @@ def _exif(image: Any) -> dict[str, str]:
         for number, value in every.items()
         if number not in (_EXIF_IFD, _GPS_IFD) and not (isinstance(value, bytes) and len(value) > _LONG_BYTES)
     }
-    return {**values, **({"GPSInfo": "given"} if has_place else {})}
+    return {**values, **({"GPSInfo": "given"} if has_gps else {})}
 
 
 def _texts(image: Any) -> list[tuple[str, dict[str, str]]]:
@@ -112,7 +112,7 @@ def _texts(image: Any) -> list[tuple[str, dict[str, str]]]:
     texts.pop("XML:com.adobe.xmp", None)
     xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     data = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else bytes(xmp)
-    named = {found[1].decode(): found[2].decode("utf-8", "replace") for found in _XMP.finditer(data[:_XMP_BYTES])}
+    named = {match[1].decode(): match[2].decode("utf-8", "replace") for match in _XMP.finditer(data[:_XMP_BYTES])}
     return [("image", texts), ("XMP", named)]
 
 

@@ -59,7 +59,7 @@ class Fact:
 class Tag:
     """One entry of a file's metadata: where it stands, its name and its value, shortened."""
 
-    where: str
+    source: str
     name: str
     value: str
 
@@ -87,7 +87,7 @@ class FileFacts:
 
 def tags_of(groups: Groups) -> tuple[tuple[Tag, ...], int]:
     """The first tags of all groups, shortened and without places, and how many are left out."""
-    every = [Tag(where, shortened(name, LONGEST_NAME), _shown(name, value)) for where, tags in groups
+    every = [Tag(source, shortened(name, LONGEST_NAME), _shown(name, value)) for source, tags in groups
              for name, value in tags.items()]  # fmt: skip
     return tuple(every[:MOST_TAGS]), max(0, len(every) - MOST_TAGS)
 
@@ -100,11 +100,13 @@ def software_sign(groups: Groups, signature: str = "") -> Fact:
         signature: that an encoder left in the stream itself.
     """
     texts = list(dict.fromkeys([*_texts(groups), *([signature] if signature else [])]))
-    for pattern, what in _PROGRAMS:
-        found = [text for text in texts if re.search(pattern, text, re.IGNORECASE)]
-        if found:
-            value = ", ".join(shortened(text, 80) for text in found[:4])
-            return Fact("Programs", value, f"A trace of {what}. It can be changed or removed by anybody.", noticed=True)
+    for pattern, maker in _PROGRAMS:
+        matches = [text for text in texts if re.search(pattern, text, re.IGNORECASE)]
+        if matches:
+            value = ", ".join(shortened(text, 80) for text in matches[:4])
+            return Fact(
+                "Programs", value, f"A trace of {maker}. It can be changed or removed by anybody.", noticed=True
+            )
     return Fact(
         "Programs", "no known one", "No tag names an encoder or editor that is known here. Tags are easily removed."
     )
@@ -112,8 +114,8 @@ def software_sign(groups: Groups, signature: str = "") -> Fact:
 
 def camera_sign(groups: Groups) -> Fact:
     """Make and model of the camera, or that there is none."""
-    found = [value.strip() for _, tags in groups for name, value in tags.items() if _CAMERA_NAMES.search(name)]
-    if named := [shortened(value, 60) for value in dict.fromkeys(found) if value]:
+    matches = [value.strip() for _, tags in groups for name, value in tags.items() if _CAMERA_NAMES.search(name)]
+    if named := [shortened(value, 60) for value in dict.fromkeys(matches) if value]:
         meaning = "What the file says; any program can write it. It does not show that nothing was changed since."
         return Fact("Camera", " ".join(named[:3]), meaning)
     meaning = (

@@ -84,8 +84,8 @@ def read_provenance(path: Path) -> Provenance:
         if type(error).__name__.endswith(("NotSupported", "ManifestNotFound")):
             return _of("absent")
         if "remote manifest" in message.lower() or type(error).__name__.endswith("RemoteManifest"):
-            places = tuple(("Kept at", place) for place in re.findall(r"https?://\S+", message)[:1])
-            return Provenance("elsewhere", _MEANINGS["elsewhere"], places)
+            links = tuple(("Kept at", link) for link in re.findall(r"https?://\S+", message)[:1])
+            return Provenance("elsewhere", _MEANINGS["elsewhere"], links)
         log.debug("%s: its C2PA manifest cannot be read: %s", path.name, message)
         return Provenance("unreadable", _MEANINGS["unreadable"], problems=(message,))
 
@@ -96,25 +96,25 @@ def _read(c2pa: Any, path: Path) -> Provenance:
         if reader is None:
             return _of("absent")
         with reader:
-            found = json.loads(reader.json())
-    if not isinstance(found, dict):
+            report = json.loads(reader.json())
+    if not isinstance(report, dict):
         return _of("unreadable")
-    state: State = {"Valid": "valid", "Trusted": "trusted"}.get(str(found.get("validation_state")), "present")  # type: ignore[assignment]
-    problems = tuple(_text(code) for code in _problems(found))[:_MOST_ITEMS]
-    return Provenance(state, _MEANINGS[state], tuple(_claims(found))[:_MOST_ITEMS], problems)
+    state: State = {"Valid": "valid", "Trusted": "trusted"}.get(str(report.get("validation_state")), "present")  # type: ignore[assignment]
+    problems = tuple(_text(code) for code in _problems(report))[:_MOST_ITEMS]
+    return Provenance(state, _MEANINGS[state], tuple(_claims(report))[:_MOST_ITEMS], problems)
 
 
 def _of(state: State) -> Provenance:
     return Provenance(state, _MEANINGS[state])
 
 
-def _claims(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    manifests = _mapping(found.get("manifests"))
-    active = _mapping(manifests.get(str(found.get("active_manifest"))))
+def _claims(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    manifests = _mapping(report.get("manifests"))
+    active = _mapping(manifests.get(str(report.get("active_manifest"))))
     signature = _mapping(active.get("signature_info"))
     generators = active.get("claim_generator_info")
-    made = _mapping(generators[0]) if isinstance(generators, list) and generators else {}
-    named = " ".join(str(part) for part in (made.get("name"), made.get("version")) if part)
+    generator = _mapping(generators[0]) if isinstance(generators, list) and generators else {}
+    named = " ".join(str(part) for part in (generator.get("name"), generator.get("version")) if part)
     rows = (
         ("Title", active.get("title")),
         ("Written by", named or active.get("claim_generator")),
@@ -138,9 +138,9 @@ def _actions(manifest: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield from (_mapping(action) for action in actions)
 
 
-def _problems(found: Mapping[str, Any]) -> Iterator[str]:
+def _problems(report: Mapping[str, Any]) -> Iterator[str]:
     """Codes of failures; that a signer is not on the list is told by the state."""
-    statuses = found.get("validation_status")
+    statuses = report.get("validation_status")
     for status in statuses if isinstance(statuses, list) else ():
         code = _mapping(status).get("code")
         if code and code != "signingCredential.untrusted":

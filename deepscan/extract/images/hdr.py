@@ -51,8 +51,8 @@ def tone_mapped(image: NDArray[np.uint16], transfer: int, *, wide: bool = True) 
         np.clip(light, 0, None, out=light)
         brightest = light.max(axis=2)
         # In steps of the square root: the dark is where steps would be seen.
-        places = np.sqrt(np.minimum(brightest * np.float32(1 / _MOST_LIGHT), 1)) * np.float32(_STEPS - 1)
-        light *= compress[places.astype(np.int32)][..., None]
+        positions = np.sqrt(np.minimum(brightest * np.float32(1 / _MOST_LIGHT), 1)) * np.float32(_STEPS - 1)
+        light *= compress[positions.astype(np.int32)][..., None]
         out[rows] = encode[(np.sqrt(np.minimum(light, 1)) * np.float32(_STEPS - 1) + 0.5).astype(np.int32)]
     return out
 

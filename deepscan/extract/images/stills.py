@@ -232,8 +232,8 @@ def open_still(path: Path, file: BinaryIO) -> Image.Image:
     return image
 
 
-def _not_read(path: Path, what: str) -> MediaError:
-    return MediaError(f"{path.name}: cannot be read", what, "Convert it to JPEG or PNG.", reason="unreadable")
+def _not_read(path: Path, cause: str) -> MediaError:
+    return MediaError(f"{path.name}: cannot be read", cause, "Convert it to JPEG or PNG.", reason="unreadable")
 
 
 def _is_raw(head: bytes, image: Image.Image) -> bool:
@@ -247,9 +247,9 @@ def _pixels(path: Path, image: Image.Image) -> RgbImage:
     except OSError:
         if not isinstance(image, JpegImageFile) or path.stat().st_size > _MOST_JPEG_BYTES:
             raise
-    with JpegImageFile(io.BytesIO(path.read_bytes() + _JPEG_END)) as whole:
-        whole.draft(None, image.size)
-        pixels = np.array(whole.convert("RGB"), dtype=np.uint8)
+    with JpegImageFile(io.BytesIO(path.read_bytes() + _JPEG_END)) as ended:
+        ended.draft(None, image.size)
+        pixels = np.array(ended.convert("RGB"), dtype=np.uint8)
     # What is not there is of one colour, down from somewhere in a row of blocks.
     lost = np.argmin((pixels == pixels[-1]).all(axis=(1, 2))[::-1]) / len(pixels)
     if lost > _MOST_LOST:
@@ -335,10 +335,10 @@ def webp_size(head: bytes) -> tuple[int, int]:
     return int.from_bytes(data[6:8], "little") & 0x3FFF, int.from_bytes(data[8:10], "little") & 0x3FFF
 
 
-def _too_large(path: Path, why: str, max_pixels: int, n_pixels: int | None = None) -> MediaError:
+def _too_large(path: Path, cause: str, max_pixels: int, n_pixels: int | None = None) -> MediaError:
     return MediaError(
         f"{path.name}: is too large",
-        f"{why}, over the limit of {max_pixels:,}",
+        f"{cause}, over the limit of {max_pixels:,}",
         "Scale it down first" + (f", or allow it with --max pixels={n_pixels}." if n_pixels else "."),
         reason="too_large",
     )

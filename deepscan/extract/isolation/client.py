@@ -42,8 +42,8 @@ def probe(
     if isolation is None:
         return frames.probe(path, limits)
     checked_kind(path, limits)  # what is no file at all needs no process
-    with closing(_answers(path, {"do": "probe"}, limits, isolation)) as answers:
-        return cast("MediaInfo", next(answers))
+    with closing(_responses(path, {"do": "probe"}, limits, isolation)) as items:
+        return cast("MediaInfo", next(items))
 
 
 def sample_frames(
@@ -79,8 +79,8 @@ def file_facts(
 
         return facts.file_facts(path, limits)
     checked_kind(path, limits)
-    with closing(_answers(path, {"do": "facts"}, limits, isolation)) as answers:
-        return cast("FileFacts", next(answers))
+    with closing(_responses(path, {"do": "facts"}, limits, isolation)) as items:
+        return cast("FileFacts", next(items))
 
 
 def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:
@@ -101,29 +101,29 @@ def _sampled(
     examined: Callable[[Coverage], None] | None,
 ) -> Iterator[Frame]:
     checked_kind(path, limits)
-    with closing(_answers(path, {"do": "sample", "n_frames": n_frames}, limits, isolation)) as answers:
-        for answer in answers:
-            if isinstance(answer, Coverage):
+    with closing(_responses(path, {"do": "sample", "n_frames": n_frames}, limits, isolation)) as items:
+        for item in items:
+            if isinstance(item, Coverage):
                 if examined is not None:
-                    examined(answer)
+                    examined(item)
             else:
-                yield cast("Frame", answer)
+                yield cast("Frame", item)
 
 
-def _answers(
+def _responses(
     path: Path, request: dict[str, Any], limits: MediaLimits, isolation: IsolationLimits
 ) -> Generator[Frame | Coverage | MediaInfo | FileFacts, None, None]:
     """The answers to a request. A crash in a process that had other files before may be theirs: it is tried again."""
-    n_given = 0
+    n_items = 0
     while True:
         process = decoders.take(isolation)
         fresh = process.n_files == 0
         try:
-            with_first = {**request, "first": n_given}
-            with closing(process.run(path, with_first, limits, isolation.stall_s, isolation.total_s)) as answers:
-                for answer in answers:
-                    n_given += 1
-                    yield answer
+            with_first = {**request, "first": n_items}
+            with closing(process.run(path, with_first, limits, isolation.stall_s, isolation.total_s)) as items:
+                for item in items:
+                    n_items += 1
+                    yield item
         except ChildDied as death:
             if fresh or death.kind == "timeout":
                 raise _media_error(path, death, isolation) from None

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from deepscan.config import MediaLimits
 from deepscan.errors import DeepscanError, MediaError
 from deepscan.extract.file_facts.metadata import FileFacts
-from deepscan.extract.isolation.messages import MAX_LINE_BYTES, Answer
+from deepscan.extract.isolation.messages import MAX_LINE_BYTES, Reply
 from deepscan.extract.isolation.shared_memory import SharedArea
 from deepscan.processes.supervisor import FEW_ARENAS, ChildDied, ChildProcess, one_line
 from deepscan.types import Coverage, Frame, MediaInfo
@@ -105,27 +105,27 @@ class DecoderProcess:
         is_over = False
         try:
             self._request(number, path, limits, request)
-            for answer in self._answers(stall_s, total_s):
-                if answer.is_last:
+            for reply in self._replies(stall_s, total_s):
+                if reply.is_last:
                     is_over = True
-                    self._is_tired = answer.tired or self._slot_bytes * self._n_slots > _SLOTS_BYTES
-                    self._check_end(path, answer)
+                    self._is_tired = reply.tired or self._slot_bytes * self._n_slots > _SLOTS_BYTES
+                    self._check_end(path, reply)
                     if result is not None:
                         yield result
                     elif not n_wanted:
                         raise _broken("no answer")
                     return
-                if answer.frame is not None and n_next < n_wanted:
-                    frame = self._frame(answer.frame, n_next, limits)
-                    self._send(free=answer.frame[0])
+                if reply.frame is not None and n_next < n_wanted:
+                    frame = self._frame(reply.frame, n_next, limits)
+                    self._send(free=reply.frame[0])
                     n_next += 1
                     yield frame
-                elif answer.coverage is not None and n_wanted:
-                    yield Coverage(*answer.coverage)
-                elif answer.need is not None:
-                    self._grow(answer.need, limits)
+                elif reply.coverage is not None and n_wanted:
+                    yield Coverage(*reply.coverage)
+                elif reply.need is not None:
+                    self._grow(reply.need, limits)
                 elif result is None:
-                    result = self._result(answer, request["do"], path, limits)
+                    result = self._result(reply, request["do"], path, limits)
                 else:
                     raise _broken("more than was asked for")
         except ChildDied:
@@ -161,50 +161,50 @@ class DecoderProcess:
     def _send(self, **message: Any) -> None:
         self._child.send(json.dumps(message).encode() + b"\n")
 
-    def _receive(self, within_s: float) -> Answer:
+    def _receive(self, within_s: float) -> Reply:
         line = self._child.read_line(MAX_LINE_BYTES, within_s)
         try:
-            return Answer.model_validate_json(line)
+            return Reply.model_validate_json(line)
         except ValidationError:
             raise _broken("what is no answer") from None
 
-    def _answers(self, stall_s: float, total_s: float | None) -> Iterator[Answer]:
+    def _replies(self, stall_s: float, total_s: float | None) -> Iterator[Reply]:
         """Those that are for somebody else, up to the last one on a file."""
         waited_s = 0.0
         while True:
             start = time.monotonic()
-            answer = self._receive(stall_s if total_s is None else min(stall_s, total_s - waited_s))
+            reply = self._receive(stall_s if total_s is None else min(stall_s, total_s - waited_s))
             waited_s += time.monotonic() - start
-            if answer.log is not None:
-                level, text = answer.log
+            if reply.log is not None:
+                level, text = reply.log
                 _video_log.log(min(level, logging.WARNING), "%s", text if level <= logging.DEBUG else one_line(text))
-            elif not answer.alive:
-                yield answer
+            elif not reply.alive:
+                yield reply
 
     def _frame(self, fields: tuple[int, int, int, float, int, bool], index: int, limits: MediaLimits) -> Frame:
-        slot, height, width, time_s, given_index, sought = fields
+        slot, height, width, time_s, reply_index, sought = fields
         n_bytes = height * width * 3
         if (
             slot >= self._n_slots
             or height * width > limits.max_pixels
             or n_bytes > self._slot_bytes
-            or given_index != index
+            or reply_index != index
         ):
             raise _broken("a frame that cannot be")
         # A copy: what it does with the memory from now on is its own matter.
         image = self._area.array(slot * self._slot_bytes, (height, width, 3)).copy()
         return Frame(image, time_s, index, sought)
 
-    def _result(self, answer: Answer, request: str, path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
+    def _result(self, reply: Reply, request: str, path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
         """The one answer to a request that is not for frames, None while it is not whole."""
-        if request == "probe" and answer.probe is not None:
-            kind, width, height, duration_s, n_frames, other_pictures = answer.probe
+        if request == "probe" and reply.probe is not None:
+            kind, width, height, duration_s, n_frames, other_pictures = reply.probe
             if width * height > limits.max_pixels:
                 raise _broken("a file that cannot be")
             return MediaInfo(path, kind, width, height, duration_s, n_frames, other_pictures)
-        if request != "facts" or answer.facts is None:
+        if request != "facts" or reply.facts is None:
             raise _broken("another answer")
-        text, is_last = answer.facts
+        text, is_last = reply.facts
         self._facts += text
         if len(self._facts) > _MOST_FACTS_CHARS:
             raise _broken("facts without an end")
@@ -224,9 +224,9 @@ class DecoderProcess:
             raise ChildDied("broken", f"cannot be given memory: {error.strerror}") from error
         self._send(slot_bytes=self._slot_bytes, n_slots=self._n_slots)
 
-    def _check_end(self, path: Path, answer: Answer) -> None:
+    def _check_end(self, path: Path, reply: Reply) -> None:
         """Raises what the last answer on a file says."""
-        if answer.error == "memory":
+        if reply.error == "memory":
             self._is_tired = True
             raise MediaError(
                 f"{path.name}: needs too much memory",
@@ -234,16 +234,16 @@ class DecoderProcess:
                 "Scale it down first.",
                 reason="out_of_memory",
             )
-        if answer.failed is not None:
+        if reply.failed is not None:
             raise MediaError(
                 f"{path.name}: could not be decoded",
-                one_line(f"unexpected {answer.failed}"),
+                one_line(f"unexpected {reply.failed}"),
                 "Run again with --verbose for details.",
                 reason="internal",
             )
-        if answer.error is not None:
-            what, why, hint, reason = answer.error
-            raise MediaError(what, why, hint, reason=reason)
+        if reply.error is not None:
+            problem, cause, hint, reason = reply.error
+            raise MediaError(problem, cause, hint, reason=reason)
 
     def _stop(self, number: int) -> None:
         """Have it leave the file, whose rest nobody wants; end it where it does not."""
@@ -252,18 +252,18 @@ class DecoderProcess:
         self._send(stop=number)
         until = time.monotonic() + _STOP_S
         try:
-            while not (answer := self._receive(until - time.monotonic())).is_last:
+            while not (reply := self._receive(until - time.monotonic())).is_last:
                 pass
-            self._is_tired = answer.tired
+            self._is_tired = reply.tired
         except ChildDied:
             self.end()
 
 
-def _broken(what: str) -> ChildDied:
-    return ChildDied("broken", f"sent {what}")
+def _broken(problem: str) -> ChildDied:
+    return ChildDied("broken", f"sent {problem}")
 
 
-def _cannot_start(why: str) -> DeepscanError:
+def _cannot_start(cause: str) -> DeepscanError:
     return DeepscanError(
-        "The process that decodes cannot be started", why, "Close other programs and try again.", reason="no_decoder"
+        "The process that decodes cannot be started", cause, "Close other programs and try again.", reason="no_decoder"
     )

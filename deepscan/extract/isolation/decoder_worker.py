@@ -210,18 +210,18 @@ def main(settings: Mapping[str, Any]) -> None:
         slots.reset()
         logs.n_left = _MOST_LOGS
         logger.setLevel(request["log_level"])
-        answer: Message = {"end": True}
+        reply: Message = {"end": True}
         try:
             serve(request, link, slots)
         except _Stopped:
             pass
         except (MediaError, MemoryError) as error:
-            answer = {"error": _error(error, memory)}
+            reply = {"error": _error(error, memory)}
         except Exception as error:  # noqa: BLE001 - the parent tells of it
             short = memory.is_to_blame_for(error)
-            answer = {"error": "memory"} if short else {"failed": f"{type(error).__name__}: {error}"[:300]}
+            reply = {"error": "memory"} if short else {"failed": f"{type(error).__name__}: {error}"[:300]}
             link.send(log=[logging.DEBUG, traceback.format_exc()[-3000:]])
-        link.send(**answer, tired=memory.is_short)
+        link.send(**reply, tired=memory.is_short)
 
 
 def serve(request: Message, link: Link, slots: _Slots) -> None:
@@ -258,4 +258,4 @@ def serve(request: Message, link: Link, slots: _Slots) -> None:
 def _error(error: MediaError | MemoryError, memory: _Memory) -> Any:
     if isinstance(error, MemoryError) or memory.is_to_blame_for(error):
         return "memory"
-    return [error.what, error.why, error.hint, error.reason]
+    return [error.problem, error.cause, error.hint, error.reason]

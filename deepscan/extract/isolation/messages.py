@@ -12,7 +12,7 @@ _Text = Annotated[str, Field(max_length=2000)]
 _Reason = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,40}$")]
 
 
-class Answer(BaseModel):
+class Reply(BaseModel):
     """One line: exactly one of the fields, and ``tired`` beside a last one.
 
     Attributes:

@@ -30,7 +30,7 @@ class SharedArea:
     """
 
     def __init__(self, handle: int | str | None = None) -> None:
-        self.handle: int | str = _made() if handle is None else handle
+        self.handle: int | str = _created() if handle is None else handle
         self._map: mmap.mmap | None = None
 
     def resize(self, n_bytes: int) -> None:
@@ -70,7 +70,7 @@ class SharedArea:
 
 if sys.platform == "linux":
 
-    def _made() -> int | str:
+    def _created() -> int | str:
         descriptor = os.memfd_create("deepscan-frames", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         # If the other process could make it smaller, it could end this one: what is gone must not be read.
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
@@ -78,11 +78,11 @@ if sys.platform == "linux":
 
 elif sys.platform == "win32":
 
-    def _made() -> int | str:
+    def _created() -> int | str:
         return f"deepscan-{secrets.token_hex(16)}"
 
 else:
 
-    def _made() -> int | str:
+    def _created() -> int | str:
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())

@@ -62,15 +62,15 @@ def sample_animation(path: Path, n_frames: int, limits: MediaLimits) -> Iterator
     Raises:
         MediaError: ``too_large``, or ``unreadable``.
     """
-    found = read_animation(path, limits)
+    animation = read_animation(path, limits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=("WEBP",)) as image:
-                for place in sampling.choose(found.starts_ms, found.end_ms, n_frames).tolist():
+                for index in sampling.choose(animation.starts_ms, animation.end_ms, n_frames).tolist():
                     on_packet.get()()
-                    image.seek(place)
-                    yield np.array(image.convert("RGB"), dtype=np.uint8), int(found.starts_ms[place]) / 1000
+                    image.seek(index)
+                    yield np.array(image.convert("RGB"), dtype=np.uint8), int(animation.starts_ms[index]) / 1000
     except (OSError, EOFError, ValueError, SyntaxError) as error:
         raise MediaError(
             f"{path.name}: cannot be read",

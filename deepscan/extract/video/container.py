@@ -82,11 +82,11 @@ def opened(path: Path, limits: MediaLimits, care: Care = "all") -> Iterator[tupl
         ) from error
     except (av.FFmpegError, OSError, ValueError) as error:
         if _has_known_start(path):
-            why, hint = "it is damaged or incomplete", "If a recording or download was cut off, get the whole file."
+            cause, hint = "it is damaged or incomplete", "If a recording or download was cut off, get the whole file."
         else:
-            why = "it is no kind of file that this program reads"
+            cause = "it is no kind of file that this program reads"
             hint = "If it is a video, convert it to mp4; a recording or download may also have lost its beginning."
-        raise MediaError(f"{path.name}: cannot be read", why, hint, reason="unreadable") from error
+        raise MediaError(f"{path.name}: cannot be read", cause, hint, reason="unreadable") from error
     with container:
         stream = _main_stream(path, container)
         check_pixels(path, stream.width, stream.height, limits)
@@ -110,15 +110,15 @@ def _main_stream(path: Path, container: InputContainer) -> VideoStream:
             "Give a file with moving pictures.",
             reason="no_video_stream",
         )
-    known = [s for s in moving if s.codec_context is not None]
-    if not known:
+    decodable = [s for s in moving if s.codec_context is not None]
+    if not decodable:
         raise MediaError(
             f"{path.name}: cannot be read",
             "its video is in a format this program cannot decode",
             "Convert it to mp4 (H.264) first.",
             reason="unreadable",
         )
-    lasting = _lasting(known)
+    lasting = _lasting(decodable)
     default = [s for s in lasting if s.disposition & av.stream.Disposition.default] or lasting
     longest = max(_length_s(s) or 0.0 for s in default)
     return max(
@@ -183,9 +183,9 @@ def checked_kind(path: Path, limits: MediaLimits) -> Kind:
         if not status.st_size:
             raise MediaError(f"{name}: is empty", "", "Get the file again.", reason="empty_file")
         if limits.max_bytes is not None and status.st_size > limits.max_bytes:
-            why = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
+            cause = f"it is {status.st_size / 1e6:,.1f} MB, the limit is {limits.max_bytes / 1e6:,.1f} MB"
             hint = "Cut or compress it first; --max bytes=none lifts the limit."
-            raise MediaError(f"{name}: is too large", why, hint, reason="too_large")
+            raise MediaError(f"{name}: is too large", cause, hint, reason="too_large")
         with path.open("rb") as file:
             head = file.read(32)
             file.seek(0)
@@ -195,13 +195,13 @@ def checked_kind(path: Path, limits: MediaLimits) -> Kind:
             f"{name}: not found", "", "Check the path.", reason="not_found"
         ) from None
     except PermissionError:
-        why = "permission denied"
+        cause = "permission denied"
         raise MediaError(
-            f"{name}: cannot be read", why, "Allow yourself to read it first.", reason="unreadable"
+            f"{name}: cannot be read", cause, "Allow yourself to read it first.", reason="unreadable"
         ) from None
     except OSError as error:
-        why = error.strerror or "the disk reports an error"
-        raise MediaError(f"{name}: cannot be read", why, "Copy it to another disk.", reason="unreadable") from error
+        cause = error.strerror or "the disk reports an error"
+        raise MediaError(f"{name}: cannot be read", cause, "Copy it to another disk.", reason="unreadable") from error
     if head.startswith((b"GIF87a", b"GIF89a")):
         # FFmpeg refuses large ones without keeping the size, and we could not say why.
         width, height = (int.from_bytes(head[at : at + 2], "little") for at in (6, 8))

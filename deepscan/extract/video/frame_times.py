@@ -28,7 +28,7 @@ log = logging.getLogger("deepscan.extract.video.frames")
 NEVER_SEEK: Ticks = np.empty(0, dtype=np.int64)
 
 
-class Timeline(NamedTuple):
+class FrameTimes(NamedTuple):
     """Every frame's timestamp, known without decoding.
 
     ``pts`` is sorted and distinct, ``keys`` too, ``end`` is when the last frame leaves the screen; all
@@ -55,7 +55,7 @@ class Timeline(NamedTuple):
         return np.diff(self.pts, append=max(self.end, int(self.pts[-1])))
 
 
-def read_timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> Timeline:
+def read_timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> FrameTimes:
     """Read the packets of the video, decoding none; raises ``no_frames`` where there are none."""
     with opened(path, limits) as (container, stream):
         declared_s = declared_duration_s(container, stream)
@@ -83,7 +83,7 @@ def read_timeline(path: Path, limits: MediaLimits, *, warn: bool = False) -> Tim
     return timeline._replace(cut_off_s=declared_s - timeline.duration_s)
 
 
-def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits) -> Timeline:
+def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: MediaLimits) -> FrameTimes:
     times, keys = array("q"), array("q")
     end: int | None = None
     # AVI stores no timestamps, only an order; what FFmpeg makes up for reordered frames is wrong.
@@ -122,4 +122,4 @@ def _scan(path: Path, container: InputContainer, stream: VideoStream, limits: Me
     seekable = NEVER_SEEK if clock.joined else np.unique(np.array(keys, dtype=np.int64))
     # Those without times of their own are numbered anew: which of them are damaged is found out by decoding.
     lost = frozenset() if in_order else frozenset(damage.lost.intersection(distinct.tolist()))
-    return Timeline(distinct, seekable, end or 0, time_base, in_order, lost)
+    return FrameTimes(distinct, seekable, end or 0, time_base, in_order, lost)

@@ -33,7 +33,7 @@ from deepscan.extract.video.container import (
     quiet_ffmpeg,
 )
 from deepscan.extract.video.damage import Damage
-from deepscan.extract.video.frame_times import NEVER_SEEK, Timeline, read_timeline
+from deepscan.extract.video.frame_times import NEVER_SEEK, FrameTimes, read_timeline
 from deepscan.extract.video.picture import Adjacent, Display
 from deepscan.extract.video.sampling import Step
 from deepscan.types import Coverage, Frame, MediaInfo
@@ -84,8 +84,8 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
         width, height = image_size(path, limits.max_pixels)
         return MediaInfo(path, "image", width, height, None, 1, more_in_still(path, limits.max_pixels))
     if is_animated_webp(path):
-        found = read_animation(path, limits)
-        return MediaInfo(path, "video", found.width_px, found.height_px, found.end_ms / 1000, len(found.starts_ms))
+        webp = read_animation(path, limits)
+        return MediaInfo(path, "video", webp.width_px, webp.height_px, webp.end_ms / 1000, len(webp.starts_ms))
     with quiet_ffmpeg():
         with opened(path, limits, "one") as (container, stream):
             # Whatever its time: raw streams have none.
@@ -166,14 +166,14 @@ def _sampled(
             examined(coverage)
 
 
-def _coverage(timeline: Timeline, lost: set[int]) -> Coverage:
+def _coverage(timeline: FrameTimes, lost: set[int]) -> Coverage:
     damaged = timeline.shown_ticks()[np.isin(timeline.pts, list(lost))].sum() if lost else 0
     damaged_s = float(int(damaged) * timeline.time_base)
     return Coverage(timeline.duration_s + timeline.cut_off_s, damaged_s, timeline.cut_off_s)
 
 
 def _taken(
-    path: Path, timeline: Timeline, n_frames: int, limits: MediaLimits, lost: set[int]
+    path: Path, timeline: FrameTimes, n_frames: int, limits: MediaLimits, lost: set[int]
 ) -> Iterator[tuple[int, RgbImage, bool]]:
     """Plan and follow the plan; where a seek misleads, reach what is left in one pass from the start; where there is
     damage, take other frames. ``lost`` grows by the times of frames that are found to be damaged."""
@@ -206,7 +206,7 @@ def _taken(
 
 
 def _undamaged(
-    path: Path, timeline: Timeline, n_frames: int, after: int, limits: MediaLimits, lost: set[int]
+    path: Path, timeline: FrameTimes, n_frames: int, after: int, limits: MediaLimits, lost: set[int]
 ) -> list[Step]:
     """A plan for frames after the time ``after`` that no damage reaches, found by decoding; ``lost`` grows."""
     shown: set[int] = set()
@@ -230,7 +230,7 @@ def _undamaged(
     return [step for step in steps if step.pts in shown and step.pts not in lost]
 
 
-def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, lost: set[int]) -> set[int]:
+def _shown(path: Path, timeline: FrameTimes, steps: list[Step], limits: MediaLimits, lost: set[int]) -> set[int]:
     """Times of the frames that come out on the way of a plan; ``lost`` grows by those that damage reaches."""
     in_order = timeline.pts if timeline.in_order else None
     came: set[int] = set()
@@ -247,16 +247,16 @@ def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimit
                 damage.restart(seek_to)
             # What is read from the start is read to its end: then one round tells all.
             last = steps[end - 1].pts if len(starts) > 1 else timeline.end
-            way: list[int] = []
+            times: list[int] = []
             with closing(_decoded(container, stream, in_order=in_order, damage=damage)) as frames:
                 for pts, _ in frames:
                     if seek_to is not None and pts > seek_to and seek_to not in damage.lost:
                         raise _SeekError
                     seek_to = None
                     # Frames come in the order of time: one that is later than what follows has another one's time.
-                    while way and way[-1] > pts:
-                        damage.lost.add(way.pop())
-                    way.append(pts)
+                    while times and times[-1] > pts:
+                        damage.lost.add(times.pop())
+                    times.append(pts)
                     came.add(pts)
                     if pts >= last:
                         break
@@ -265,29 +265,29 @@ def _shown(path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimit
 
 
 def follow_plan(
-    path: Path, timeline: Timeline, steps: list[Step], limits: MediaLimits, care: Care
+    path: Path, timeline: FrameTimes, steps: list[Step], limits: MediaLimits, care: Care
 ) -> Iterator[tuple[int, RgbImage, bool]]:
     """The planned frames: time in ticks, picture, and whether a seek led to it."""
     planned = {step.pts for step in steps}
-    wanted = None if timeline.in_order else planned
+    needed = None if timeline.in_order else planned
     fails = care != "one"
     with opened(path, limits, care) as (container, stream):
         display = Display(stream)
         in_order = timeline.pts if timeline.in_order else None
-        frames = Adjacent(_decoded(container, stream, wanted, in_order, fails=fails))
+        frames = Adjacent(_decoded(container, stream, needed, in_order, fails=fails))
         for step in steps:
             if step.seek_to is not None:
                 try:
                     container.seek(step.seek_to, stream=stream)
                 except av.FFmpegError:
                     raise _SeekError from None
-                frames = Adjacent(_decoded(container, stream, wanted, fails=fails, since=step.seek_to))
+                frames = Adjacent(_decoded(container, stream, needed, fails=fails, since=step.seek_to))
             pts, frame = next(
-                (taken for taken in frames if taken[0] >= step.pts and (fails or taken[0] in planned)), (None, None)
+                (item for item in frames if item[0] >= step.pts and (fails or item[0] in planned)), (None, None)
             )
             if step.seek_to is not None and pts != step.pts:
                 raise _SeekError
-            if fails and wanted is not None and pts != step.pts:
+            if fails and needed is not None and pts != step.pts:
                 raise _DamageError  # threads may lose a frame without a word
             if pts is None or frame is None:
                 return
@@ -298,7 +298,7 @@ def follow_plan(
 def _decoded(
     container: InputContainer,
     stream: VideoStream,
-    wanted: set[int] | None = None,
+    needed: set[int] | None = None,
     in_order: Sequence[int] | Ticks | None = None,
     *,
     fails: bool = False,
@@ -307,7 +307,7 @@ def _decoded(
 ) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decoded frames with their timestamps from where the container stands, damaged ones left out.
 
-    With ``wanted``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
+    With ``needed``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
     frames get these timestamps one after the other instead of their own. ``damage`` is told of every packet and mark.
 
     Raises:
@@ -315,9 +315,9 @@ def _decoded(
     """
     decoder = stream.codec_context
     damage = damage or Damage()
-    skipping = wanted is not None and decoder.name in SKIPPING_CODECS
+    skipping = needed is not None and decoder.name in SKIPPING_CODECS
     interlaced = False  # such a frame needs those beside it, too
-    n_seen = n_read = 0
+    n_decoded = n_read = 0
     for packet in packets(container, stream):
         if packet.size:
             damage.packet(_ticks(packet, in_order, n_read) or 0, is_key=packet.is_keyframe)
@@ -326,7 +326,7 @@ def _decoded(
             damage.hit()
             continue  # cut off in its middle; feeding it loses the good frames that wait behind it
         if skipping:
-            decoder.skip_frame = "DEFAULT" if wanted is None or packet.pts in wanted or interlaced else "NONREF"
+            decoder.skip_frame = "DEFAULT" if needed is None or packet.pts in needed or interlaced else "NONREF"
         try:
             frames = packet.decode()
         except av.FFmpegError:
@@ -336,8 +336,8 @@ def _decoded(
             continue  # the decoder picks up at a later packet
         for frame in frames:
             interlaced |= frame.interlaced_frame
-            pts = _ticks(frame, in_order, n_seen)
-            n_seen += 1
+            pts = _ticks(frame, in_order, n_decoded)
+            n_decoded += 1
             if pts is None:
                 continue
             if not frame.is_corrupt:
@@ -348,7 +348,7 @@ def _decoded(
                 damage.marked(pts)
 
 
-def _ticks(one: Packet[VideoStream] | VideoFrame, in_order: Sequence[int] | Ticks | None, place: int) -> int | None:
+def _ticks(part: Packet[VideoStream] | VideoFrame, in_order: Sequence[int] | Ticks | None, index: int) -> int | None:
     if in_order is not None:
-        return int(in_order[place]) if place < len(in_order) else None
-    return one.pts if one.pts is not None else one.dts
+        return int(in_order[index]) if index < len(in_order) else None
+    return part.pts if part.pts is not None else part.dts

@@ -125,9 +125,9 @@ def plan(
 def _targets(pts: Ticks, end: int, n_frames: int, usable: NDArray[np.bool_] | None) -> Ticks:
     if usable is None:
         return choose(pts, end, n_frames)
-    places = np.flatnonzero(usable)
-    if not len(places):
-        return places
+    positions = np.flatnonzero(usable)
+    if not len(positions):
+        return positions
     # Time without what is left out: the frames beside a gap do not stand for it.
-    ends = np.cumsum(np.diff(pts, append=max(end, int(pts[-1])))[places])
-    return places[choose(np.concatenate([[0], ends[:-1]]), int(ends[-1]), n_frames)]
+    ends = np.cumsum(np.diff(pts, append=max(end, int(pts[-1])))[positions])
+    return positions[choose(np.concatenate([[0], ends[:-1]]), int(ends[-1]), n_frames)]

@@ -35,11 +35,11 @@ def load_backbone_weights(backbone: Backbone, file: Path, *, partly: bool = Fals
     """
     state = read_weights(file)
     net = getattr(backbone, "net", backbone)
-    wanted = net.state_dict()
-    state = {k: v for k, v in state.items() if k in wanted or not k.startswith(_CLASSIFIERS)}
-    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
-    if partly and any(name in wanted for name in state):
-        state = {**{name: value for name, value in wanted.items() if name not in state}, **state}
+    expected = net.state_dict()
+    state = {k: v for k, v in state.items() if k in expected or not k.startswith(_CLASSIFIERS)}
+    missing = [name for name in expected if name not in state and not name.endswith("num_batches_tracked")]
+    if partly and any(name in expected for name in state):
+        state = {**{name: value for name, value in expected.items() if name not in state}, **state}
     load_state(net, state, file)
     return list(dict.fromkeys(name.rpartition(".")[0] for name in missing)) if partly else []
 
@@ -75,5 +75,5 @@ def load_state(network: nn.Module, state: dict[str, Tensor], file: Path) -> None
         network.load_state_dict(state, strict=True)
     except RuntimeError as error:
         lines = str(error).splitlines()
-        why = lines[1].strip() if len(lines) > 1 else str(error)
-        raise ModelError(f"{file} does not fit the network", why[:200]) from error
+        cause = lines[1].strip() if len(lines) > 1 else str(error)
+        raise ModelError(f"{file} does not fit the network", cause[:200]) from error
