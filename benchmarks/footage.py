@@ -29,6 +29,7 @@ from tqdm import tqdm
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.extract.video.frames import probe
 from deepscan.files import temporary_beside
+from deepscan.version import install_command
 
 Rgb = NDArray[np.uint8]
 
@@ -205,7 +206,7 @@ def _sample(name: str) -> Rgb:
         import skimage.data
     except ImportError as error:
         raise DeepscanError(
-            "The benchmark clips cannot be made", "scikit-image is not installed", "pip install 'deepscan[test]'"
+            "The benchmark clips cannot be made", "scikit-image is not installed", install_command("test")
         ) from error
     return np.asarray(getattr(skimage.data, name)(), dtype=np.uint8)
 

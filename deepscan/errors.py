@@ -11,6 +11,7 @@ import importlib
 from typing import Any
 
 from deepscan.text import printable
+from deepscan.version import install_command
 
 
 class DeepscanError(Exception):
@@ -79,5 +80,5 @@ def import_extra(module: str, failure: str, package: str, hint: str = "") -> Any
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        install = f"Install it with: pip install 'deepscan[train]'{hint}"
+        install = f"Install it with: {install_command('train')}{hint}"
         raise DeepscanError(failure, f"{package} is not installed", install, reason="missing_package") from error

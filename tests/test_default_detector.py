@@ -16,10 +16,9 @@ import deepscan
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.isolation.client import sample_frames
 from deepscan.files import file_sha256
-from deepscan.models.checkpoint import SHIPPED_ROOT, WEIGHTS_FILE, load_card
+from deepscan.models.checkpoint import SHIPPED_ROOT, SHIPPED_SHA256, WEIGHTS_FILE, load_card
 from deepscan.train.self_blend import draw_blend, self_blend
 
-SHA256 = "36bc2cee339bfbedf6a7d7fefeb1e93ac458c5ee5881b0b5573ac3b299233cfb"
 # Verdict and probability of each sample. Runtimes and processors round differently; other weights, another crop rule
 # or another way of sampling differ by more than this.
 ANSWERS = {
@@ -34,7 +33,7 @@ SAMPLES = Path(__file__).parent.parent / "data" / "samples"
 
 def test_the_weights_are_those_that_were_measured():
     weights = SHIPPED_ROOT / "default" / WEIGHTS_FILE
-    assert file_sha256(weights) == SHA256 == load_card(SHIPPED_ROOT / "default").weights_sha256
+    assert file_sha256(weights) == SHIPPED_SHA256["default"] == load_card(SHIPPED_ROOT / "default").weights_sha256
     assert weights.stat().st_size <= LARGEST_BYTES
 
 

@@ -83,7 +83,7 @@ def test_predict_command_from_a_fresh_copy(tmp_path: Path) -> None:
         check=True,
         timeout=300,
     )
-    (wheel,) = tmp_path.glob("deepscan-*.whl")
+    (wheel,) = tmp_path.glob("deepscan_video-*.whl")
     # As in a user's shell: a search path set for this process would show pip another deepscan.
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     venv.create(tmp_path / "venv", with_pip=True)

@@ -11,6 +11,7 @@ import typer
 
 from deepscan.commands.options import Cache, PrepareJobs
 from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, fail, fail_with, shows_progress
+from deepscan.version import install_command
 
 if TYPE_CHECKING:
     from deepscan.datasets.dataset import SampleSet
@@ -76,7 +77,7 @@ def _train(options: TrainOptions) -> None:
         from deepscan.train.run import settle
         from deepscan.train.run import train as train_run
     except ModuleNotFoundError as error:
-        fail(f"Training needs {error.name}. Install it with pip install 'deepscan[train]'.", EXIT_USAGE)
+        fail(f"Training needs {error.name}. Install it with {install_command('train')}.", EXIT_USAGE)
     own_sources = has_sources(data, recipe.data.sources)
     recipe, run = settle(recipe, data, options.out, changes, own_sources=own_sources)
     samples = _samples(data, recipe, options.cache, options.jobs, own_sources=own_sources)

@@ -43,6 +43,7 @@ from deepscan.models.card import DetectorCard
 from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise, to_unit
+from deepscan.version import install_command
 
 Towards = Literal["fake", "real"]
 
@@ -329,6 +330,6 @@ def _grad_cam() -> Any:
         raise ConfigError(
             "Heat maps need the grad-cam package",
             str(error) if getattr(error, "name", None) not in (None, "pytorch_grad_cam") else "it is not installed",
-            "Install it with: pip install 'deepscan[explain]'",
+            f"Install it with: {install_command('explain')}",
             reason="no_grad_cam",
         ) from error

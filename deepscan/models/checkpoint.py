@@ -33,6 +33,11 @@ GROUPS_FILE = "groups.txt"
 NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.export
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
+# Of the weights that ship: a card beside exchanged weights can be exchanged with them.
+SHIPPED_SHA256 = {
+    "default": "36bc2cee339bfbedf6a7d7fefeb1e93ac458c5ee5881b0b5573ac3b299233cfb",
+    "resnet18": "1ccdce6ce860c4002605a14a255802e6af0705c4708064d3d46c48ecf7ec67fe",
+}
 _LARGEST_CARD = 64 * 2**20
 
 
@@ -106,7 +111,7 @@ def load_card(folder: Path) -> Card:
 
 
 def check_weights(folder: Path, card: DetectorCard) -> None:
-    """Check a detector's weights against its card.
+    """Check a detector's weights against its card, those that ship also against :data:`SHIPPED_SHA256`.
 
     Raises:
         ModelError: they are missing, or their sha256 differs.
@@ -115,12 +120,16 @@ def check_weights(folder: Path, card: DetectorCard) -> None:
     if not file.is_file():
         raise ModelError(f"{file} is missing", "", "Copy the whole model folder.")
     digest = file_sha256(file)
-    if digest != card.weights_sha256:
-        raise ModelError(
-            f"{file} is damaged or was exchanged",
-            f"its sha256 is {digest[:12]}..., the card says {card.weights_sha256[:12]}...",
-            "Copy or install the model again.",
-        )
+    expected = {"the card says": card.weights_sha256}
+    if folder.parent == SHIPPED_ROOT:
+        expected["deepscan ships"] = SHIPPED_SHA256.get(folder.name, "none of that name")
+    for source, sha256 in expected.items():
+        if digest != sha256:
+            raise ModelError(
+                f"{file} is damaged or was exchanged",
+                f"its sha256 is {digest[:12]}..., {source} {sha256[:12]}...",
+                "Copy or install the model again.",
+            )
 
 
 def feature_dim(folder: Path) -> int:

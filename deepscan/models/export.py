@@ -40,7 +40,7 @@ from deepscan.models.probability import calibrated
 from deepscan.models.scorer import torch_scorer
 from deepscan.runtimes import NetworkSpec, openvino_runtime
 from deepscan.types import Score
-from deepscan.version import __version__
+from deepscan.version import __version__, install_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -168,7 +168,7 @@ def _require_onnx() -> None:
         raise ModelError(
             "ONNX files cannot be written",
             f"not installed: {', '.join(missing)}",
-            "Install what is needed with: pip install 'deepscan[export]'.",
+            f"Install what is needed with: {install_command('export')}.",
             reason="runtime",
         )
 

@@ -21,6 +21,7 @@ from deepscan.processes import Lost
 from deepscan.processes.guard import available_cores, environment, run_kept, threads_per_worker
 from deepscan.processes.supervisor import one_line
 from deepscan.processes.worker import Outcome, WorkerSettings, result_of, unexpected
+from deepscan.version import install_command
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ def _import_ray() -> Any:
             import ray.exceptions
     except ImportError as error:
         raise ConfigError(
-            "The engine ray cannot be used", "Ray is not installed", "Run: pip install 'deepscan[ray]'"
+            "The engine ray cannot be used", "Ray is not installed", f"Run: {install_command('ray')}"
         ) from error
     return ray
 

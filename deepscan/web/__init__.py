@@ -1,1 +1,1 @@
-"""The web page and the JSON API of ``deepscan serve``. Needs the optional part: ``pip install 'deepscan[web]'``."""
+"""The web page and the JSON API of ``deepscan serve``. Needs ``pip install 'deepscan-video[web]'``."""

@@ -6,9 +6,10 @@ import os
 from importlib.util import find_spec
 
 from deepscan.errors import ConfigError
+from deepscan.version import install_command
 
 _PACKAGES = ("fastapi", "gradio", "starlette", "uvicorn")
-_HINT = "Install it: pip install 'deepscan[web]'."
+_HINT = f"Install it: {install_command('web')}."
 
 
 def require_web() -> None:

@@ -230,7 +230,7 @@ def test_a_map_that_is_not_finite_is_refused():
 def test_without_the_package_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     network, card = detector(Brightness())
-    with pytest.raises(ConfigError, match=r"pip install 'deepscan\[explain\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'deepscan-video\[explain\]'"):
         explain_frames(Networks.of(network, card), noise(1))
 
 

@@ -290,7 +290,7 @@ def test_without_the_reader_it_is_not_looked_for(monkeypatch, portrait_image):
     monkeypatch.setitem(sys.modules, "c2pa", None)
     found = read_provenance(portrait_image)
     assert found.state == "not_looked_for"
-    assert "deepscan[c2pa]" in found.meaning
+    assert "deepscan-video[c2pa]" in found.meaning
 
 
 def test_the_reader_may_fetch_nothing(monkeypatch, portrait_image):

@@ -21,6 +21,7 @@ from deepscan.models.card import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import (
     CARD_FILE,
     WEIGHTS_FILE,
+    check_weights,
     list_detectors,
     load_backbone_weights,
     load_card,
@@ -276,6 +277,18 @@ def test_a_folder_that_cannot_be_made_is_a_deepscan_error(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(DeepscanError):
         save_detector(tmp_path / "file" / "model", make_network(), CARD)
+
+
+def test_exchanged_weights_with_a_card_that_fits_are_not_those_that_ship(folder, monkeypatch):
+    check_weights(folder, load_card(folder))
+    monkeypatch.setattr(checkpoint, "SHIPPED_ROOT", folder.parent)
+    monkeypatch.setitem(checkpoint.SHIPPED_SHA256, folder.name, "0" * 64)
+    with pytest.raises(ModelError, match=r"damaged or was exchanged: .*, deepscan ships 000000000000"):
+        check_weights(folder, load_card(folder))
+
+
+def test_everything_that_ships_is_pinned():
+    assert sorted(checkpoint.SHIPPED_SHA256) == list_detectors()
 
 
 # Names

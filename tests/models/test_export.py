@@ -216,7 +216,7 @@ def test_without_onnx_it_says_what_to_install(tmp_path, monkeypatch):
     make(tmp_path / "net")
     done = run("--to", "onnx", "--model", tmp_path / "net", "--out", tmp_path / "out")
     assert done.exit_code == 3
-    assert "pip install 'deepscan[export]'" in done.stderr
+    assert "pip install 'deepscan-video[export]'" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

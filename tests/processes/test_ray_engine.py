@@ -22,7 +22,7 @@ LEADER = Path(__file__).parents[1] / "helpers" / "leader.py"
 
 def test_without_ray_the_message_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"Ray is not installed\. Run: pip install 'deepscan\[ray\]'"):
+    with pytest.raises(ConfigError, match=r"Ray is not installed\. Run: pip install 'deepscan-video\[ray\]'"):
         create_engine("ray")
 
 

@@ -138,5 +138,5 @@ def test_explain_needs_grad_cam(run, face_clip, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     code, _, err = run("explain", face_clip, "--out", tmp_path / "out")
     assert code != 0
-    assert "pip install 'deepscan[explain]'" in err
+    assert "pip install 'deepscan-video[explain]'" in err
     assert not (tmp_path / "out").exists()

@@ -32,7 +32,7 @@ def test_thumbnails_show_the_right_person(two_people_clip):
     assert warm[0] > warm[2]  # the second person is tinted blue
     assert cold[2] > cold[0]
     assert [round(p.time_s, 3) for p in material.people[0].pictures] == [0.375, 1.125, 1.625]
-    assert "deepscan[explain]" in material.not_explained
+    assert "deepscan-video[explain]" in material.not_explained
 
 
 def test_a_picture_of_another_moment_is_not_shown(face_clip):

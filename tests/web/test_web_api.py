@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-pytest.importorskip("fastapi", reason="deepscan[web] is not installed")
+pytest.importorskip("fastapi", reason="deepscan-video[web] is not installed")
 
 from starlette.testclient import TestClient
 from webapps import SlowDetector, real_detector, wait_until

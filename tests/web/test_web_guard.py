@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-pytest.importorskip("starlette", reason="deepscan[web] is not installed")
+pytest.importorskip("starlette", reason="deepscan-video[web] is not installed")
 
 from starlette.applications import Starlette
 from starlette.requests import Request

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
-pytest.importorskip("gradio", reason="deepscan[web] is not installed")
+pytest.importorskip("gradio", reason="deepscan-video[web] is not installed")
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-pytest.importorskip("gradio", reason="deepscan[web] is not installed")
+pytest.importorskip("gradio", reason="deepscan-video[web] is not installed")
 
 from starlette.testclient import TestClient
 from webapps import real_detector, wait_until
@@ -170,7 +170,7 @@ def test_the_optional_part_is_missed_in_one_line(name):
     code = f"import sys; sys.modules[{name!r}] = None; sys.argv[1:] = ['serve']; from deepscan.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    hint = "Install it: pip install 'deepscan[web]'."
+    hint = "Install it: pip install 'deepscan-video[web]'."
     assert done.stderr.strip() == f"deepscan: The web page cannot be served: {name} is not installed. {hint}"
 
 

@@ -5,6 +5,7 @@ The only file that knows where they are. Imports no torch: where converted netwo
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 from functools import cache
@@ -25,6 +26,12 @@ INPUT_SHAPES: dict[str, tuple[int | None, ...]] = {
     "pnet": (None, None, None, 3),
     "rnet": (None, 24, 24, 3),
     "onet": (None, 48, 48, 3),
+}
+# Of facenet-pytorch 2.5.3, the only release in the range that deepscan installs.
+WEIGHTS_SHA256 = {
+    "pnet": "a2a71925e0b9996a42f63e47efc1ca19043e69558b5c523b978d611dfae49c8f",
+    "rnet": "bbb937de72efc9ef83b186c49f5f558467a1d7e3453a8ece0d71a886633f6a86",
+    "onet": "165bfbe42940416ccfb977545cf0e976d5bf321f67083ae2aaaa5c764280118d",
 }
 # Raised whenever mtcnn_networks makes other networks of the same weights: converted copies are then made anew.
 _REVISION = 1
@@ -81,7 +88,7 @@ def build(name: str) -> nn.Module:
     Raises:
         ModelError: facenet-pytorch or its weights are missing or damaged.
     """
-    import pickle
+    import io
 
     import torch
 
@@ -89,10 +96,12 @@ def build(name: str) -> nn.Module:
 
     file = weights_file(name)
     try:
-        return create_network(name, torch.load(file, map_location="cpu", weights_only=True))
-    except (OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        cause = f"{file} is damaged ({type(error).__name__})"
-        raise ModelError("The face detector cannot be loaded", cause, _HINT) from error
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError("The face detector cannot be loaded", f"{file}: {error.strerror}", _HINT) from error
+    if hashlib.sha256(content).hexdigest() != WEIGHTS_SHA256[name]:
+        raise ModelError("The face detector cannot be loaded", f"{file} is damaged or was exchanged", _HINT)
+    return create_network(name, torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def weights_file(name: str) -> Path:

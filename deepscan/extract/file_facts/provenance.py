@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from deepscan.version import install_command
+
 log = logging.getLogger(__name__)
 
 State = Literal["not_looked_for", "absent", "unreadable", "elsewhere", "present", "valid", "trusted"]
@@ -24,7 +26,7 @@ _MOST_ITEMS, _LONGEST_TEXT = 12, 200
 _MEANINGS: dict[State, str] = {
     "not_looked_for": (
         "Whether the file carries Content Credentials (C2PA) was not looked for: the optional reader is not installed. "
-        "It comes with pip install 'deepscan[c2pa]'."
+        f"It comes with {install_command('c2pa')}."
     ),
     "absent": (
         "No manifest was found. That says nothing for or against the file: most cameras and programs write none, and "

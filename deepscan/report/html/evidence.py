@@ -21,6 +21,7 @@ from deepscan.extract.people import crop_keys
 from deepscan.extract.pictures import FACE_SIDE_PX, KeepPictures, thumbnail
 from deepscan.extract.video.sampling import evenly
 from deepscan.types import Box, Frame, Result, RgbImage
+from deepscan.version import install_command
 
 if TYPE_CHECKING:
     from deepscan.detector import Detector
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 _FRAME_SIDE_PX = 640
 _THUMBNAILS = 4  # of a person
 _SAME_TIME_S = 0.002  # times in reports are rounded to milliseconds
-_NOT_EXPLAINED = (
-    "Heat maps were not made for this report. They need the optional part: pip install 'deepscan[explain]'."
-)
+_NOT_EXPLAINED = f"Heat maps were not made for this report. They need the optional part: {install_command('explain')}."
 
 
 @dataclass(frozen=True, slots=True)
