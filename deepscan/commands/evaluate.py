@@ -38,6 +38,15 @@ JsonFile = Annotated[
 CsvFile = Annotated[
     str | None, typer.Option("--csv", metavar="FILE", help="Write one line a video, with its score; '-' is stdout.")
 ]
+By = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN,...",
+        help="What the tables divide by: source, method, family, face_size, quality, file_type, brightness, any column "
+        "of the data's CSV.",
+        show_default="these, and sex, age_band, race or skin_tone",
+    ),
+]
 Plots = Annotated[
     Path | None,
     typer.Option(
@@ -51,6 +60,7 @@ Plots = Annotated[
 def evaluate(
     data: Data,
     model: Model = "default",
+    by: By = None,
     split: Split = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
@@ -66,7 +76,7 @@ def evaluate(
     seed: Seed = 0,
     allow_untrained: AllowUntrained = False,
 ) -> None:
-    """Measure a detector on data: figures with their intervals and counts.
+    """Measure a detector on data: figures with their intervals and counts, of all and of its parts, the worst first.
 
     Several data sets are pooled; deepscan compare measures on each of them.
 
@@ -86,13 +96,13 @@ def evaluate(
             [Output("--json", json_file, json_of(SCHEMA_ID)), Output("--csv", csv_file, EVALUATION_CSV)]
         )
         check_plots(plots)
-        evaluation = _measured(model, options)
+        evaluation = _measured(model, options, by.split(",") if by else None)
         _write(evaluation, json_file, csv_file, plots, quiet)
     except DeepscanError as error:
         fail_with(error)
 
 
-def _measured(model: str, options: Measuring) -> Evaluation:
+def _measured(model: str, options: Measuring, by: list[str] | None) -> Evaluation:
     from deepscan.detector import load_detector
     from deepscan.evaluate.evaluation import evaluate as measure
 
@@ -100,11 +110,12 @@ def _measured(model: str, options: Measuring) -> Evaluation:
     with progress_of() as progress:
         return measure(
             detector,
-            options.open(detector.card.crop, progress),
+            options.open(detector.card.crop, progress, detector.card.training),
             data=options.data_names,
             split=options.split_name,
             frames=options.frames,
             train_groups=train_groups_of(model, options.settings),
+            by=by,
             resamples=options.resamples,
             seed=options.seed,
             on_progress=lambda done, total: progress(detector.card.name[:30], done, total),

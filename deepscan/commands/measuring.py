@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deepscan.config import CropSettings, PredictSettings
     from deepscan.datasets.data import Preparation
     from deepscan.datasets.dataset import SampleSet
+    from deepscan.datasets.training_sources import SourceSettings
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +83,40 @@ class Measuring:
         """How what is no store is made one."""
         return preparation_of(self.cache, self.jobs, progress)
 
-    def open(self, crop: CropSettings, progress: Progress) -> SampleSet:
-        """All the data, pooled, for a detector with this crop rule."""
+    def open(self, crop: CropSettings, progress: Progress, training: Mapping[str, Any] | None = None) -> SampleSet:
+        """All the data, pooled, for a detector with this crop rule.
+
+        A folder with all the sources of a recipe, the detector's own or that of the shipped detector, is read source by
+        source, with the groups and splits of the recipe.
+
+        Args:
+            crop: the rule.
+            progress: called as it goes on.
+            training: what the detector's card says of its training.
+        """
         from deepscan.datasets.data import open_data
+        from deepscan.datasets.training_sources import open_sources, sources_in
 
         preparation = self.preparation(progress)
+        if len(self.data) == 1:
+            for sources in _sources_of_recipes(training or {}):
+                if sources_in(self.data[0], sources):
+                    return open_sources(self.data[0], sources, crop, self.settings, preparation, split=self.split_name)
         return open_data(self.data, crop, self.settings, split=self.split_name, preparation=preparation)
+
+
+def _sources_of_recipes(training: Mapping[str, Any]) -> Iterator[tuple[SourceSettings, ...]]:
+    """The sources of a detector's recipe, where its card has one that can be read, then those of the shipped one."""
+    from deepscan.errors import ConfigError
+    from deepscan.train.recipe import find_recipe, load_recipe, parse_recipe
+
+    recipe = training.get("recipe")
+    if isinstance(recipe, Mapping):
+        try:
+            yield parse_recipe({"data": {"sources": recipe.get("data", {}).get("sources", [])}}).data.sources
+        except (ConfigError, AttributeError):
+            log.info("The card's recipe names no sources that can be read.")
+    yield load_recipe(find_recipe("default")).data.sources
 
 
 def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:

@@ -6,8 +6,8 @@ Everything comes from a store, so that a face is found, followed and cut for tra
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,7 @@ class SampleFacts:
         height_px: of the video's frames.
         compression: where the corpus' names have it (FaceForensics++: c0, c23, c40).
         n_tracks: people in the video.
+        file_type: ending of the file without its dot; empty where it is not known, as for a file in a tar of a store.
     """
 
     face_px: float
@@ -49,6 +50,7 @@ class SampleFacts:
     height_px: int
     compression: str | None
     n_tracks: int
+    file_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Sample:
         source: what it is counted and drawn under: the dataset, unless a recipe names its sources; of a collection
             ``SOURCE/ORIGIN``.
         family: kind of manipulation; empty where it is not known.
+        columns: what else the corpus says of it, by name: ``sex``, ``age_band``...
     """
 
     id: str
@@ -84,6 +87,7 @@ class Sample:
     aligned: bool = False
     source: str = ""
     family: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __len__(self) -> int:
         return len(self.track)
@@ -197,7 +201,8 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
     for face, track in pack.faces:
         item = by_id[face.video_id]
         size_px = track.track.sightings[0].face.size_px
-        facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people)
+        file_type = _file_type(item.member or item.path)
+        facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people, file_type)
         name, shape = f"{item.dataset}/{face.video_id}#{face.number}", (face.height_px, face.width_px)
         sample = _sample(item, name, track, pack.settings.crop, shape, facts)
         if item.original is not None and (item.original, face.number) in numbers:
@@ -255,7 +260,14 @@ def _facts(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> SampleF
         height_px=stored.video.height_px,
         compression=next((part for part in row.video_id.split("/") if part in _COMPRESSIONS), None),
         n_tracks=stored.video.n_tracks,
+        file_type=_file_type(row.path),
     )
+
+
+def _file_type(path: str | Path) -> str:
+    """The ending of a file, spelled one way; empty for a tar, which says nothing of what is in it."""
+    ending = Path(path).suffix.lower().removeprefix(".")
+    return {"jpeg": "jpg", "tar": ""}.get(ending, ending)
 
 
 def _sample(
@@ -266,6 +278,7 @@ def _sample(
     frame_shape: tuple[int, int],
     facts: SampleFacts,
 ) -> Sample:
+    columns = row.columns if isinstance(row, ManifestRow) else row.further_columns
     return Sample(
         id=name,
         video_id=row.video_id,
@@ -279,6 +292,8 @@ def _sample(
         frame_shape=frame_shape,
         facts=facts,
         source=row.dataset,
+        family=columns.get("family", ""),
+        columns=columns,
     )
 
 

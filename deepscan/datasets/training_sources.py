@@ -20,7 +20,7 @@ from deepscan.datasets.store.store import StoreSettings
 from deepscan.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deepscan.datasets.readers import Corpus, CorpusItem
+    from deepscan.datasets.readers import Corpus, CorpusItem, Split
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +92,20 @@ def has_sources(paths: Sequence[Path], sources: Sequence[SourceSettings]) -> boo
     return bool(present)
 
 
+def sources_in(root: Path, listed: Sequence[SourceSettings]) -> bool:
+    """Whether a folder that is no corpus itself holds all the sources of a recipe, but for optional ones."""
+    from deepscan.datasets.readers import detect_corpus
+
+    needed = [source for source in listed if not source.optional]
+    if not needed or not all((root / _path_of(source, root)).exists() for source in needed):
+        return False
+    try:
+        detect_corpus(root)
+    except ConfigError:
+        return True
+    return False
+
+
 def open_sources(
     root: Path,
     sources: Sequence[SourceSettings],
@@ -100,6 +114,7 @@ def open_sources(
     preparation: Preparation | None = None,
     *,
     exclude: str | None = None,
+    split: Split | None = None,
 ) -> SampleSet:
     """The samples of a recipe's own list of corpora, preprocessed into the cache where they are not there yet.
 
@@ -110,6 +125,7 @@ def open_sources(
         predict: frames a video, and how faces are found and followed.
         preparation: cache and processes.
         exclude: file below ``root`` with the groups that must not be among them; see ``data.exclude`` of a recipe.
+        split: only this one; nothing else is preprocessed.
 
     Raises:
         ConfigError: a path is not inside the folder, there is no sample, or a group is excluded.
@@ -124,8 +140,14 @@ def open_sources(
             logger.warning("the source %s is left out: %s is not there", source.name, root / _path_of(source, root))
             continue
         corpus = _read(root, source, excluded)
+        if split is not None:
+            corpus = replace(corpus, items=tuple(item for item in corpus.items if item.split == split))
+            if not corpus.items:
+                continue
         settings = _settings(corpus, source, crop, predict)
         sets.append(_prepared(corpus, source, settings, preparation))
+    if not sets:
+        raise ConfigError(f"{root} has nothing in split {split!r}", hint="Leave --split out to take everything.")
     return pool(sets)
 
 
@@ -188,6 +210,7 @@ def _renamed(sample: Sample, source: str, item: CorpusItem) -> Sample:
         family=item.family,
         split=item.split,
         method=item.method,
+        columns=item.further_columns,
     )
 
 

@@ -33,7 +33,8 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
     Returns:
         ``part``; ``figures`` (name: value, low, high, n); ``answers`` (source, label, n and how many got each verdict);
         ``shortcuts`` (pairs of real sources that the score tells apart most: see :func:`shortcuts`); ``tables`` (the
-        rows of the evaluation); ``reliability`` (bins of equal mass); ``videos`` (of small sources
+        rows of the evaluation, worst first), ``differences`` (between them, in sentences); ``reliability`` (bins of
+        equal mass); ``videos`` (of small sources
         every video with its label, answer and probability, most suspicious first); ``warnings``.
     """
     scored = [video for video in evaluation.videos if video.probability is not None]
@@ -58,6 +59,7 @@ def condensed(evaluation: Evaluation, part: str) -> dict[str, Any]:
         "tables": [_rounded(row.to_dict()) for row in evaluation.slices],
         "reliability": [_rounded(asdict(one)) for one in reliability(labels, probabilities)] if both else [],
         "videos": [_told(video) for video in few],
+        "differences": list(evaluation.differences),
         "warnings": list(evaluation.warnings),
     }
 

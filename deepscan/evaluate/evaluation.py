@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,12 @@ from deepscan.datasets.dataset import SampleSet
 from deepscan.datasets.readers.base import writable
 from deepscan.detector import Detector
 from deepscan.evaluate.bootstrap import answers_of
+from deepscan.evaluate.calibration.conformal import ALPHA
 from deepscan.evaluate.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
 from deepscan.evaluate.score_dataset import ScoredPeople, score_samples
-from deepscan.evaluate.slices import SliceRow, slice_rows
+from deepscan.evaluate.slices import SliceRow, differences, groupings, slice_rows
 from deepscan.evaluate.training_groups import group_hash
+from deepscan.models.card import Card
 from deepscan.types import ModelInfo, VerdictLabel
 from deepscan.version import __version__
 
@@ -63,7 +65,10 @@ class ScoredVideo:
             could be judged.
         height_px: of the video.
         compression: where the corpus tells it.
-        source: what the tables count it under: the dataset, unless a recipe named its sources.
+        source: what the tables count it under: the dataset, unless a recipe or the data itself names its sources.
+        family: kind of manipulation; empty where it is not known.
+        file_type: ending of the file.
+        columns: what else the data says of it, by name.
     """
 
     video_id: str
@@ -82,6 +87,9 @@ class ScoredVideo:
     height_px: int
     compression: str | None
     source: str
+    family: str = ""
+    file_type: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group_name(self) -> str:
@@ -111,6 +119,7 @@ class Evaluation:
         frame, video: figures by name.
         slices: figures at video level for parts of the data; of videos in a store alone, as nothing is known of others.
         warnings: sentences that belong to the figures.
+        differences: sentences of parts of the data that fare worse than chance explains.
     """
 
     model: ModelInfo
@@ -123,6 +132,7 @@ class Evaluation:
     video: dict[str, MetricValue]
     slices: tuple[SliceRow, ...]
     warnings: tuple[str, ...]
+    differences: tuple[str, ...] = ()
 
     def video_level(self) -> dict[str, Any]:
         """One row a video, those without a face included.
@@ -191,6 +201,7 @@ class Evaluation:
             "verdicts": self.verdicts(),
             "coverage": self.coverage(),
             "tables": [row.to_dict() for row in self.slices],
+            "differences": list(self.differences),
             "warnings": list(self.warnings),
         }
 
@@ -225,6 +236,7 @@ def evaluate(
     split: str | None = None,
     frames: int | None = None,
     train_groups: frozenset[str] = frozenset(),
+    by: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 0,
     on_progress: Callable[[int, int], None] | None = None,
@@ -237,14 +249,16 @@ def evaluate(
         data, split: what the samples are of, for the report.
         frames: at most so many of each video; None takes all that are kept.
         train_groups: hashes of :func:`deepscan.evaluate.training_groups.read_groups`; empty where they are not known.
+        by: what the tables divide by, see :func:`deepscan.evaluate.slices.groupings`.
         resamples: of the bootstrap.
         seed: of the bootstrap.
         on_progress: called with the videos done and their number.
 
     Raises:
-        ConfigError: the samples were cut by another rule than the detector needs.
+        ConfigError: the samples were cut by another rule than the detector needs, or lack a column of ``by``.
         ModelError: the detector gives no numbers.
     """
+    names = groupings(by, {name for sample in samples.samples for name in sample.columns})
     for crop in {sample.crop for sample in samples.samples}:
         check_rule(crop, detector.card.crop, ", ".join(data) or "The data")
     size_px = detector.card.crop.size_px
@@ -262,7 +276,15 @@ def evaluate(
     blank = Evaluation(
         detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()
     )
-    return _measured(blank, train_groups, resamples, seed)
+    return _measured(blank, train_groups, names, promised_error(detector.card), resamples, seed)
+
+
+def promised_error(card: Card) -> float:
+    """The share of reals that a detector promises to call fake at most, as it was calibrated for."""
+    recipe = card.training.get("recipe")
+    calibration = recipe.get("calibration") if isinstance(recipe, Mapping) else None
+    rate = calibration.get("error_rate") if isinstance(calibration, Mapping) else None
+    return rate if isinstance(rate, float) and 0 < rate < 1 else ALPHA
 
 
 def model_to_dict(model: ModelInfo) -> dict[str, Any]:
@@ -282,8 +304,11 @@ def model_to_dict(model: ModelInfo) -> dict[str, Any]:
 
 def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
     first = people.samples[0]
-    names = ("video_id", "dataset", "source", "label", "method", "group", "split")
+    names = ("video_id", "dataset", "label", "method", "group", "split", "family", "columns")
     facts = {name: getattr(first, name) for name in names}
+    # Where nobody else named the source, the data may.
+    of_data = first.columns.get("source") if first.source == first.dataset else None
+    facts |= {"source": of_data or first.source, "file_type": first.facts.file_type}
     facts |= {"height_px": first.facts.height_px, "compression": first.facts.compression, "people": len(people.scored)}
     if not people.scored:
         return ScoredVideo(
@@ -313,12 +338,25 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
     )
 
 
-def _measured(blank: Evaluation, train_groups: frozenset[str], resamples: int, seed: int) -> Evaluation:
-    drawn: Any = {"threshold": blank.model.threshold, "resamples": resamples, "seed": seed}
-    videos, frames = (evaluate_scores(**level, **drawn) for level in (blank.video_level(), blank.frame_level()))
+def _measured(
+    blank: Evaluation, train_groups: frozenset[str], by: Sequence[str], promised: float, resamples: int, seed: int
+) -> Evaluation:
+    drawn: Any = {"resamples": resamples, "seed": seed}
+    threshold = blank.model.threshold
+    videos, frames = (
+        evaluate_scores(**level, **drawn, threshold=threshold) for level in (blank.video_level(), blank.frame_level())
+    )
     frames = {name: value for name, value in frames.items() if name not in _ANSWERS}
-    slices = tuple(slice_rows(_table(blank), **drawn))
-    return replace(blank, frame=frames, video=videos, slices=slices, warnings=tuple(_warnings(blank, train_groups)))
+    table = _table(blank)
+    slices = slice_rows(table, by, threshold=threshold, **drawn)
+    return replace(
+        blank,
+        frame=frames,
+        video=videos,
+        slices=tuple(slices),
+        warnings=tuple(_warnings(blank, train_groups)),
+        differences=tuple(differences(table, slices, promised=promised, **drawn)),
+    )
 
 
 def _table(blank: Evaluation) -> pd.DataFrame:
@@ -329,13 +367,16 @@ def _table(blank: Evaluation) -> pd.DataFrame:
         "probability": np.array([np.nan if v.probability is None else v.probability for v in videos], np.float64),
         "answer": answers_of(video.verdict for video in videos),
         "group": _numbers(video.group_name for video in videos),
-        "dataset": [writable(video.source) for video in videos],
+        "source": [writable(video.source) for video in videos],
         "method": [writable(video.method) for video in videos],
+        "family": [writable(video.family) for video in videos],
         "quality": [video.quality for video in videos],
+        "file type": [video.file_type for video in videos],
         "face_px": [video.face_px for video in videos],
         "luma": [video.luma for video in videos],
     }
-    return pd.DataFrame(columns)
+    further = sorted({name for video in videos for name in video.columns} - set(columns))
+    return pd.DataFrame(columns | {name: [video.columns.get(name, "") for video in videos] for name in further})
 
 
 def _warnings(blank: Evaluation, train_groups: frozenset[str]) -> list[str]:

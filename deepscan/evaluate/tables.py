@@ -13,8 +13,8 @@ from rich.text import Text
 
 from deepscan.datasets.readers.base import SPLITS, writable
 from deepscan.evaluate.metrics import TITLES, MetricValue
-from deepscan.evaluate.slices import SLICE_METRICS, SliceRow
-from deepscan.report.model_card import markdown_table
+from deepscan.evaluate.slices import SliceRow
+from deepscan.report.model_card import markdown_table, too_small
 from deepscan.text import answer_rule
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     missing = ", ".join(f"{row['n']} {row['label']} {row['reason']}" for row in coverage["not_scored"])
     if missing:
         console.print(Text(f"Not scored: {missing}"))
+    for difference in evaluation.differences:
+        console.print(Text(f"* {difference}"))
     for warning in evaluation.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
     console.print(Text(f"Answers: {answer_rule(model.threshold, model.uncertain_band)}.", style="dim"))
@@ -85,33 +87,25 @@ def metrics_table(values: Mapping[str, MetricValue], title: str | None = None) -
 
 
 def slices_table(rows: Sequence[SliceRow]) -> Table:
-    """The slices for a terminal: each figure with its interval below it.
+    """The slices for a terminal, the worst part of each column first: each figure with its interval below it.
 
-    Where every input was answered (no uncertain band), the shares called wrong are FPR and FNR again and left out.
+    Parts too small for a figure are named in one line.
     """
-    called = ("real_called_fake", "fake_called_real")
-    same = all(
-        row.metrics[a].value == row.metrics[b].value
-        for row in rows
-        for a, b in zip(called, ("fpr", "fnr"), strict=True)
-    )
-    names = [name for name in SLICE_METRICS if not (same and name in called)]
-    headings = {
-        "coverage": "Answered",
-        "real_called_fake": "Reals\ncalled\nfake",
-        "fake_called_real": "Fakes\ncalled\nreal",
-    }
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column("", overflow="fold", min_width=12)
-    for heading in ("Real", "Fake", "No\nface", *(headings.get(name, name.upper()) for name in names)):
+    for heading in ("Real", "Fake", "Answered", "Reals\nwrong", "Fakes\nwrong", "AUC"):
         table.add_column(heading, justify="right", no_wrap=True)
-    before = ""
-    for row in rows:
-        if row.by != before:
-            table.add_row(Text(f"By {row.by}", style="bold"))
-            before = row.by
-        cells = [_narrow(row.metrics[name], percent=name != "auc") for name in names]
-        table.add_row(Text(row.name), str(row.n_real), str(row.n_fake), str(row.not_applicable), *cells)
+    for by in dict.fromkeys(row.by for row in rows):
+        table.add_row(Text(f"By {by}", style="bold"))
+        of_column = [row for row in rows if row.by == by]
+        for row in of_column:
+            if row.metrics["coverage"].value is not None:
+                names = ("coverage", "error_answered_real", "error_answered_fake", "auc")
+                cells = [_narrow(row.metrics[name], percent=name != "auc") for name in names]
+                table.add_row(Text(row.name), str(row.n_real), str(row.n_fake), *cells)
+        coverage = [(row.name, row.metrics["coverage"]) for row in of_column]
+        if small := too_small([(name, value.n) for name, value in coverage if value.value is None]):
+            table.add_row(Text(small, style="dim"))
     return table
 
 

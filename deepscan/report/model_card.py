@@ -136,16 +136,7 @@ def _evaluation(evaluation: Mapping[str, Any], band: tuple[float, float]) -> lis
             "### Real sources that the score tells apart most (0.5 is not at all)",
             markdown_table(("Reals of", "AUC", "n"), rows),
         ]
-    if evaluation["tables"]:
-        rows = [
-            (
-                row["by"], row["name"], str(row["n_real"]), str(row["n_fake"]),
-                *(_with_interval(row.get(name)) for name in ("auc", "fpr", "real_called_fake", "coverage")),
-            )
-            for row in evaluation["tables"]
-        ]  # fmt: skip
-        header = ("By", "Part", "Reals", "Fakes", "AUC", "FPR at the threshold", "Reals called fake", "Answered")
-        parts += ["### Where it does well and where not", markdown_table(header, rows)]
+    parts += _groups(evaluation["tables"], evaluation.get("differences", ()))
     if evaluation["reliability"]:
         rows = [
             (_number(b["probability"]), _number(b["share"]), _interval(b["low"], b["high"]), str(b["n"]))
@@ -164,6 +155,41 @@ def _evaluation(evaluation: Mapping[str, Any], band: tuple[float, float]) -> lis
     if evaluation["warnings"]:
         parts += ["### Mind", _bullets(evaluation["warnings"])]
     return parts
+
+
+def _groups(rows: Sequence[Mapping[str, Any]], differences: Sequence[str]) -> list[str]:
+    """The parts of the data by what it was cut by, the worst first, and what their difference says."""
+    if not rows:
+        return []
+    parts = ["### Where it fails, the worst first"]
+    if any(row["by"] in ("method", "family") for row in rows):
+        parts.append(
+            "Reals beside a method or family are those of the same sources: its fakes are ranked against them."
+        )
+    names = ("coverage", "error_answered_real", "error_answered_fake", "real_called_fake", "auc")
+    header = ("Part", "Reals", "Fakes", "Answered", "Answered reals called fake", "Answered fakes called real",
+              "Of all reals called fake", "AUC")  # fmt: skip
+    for by in dict.fromkeys(row["by"] for row in rows):
+        of_column = [row for row in rows if row["by"] == by]
+        cells, small = [], []
+        for row in of_column:
+            coverage = row.get("coverage") or {}
+            if coverage.get("value") is None:
+                small.append((row["name"], coverage.get("n", row["n_real"] + row["n_fake"])))
+            else:
+                counts = str(row["n_real"]), str(row["n_fake"])
+                cells.append((row["name"], *counts, *(_with_interval(row.get(name)) for name in names)))
+        parts.append(f"By {by}:")
+        parts += [markdown_table(header, cells)] if cells else []
+        parts += [too_small(small)] if small else []
+    return [*parts, _bullets(differences)]
+
+
+def too_small(parts: Sequence[tuple[str, int]], most: int = 12) -> str:
+    """The parts of which nothing is said, with their counts, the largest first; empty without any."""
+    named = [f"{name} ({n})" for name, n in sorted(parts, key=lambda part: (-part[1], part[0]))]
+    rest = [f"{len(named) - most} more"] if len(named) > most else []
+    return f"Too few to tell: {', '.join([*named[:most], *rest])}." if named else ""
 
 
 def _recipe(training: Mapping[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ from deepscan.evaluate.robustness.attack_check import fit_attack_check
 from deepscan.evaluate.score_dataset import score_samples
 from deepscan.files import write_atomically
 from deepscan.models.backbones.registry import backbone_spec
-from deepscan.models.card import Calibration, DetectorCard, Metric
+from deepscan.models.card import ATTACK_CHECK_FIRED, Calibration, DetectorCard
 from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
@@ -90,7 +90,7 @@ def finalize_detector(
         log.warning("%s", note)
     card = card.model_copy(update={"training": {**card.training, "calibration_notes": notes}})
     card = save_detector(folder, network, card, half=recipe.half)
-    card = _with_figures(network, card, samples, halves, folder)
+    card = with_figures(network, card, samples, folder)
     return save_detector(folder, network, card, half=recipe.half)
 
 
@@ -131,11 +131,19 @@ def _calibrated(
     return card, [*notes, *limit_notes, *([check_note] if check_note else [])]
 
 
-def _with_figures(
-    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, halves: Halves, folder: Path
+def with_figures(
+    network: DetectorNetwork, card: DetectorCard, samples: SampleSet, folder: Path | None = None
 ) -> DetectorCard:
-    """The card with what is measured: of all sources together, and of each by itself where there are several."""
-    metrics: dict[str, Metric] = {}
+    """The card with what is measured: of all sources together, and of each by itself where there are several.
+
+    Args:
+        network: in evaluation mode.
+        card: of it; what was measured before gives way, but for figures of attacks.
+        samples: with the split ``val``, whose half that calibration did not see is measured, and ``test``.
+        folder: where the whole of each evaluation is written.
+    """
+    halves = halved(_split(samples, "val"))
+    metrics = {name: metric for name, metric in card.metrics.items() if name.startswith(ATTACK_CHECK_FIRED)}
     kept = []
     val_part = "val" if halves.same else f"half of val that calibration did not see, {_FACES_ONLY}"
     for name, description, part in (

@@ -48,6 +48,7 @@ def row_lists(draw):
                 draw(st.integers(1, 99)) if ok else 0,
                 status,
                 None if ok else draw(texts.filter(bool)),
+                draw(st.dictionaries(texts.filter(bool), texts.filter(bool), max_size=2)),
             )
         )
     return rows
@@ -98,6 +99,16 @@ def test_a_manifest_as_others_read_it(tmp_path):
         "",
     )
     assert tuple(first) == COLUMNS
+
+
+def test_further_columns_follow_the_manifests_own(tmp_path):
+    told = replace(item("a"), origin="web", columns={"sex": "female", "store": "elsewhere", "note": ""})
+    rows = [ManifestRow.of(told, "skipped", "no_face"), row("b")]
+    write_manifest(tmp_path / "manifest.csv", rows)
+    lines = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == ",".join([*COLUMNS, "sex", "source"])
+    assert [line.rsplit(",", 2)[1:] for line in lines[1:]] == [["female", "web"], ["", ""]]
+    assert read_manifest(tmp_path / "manifest.csv") == rows
 
 
 def test_two_rows_that_disagree(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,33 @@ def test_user_csv(tmp_path):
     ]
     assert read_corpus(tmp_path / "mine.csv").items == corpus.items
     assert [i.split for i in assign_splits(corpus.items, 0.3, 0.3)] == ["train", "train", "test"]
+
+
+def test_columns_of_a_users_own_are_kept(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "list.csv").write_text("path,label,Skin_Tone,note,source\na.mp4,real,5,,web\n", encoding="utf-8")
+    (only,) = read_corpus(tmp_path / "list.csv").items
+    assert (only.columns, only.origin) == ({"skin_tone": "5"}, "web")
+    assert only.further_columns == {"skin_tone": "5", "source": "web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("26_1_2_20161219204400164.jpg", {"age_band": "18 to 29", "race": "asian", "sex": "female"}),
+        ("61_0_4_20170103163152623.jpg.chip.jpg", {"age_band": "60 and over", "race": "other", "sex": "male"}),
+        ("61_0_20170103163152623.jpg", {}),
+        ("61_0_7_20170103163152623.jpg", {}),
+        ("clip_61.jpg", {}),
+    ],
+)
+def test_names_as_in_utkface_tell_of_people(tmp_path, name, columns):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / name).touch()
+    with tarfile.open(tmp_path / "real.tar", "w") as tar:
+        tar.add(tmp_path / "real" / name, name)
+    for root in (tmp_path / "real", tmp_path / "real.tar"):
+        assert [item.columns for item in read_corpus(root).items] == [columns]
 
 
 def test_user_csv_as_other_programs_write_it(tmp_path):

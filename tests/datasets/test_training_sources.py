@@ -12,7 +12,7 @@ from inprocess import InProcess, labelled
 
 from deepscan.config import CropSettings, PredictSettings
 from deepscan.datasets.data import Preparation
-from deepscan.datasets.training_sources import SourceSettings, has_sources, open_sources
+from deepscan.datasets.training_sources import SourceSettings, has_sources, open_sources, sources_in
 from deepscan.errors import ConfigError
 from deepscan.train.recipe import parse_recipe
 
@@ -75,6 +75,26 @@ def test_an_optional_source_may_be_missing(tmp_path, engine, portrait, caplog):
     required = sources({"name": "here", "path": "real_faces/here.tar"}, {"name": "more", "path": "more.tar"})
     with pytest.raises(ConfigError):
         has_sources([tmp_path], required)
+
+
+def test_a_folder_of_a_recipes_sources_is_read_source_by_source(tmp_path, engine, portrait):
+    root = tmp_path / "all"
+    face_tar(root / "a" / "real.tar", portrait, ["26_1_2_20161219204400164.jpg"])
+    face_tar(root / "b" / "real.tar", portrait, ["ben.jpg"])
+    listed = sources(
+        {"name": "adults", "path": "a/real.tar", "use": "test"},
+        {"name": "rest", "path": "b/real.tar", "val": 0.0, "test": 0.0},
+    )
+    assert sources_in(root, listed)
+    assert not sources_in(root, ())
+    assert not sources_in(root / "a", sources({"name": "adults", "path": "real.tar"}))  # a corpus is read as one
+    how = Preparation(cache=tmp_path / "cache")
+    (only,) = open_sources(root, listed, CROP, QUICK, how, split="test").samples
+    assert (only.source, only.facts.file_type) == ("adults", "jpg")
+    assert only.columns == {"age_band": "18 to 29", "race": "asian", "sex": "female"}
+    assert len(engine.done) == 1  # nothing else is preprocessed
+    with pytest.raises(ConfigError, match="nothing in split"):
+        open_sources(root, listed, CROP, QUICK, how, split="val")
 
 
 def test_fakes_of_a_source_are_cut_at_the_boxes_of_their_originals(tmp_path, engine, face_clip):

@@ -147,7 +147,7 @@ def test_several_data_sets_are_pooled(deepscan, model, data, tmp_path):
     )
     told = json.loads(result.stdout)
     assert told["video"]["scored"]["n"] == 30
-    assert {(row["by"], row["name"]) for row in told["tables"]} >= {("dataset", "made"), ("dataset", "other")}
+    assert {(row["by"], row["name"]) for row in told["tables"]} >= {("source", "made"), ("source", "other")}
 
 
 def test_videos_are_preprocessed_into_a_cache_that_is_told(deepscan, model, tmp_path, monkeypatch, face_clip):

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
+from deepscan.errors import ConfigError
 from deepscan.evaluate.metrics import MetricValue, evaluate_scores
-from deepscan.evaluate.slices import NOT_KNOWN, SLICE_METRICS, slice_rows
+from deepscan.evaluate.slices import BUILT_IN, NOT_KNOWN, SLICE_METRICS, differences, groupings, slice_rows
 from deepscan.evaluate.tables import (
     comparison_csv,
     comparison_markdown,
@@ -41,7 +42,7 @@ def videos(labels, probabilities, band=None, **columns):
         "probability": p,
         "answer": decisions(np.nan_to_num(p), 0.5, band),
         "group": np.arange(len(p)),
-        **dict.fromkeys(("dataset", "method", "quality"), ""),
+        **dict.fromkeys(("source", "method", "family", "quality", "file type"), ""),
         **dict.fromkeys(("face_px", "luma"), 60.0),
     }
     return pd.DataFrame(given | columns)
@@ -59,7 +60,7 @@ def inputs():
         np.where(missing, np.nan, p),
         band=(0.3, 0.7),
         group=[f"v{i // 2}" for i in range(n)],
-        dataset=rng.choice(["DFDC", "FF"], n),
+        source=rng.choice(["DFDC", "FF"], n),
         method=np.where(y == 1, rng.choice(["swap", "lips"], n), ""),
         face_px=np.where(missing, np.nan, rng.uniform(20, 300, n)),
         quality=rng.choice(["c23", "c40"], n),
@@ -83,20 +84,25 @@ def find(rows, by, name):
     return row
 
 
-def test_parts_in_order(rows):
-    assert list(dict.fromkeys(row.by for row in rows)) == ["dataset", "method", "face size", "quality", "brightness"]
-    assert [row.name for row in rows if row.by == "method"] == ["DFDC, lips", "DFDC, swap", "FF, lips", "FF, swap"]
-    assert [row.name for row in rows if row.by == "face size"] == [
-        "under 40 px",
-        "40 to 80 px",
-        "80 to 160 px",
-        "160 px and more",
-        NOT_KNOWN,
-    ]
-    assert [row.name for row in rows if row.by == "brightness"][-1] == "150 of 255 and more"
+def test_parts_of_every_column_in_order(rows):
+    assert list(dict.fromkeys(row.by for row in rows)) == [
+        "source", "method", "family", "face size", "quality", "brightness",
+    ]  # fmt: skip
+    assert {row.name for row in rows if row.by == "face size"} == {
+        "under 40 px", "40 to 80 px", "80 to 160 px", "160 px and more", NOT_KNOWN,
+    }  # fmt: skip
+    assert {row.name for row in rows if row.by == "method"} == {"swap", "lips"}
 
 
-@pytest.mark.parametrize("by", ["dataset", "face size", "quality", "brightness"])
+def test_the_worst_part_comes_first(rows):
+    for by in ("source", "method", "face size", "brightness"):
+        wrong = [row.wrong for row in rows if row.by == by]
+        assert wrong == sorted(wrong, reverse=True)
+    row = next(row for row in rows if row.by == "source")
+    assert row.wrong == max(row.metrics[name].value for name in ("error_answered_real", "error_answered_fake"))
+
+
+@pytest.mark.parametrize("by", ["source", "face size", "quality", "brightness"])
 def test_the_parts_make_up_the_whole(inputs, rows, by):
     of = [row for row in rows if row.by == by]
     assert sum(row.n_real + row.n_fake for row in of) == len(inputs)
@@ -104,54 +110,78 @@ def test_the_parts_make_up_the_whole(inputs, rows, by):
     assert sum(row.not_applicable for row in of) == inputs.probability.isna().sum()
 
 
-def test_a_method_is_measured_against_the_reals_of_its_dataset(inputs, rows):
-    row = find(rows, "method", "FF, swap")
-    here = inputs.dataset == "FF"
-    member = here & ((inputs.label == 0) | (inputs.method == "swap"))
-    assert row.n_real == (here & (inputs.label == 0)).sum()
-    assert row.n_fake == (here & (inputs.method == "swap")).sum()
-    scored = member & ~inputs.probability.isna()
-    assert row.metrics["auc"].value == pytest.approx(roc_auc_score(inputs.label[scored], inputs.probability[scored]))
+def test_a_method_has_its_own_fakes_and_is_ranked_against_the_reals_of_their_sources(inputs):
+    data = inputs.assign(method=np.where(inputs.label == 1, np.where(inputs.source == "FF", "swap", "lips"), ""))
+    row = find(slice_rows(data, ["method"], threshold=0.5, resamples=20), "method", "swap")
+    own = (data.method == "swap").to_numpy()
+    scored = (own | ((data.source == "FF") & (data.label == 0))) & ~data.probability.isna()
+    assert row.metrics["auc"].value == pytest.approx(roc_auc_score(data.label[scored], data.probability[scored]))
+    assert (row.n_fake, row.n_real) == (own.sum(), ((data.source == "FF") & (data.label == 0)).sum())
+    answered = own & (data.answer >= 0) & ~data.probability.isna()
+    assert row.metrics["coverage"].n == own.sum()
+    assert row.metrics["coverage"].value == pytest.approx(answered.sum() / own.sum())
+    assert row.metrics["error_answered_fake"].value == pytest.approx((data.answer[answered] == 0).mean())
 
 
 def test_a_slice_is_an_evaluation_of_its_part(inputs, rows):
-    small = inputs.face_px < 40
-    part = inputs[small]
+    part = inputs[inputs.quality == "c23"]
     expected = evaluate_scores(
-        part.label, part.probability, part.group.to_numpy(), threshold=0.5, answers=part.answer, resamples=60
-    )
-    assert find(rows, "face size", "under 40 px").metrics == {name: expected[name] for name in SLICE_METRICS}
+        part.label, part.probability, part.group.to_numpy(), threshold=0.5, answers=part.answer,
+        not_applicable=part.probability.isna(), resamples=60,
+    )  # fmt: skip
+    assert find(rows, "quality", "c23").metrics == {name: expected[name] for name in SLICE_METRICS}
 
 
 def test_bins_hold_their_lower_edge():
     data = videos([0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], face_px=[39.9, 40, 160, 159.9])
-    counts = {
-        row.name: row.n_real + row.n_fake
-        for row in slice_rows(data, threshold=0.5, resamples=0)
-        if row.by == "face size"
-    }
+    rows = slice_rows(data, ["face size"], threshold=0.5, resamples=0)
+    counts = {row.name: row.n_real + row.n_fake for row in rows}
     assert counts == {"under 40 px": 1, "40 to 80 px": 1, "80 to 160 px": 1, "160 px and more": 1}
 
 
-def test_a_part_of_one_class_has_an_error_rate_only():
-    data = videos([0, 0, 1, 1], [0.1, 0.9, 0.2, 0.8], dataset=["reals", "reals", "both", "both"])
-    row = find(slice_rows(data, threshold=0.5, resamples=20), "dataset", "reals")
-    assert row.metrics["auc"].value is None
-    assert row.metrics["fpr"].value == 0.5
-    assert "-" in screen(slices_table([row]))
+def test_nothing_is_said_of_fewer_than_thirty():
+    data = videos([0] * 30 + [1] * 29 + [0] * 40, [0.1] * 99, source=["few fakes"] * 59 + ["reals"] * 40)
+    few, reals = (find(slice_rows(data, ["source"], threshold=0.5, resamples=9), "source", name)
+                  for name in ("few fakes", "reals"))  # fmt: skip
+    said = {name for name, value in few.metrics.items() if value.value is not None}
+    assert said == {"coverage", "fpr", "real_called_fake", "error_answered_real"}
+    assert (few.metrics["fnr"].reason, few.metrics["fnr"].n) == ("fewer than 30", 29)
+    assert reals.metrics["auc"].reason == "only real inputs were scored"
+    rows = slice_rows(data[30:59].assign(source=["a", "b"] * 14 + ["b"]), ["source"], threshold=0.5)
+    assert all(value.value is None for row in rows for value in row.metrics.values())
+    assert "a (14)" in screen(slices_table(rows))
 
 
 def test_what_is_not_known_or_all_the_same():
-    data = videos(
-        [0, 1, 1], [0.1, 0.9, 0.2], dataset=["A"] * 3, method=[None, float("nan"), "swap"], quality=["c23", None, ""]
-    )
-    rows = [row for row in slice_rows(data, threshold=0.5, resamples=0) if row.by in ("dataset", "method", "quality")]
-    assert [(row.by, row.name, row.n_real, row.n_fake) for row in rows] == [
+    data = videos([0, 1, 1], [0.1, 0.9, 0.2], source=["A"] * 3, method=[None, float("nan"), "swap"],
+                  quality=["c23", None, ""], sex=["", "male", "female"], hair=["", "red", ""])  # fmt: skip
+    rows = slice_rows(data, ["source", "method", "quality", "sex", "hair"], threshold=0.5, resamples=0)
+    assert {(row.by, row.name, row.n_real, row.n_fake) for row in rows} == {
         ("method", NOT_KNOWN, 1, 1),
         ("method", "swap", 1, 1),
         ("quality", "c23", 1, 0),
         ("quality", NOT_KNOWN, 0, 2),
-    ]
+        ("sex", "male", 0, 1),
+        ("sex", "female", 0, 1),
+    }
+
+
+def test_columns_that_can_be_asked_for():
+    assert groupings(None, ["sex", "terms"]) == (*BUILT_IN, "sex")
+    assert groupings(["face_size", "terms", "sex", "terms"], ["sex", "terms"]) == ("face size", "terms", "sex")
+    with pytest.raises(ConfigError, match="hair"):
+        groupings(["hair"], ["sex"])
+
+
+def test_differences_that_chance_does_not_explain_are_said():
+    sex = ["male"] * 100 + ["female"] * 100
+    even = videos([0] * 200, [0.9] * 5 + [0.1] * 95 + [0.9] * 4 + [0.1] * 96, sex=sex)
+    uneven = videos([0] * 200, [0.9] * 30 + [0.1] * 70 + [0.9] * 2 + [0.1] * 98, sex=sex)
+    for data, expected in ((even, []), (uneven, ["male", "male"])):
+        rows = slice_rows(data, ["sex"], threshold=0.5, resamples=200)
+        sentences = differences(data, rows, promised=0.1, resamples=200)
+        assert [name for line in sentences for name in ("female", "male") if f" {name}" in line] == expected
+        assert all("30.0 %" in line and "n = 100" in line for line in sentences)
 
 
 def test_rows_are_json(rows):
@@ -164,19 +194,11 @@ def test_slices_fit_a_terminal_uncut(rows):
     text = screen(slices_table(rows))
     assert "…" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
-    row = find(rows, "dataset", "DFDC")
+    row = find(rows, "source", "DFDC")
     line = next(line for line in text.splitlines() if line.startswith("DFDC "))
     assert f"{row.metrics['auc'].value:.3f}" in line
-    assert f"{100 * row.metrics['fpr'].value:.1f} %" in line
+    assert f"{100 * row.metrics['error_answered_real'].value:.1f} %" in line
     assert "By face size" in text
-    assert "called" in text
-
-
-def test_without_a_band_nothing_is_said_twice(inputs):
-    answered = inputs.assign(answer=decisions(np.nan_to_num(inputs.probability), 0.5))
-    text = screen(slices_table(slice_rows(answered, threshold=0.5, resamples=0)))
-    assert "FPR" in text
-    assert "called" not in text
 
 
 def test_metrics_table_says_why_a_figure_is_missing():

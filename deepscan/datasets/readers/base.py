@@ -13,7 +13,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol
@@ -57,6 +57,7 @@ class CorpusItem:
             where the corpus does not tell it or it is not among the items. An original has none itself.
         origin: where the corpus has it from, if it is a collection of several; else empty.
         family: kind of manipulation that the method is one of (``swap``, ``lipsync``...); empty where it is not told.
+        columns: whatever else the corpus says of it, by the name of the column in lower case.
     """
 
     video_id: str
@@ -71,12 +72,19 @@ class CorpusItem:
     original: str | None = None
     origin: str = ""
     family: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.label not in (REAL, FAKE):
             raise ValueError(f"Invalid label ({self.label!r}). Supported are 0 (real) and 1 (fake).")
         if self.split is not None and self.split not in SPLITS:
             raise ValueError(f"Invalid split ({self.split!r}). Supported are {', '.join(SPLITS)} and None.")
+
+    @property
+    def further_columns(self) -> dict[str, str]:
+        """What a manifest has beyond its own columns: origin (as ``source``), family and ``columns``."""
+        columns = {"source": self.origin, "family": self.family, **self.columns}
+        return {name: text for name, text in columns.items() if name and text}
 
 
 @dataclass(frozen=True, slots=True)
@@ -371,6 +379,11 @@ def read_rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]
         values += [""] * (len(columns) - len(values))
         rows.append((number, {column: value.strip() for column, value in zip(columns, values, strict=True)}))
     return rows
+
+
+def other_columns(row: Mapping[str, str], used: Collection[str]) -> dict[str, str]:
+    """The columns of a user's table that a reader does not use itself, without the empty ones."""
+    return {name: writable(text) for name, text in row.items() if name and text and name not in used}
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -7,9 +7,11 @@ Three forms, distinguished by the columns of the table:
    crop of that video.
 2. ``file,shard,label[,group,split,method,source,family]``: one row an image in the tar ``shard``. **group**,
    **split**, **method**, **origin** (``source``) and **family**: those columns; an image without a group stands alone.
+   Any further column is kept: ``deepscan evaluate --by`` takes its name.
    **original**: the real of the fake's group, where it is the only one.
 3. No table: a tar, or a folder of tars, whose own name, or else whose folder's name, has the word ``real`` or ``fake``
-   in it (``real_faces/*.tar``). **group**: the image itself.
+   in it (``real_faces/*.tar``). **group**: the image itself. Names as UTKFace has them give the columns ``sex``,
+   ``age_band`` and ``race``.
 
 In the other forms the **method** is unknown. An item of a tar has the tar as ``path`` and the name inside as
 ``member``; nothing is unpacked. DFDC and its tables: Dolhansky et al., arXiv 2006.07397.
@@ -39,6 +41,7 @@ from deepscan.datasets.readers.base import (
     image_suffixes,
     is_safe,
     method_of,
+    other_columns,
     parse_label,
     parse_split,
     position_of,
@@ -49,6 +52,12 @@ from deepscan.datasets.readers.dfdc import original_groups
 
 _CROPS_COLUMNS = {"videoname", "label"}
 _TAR_COLUMNS = {"file", "shard", "label"}
+_USED = {*_TAR_COLUMNS, "group", "split", "method", "source", "family"}
+# UTKFace: age, sex and race as its authors call them, then the date.
+_UTKFACE = re.compile(r"(\d{1,3})_([01])_([0-4])_\d{10,17}\b.*")
+_SEXES = ("male", "female")
+_RACES = ("white", "black", "asian", "indian", "other")
+_AGES = {0: "under 18", 18: "18 to 29", 30: "30 to 44", 45: "45 to 59", 60: "60 and over"}
 
 
 class FaceCrops:
@@ -168,7 +177,9 @@ def _listed_tars(border: Root, table: Path, problems: Problems) -> list[CorpusIt
         else:
             item = _member(border, tar, file, label, group, split)
             method = method_of(label, row.get("method") or UNKNOWN_METHOD)
-            items.append(replace(item, method=method, origin=row.get("source") or "", family=row.get("family") or ""))
+            origin, family = row.get("source") or "", row.get("family") or ""
+            columns = other_columns(row, _USED)
+            items.append(replace(item, method=method, origin=origin, family=family, columns=columns))
         met[shard].add(file)
     for shard, names in members.items():
         for name in sorted(names - met[shard]):
@@ -197,7 +208,17 @@ def _plain_tar(border: Root, tar: Path, problems: Problems) -> list[CorpusItem]:
         return []
     if not border.admits(tar, problems):
         return []
-    return [_member(border, tar, name, label, "", "") for name in sorted(_members(tar, problems))]
+    items = [_member(border, tar, name, label, "", "") for name in sorted(_members(tar, problems))]
+    return [replace(item, columns=person_columns(Path(item.member or "").name)) for item in items]
+
+
+def person_columns(name: str) -> dict[str, str]:
+    """``age_band``, ``race`` and ``sex`` of a file that is called as in UTKFace, else nothing."""
+    if (match := _UTKFACE.fullmatch(name)) is None:
+        return {}
+    age, sex, race = map(int, match.groups())
+    band = _AGES[max(start for start in _AGES if start <= age)]
+    return {"age_band": band, "race": _RACES[race], "sex": _SEXES[sex]}
 
 
 def _member(border: Root, tar: Path, name: str, label: int, group: str, split: str) -> CorpusItem:

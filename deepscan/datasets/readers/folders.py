@@ -9,6 +9,7 @@ may be given directly; one of the two may be missing.
   show one person, say so in a CSV with a ``group`` column.
 * **split**: from the folder names, where there are any. The same name in two of these folders means two files.
 * **method** and **original**: unknown.
+* **columns**: of files called as in UTKFace ``sex``, ``age_band`` and ``race``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from deepscan.datasets.readers.base import (
     video_suffixes,
     without_suffix,
 )
+from deepscan.datasets.readers.facecrops import person_columns
 
 _LABELS = {"real": REAL, "fake": FAKE}
 
@@ -64,7 +66,10 @@ class Folders:
                 group = f"{split}/{name}" if split else name
                 prefix = f"{folder.resolve().name}/" if folder == root else ""
                 video_id = prefix + without_suffix(border.relative(path))
-                items.append(CorpusItem(video_id, path, label, self.name, method_of(label), group, split))
+                columns = person_columns(path.name)
+                items.append(
+                    CorpusItem(video_id, path, label, self.name, method_of(label), group, split, columns=columns)
+                )
         return finish(self, root, items, problems, passed_over=border.passed_over)
 
 

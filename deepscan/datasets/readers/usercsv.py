@@ -1,5 +1,6 @@
 """A user's own list: a CSV with the columns ``path,label`` and, where wanted, ``group,split,method,original``, and of a
-collection ``source,family``. ``file`` is understood for ``path``.
+collection ``source,family``. ``file`` is understood for ``path``. Any further column is kept, and ``deepscan evaluate
+--by`` takes its name.
 
 Each row is one video or image. ``path`` is relative to the CSV's folder; an absolute path will do when it leads into
 that folder. Anything that leads elsewhere, ``../`` and links included, is refused: a list that somebody was given
@@ -33,6 +34,7 @@ from deepscan.datasets.readers.base import (
     files_in,
     finish,
     method_of,
+    other_columns,
     parse_label,
     parse_split,
     read_rows,
@@ -40,6 +42,7 @@ from deepscan.datasets.readers.base import (
 )
 
 _COLUMNS = {"path", "file"}
+_USED = {*_COLUMNS, "label", "group", "split", "method", "original", "source", "family"}
 _COMPARED = "label, group, split, method or original"
 
 
@@ -118,6 +121,7 @@ def _item(border: Root, row: dict[str, str]) -> CorpusItem | Problem:
         split,
         origin=row.get("source") or "",
         family=row.get("family") or "",
+        columns=other_columns(row, _USED),
     )
 
 

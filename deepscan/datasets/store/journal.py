@@ -33,7 +33,7 @@ from deepscan.append_log import LineFile
 from deepscan.config import Settings
 from deepscan.datasets.readers.base import CorpusItem
 from deepscan.datasets.store.archive import escape_text, output_error, unescape_text
-from deepscan.datasets.store.manifest import Failure, ManifestRow, Status
+from deepscan.datasets.store.manifest import Failure, ManifestRow, Status, further_columns
 from deepscan.datasets.store.store import StoredVideo, StoreSettings, recipe
 from deepscan.datasets.store.tar_members import file_stamp, member_sha256
 from deepscan.errors import MediaError
@@ -159,7 +159,7 @@ class Journal(LineFile[tuple[str, str], Entry]):
         todays = settings.for_boxes(boxes.sha256 if boxes else None)
         if entry is None or entry.recipe != recipe(todays) or entry.stamp is None:
             return None
-        row = replace(entry.row, path=item.path.as_posix(), split=item.split)
+        row = replace(entry.row, path=item.path.as_posix(), split=item.split, columns=further_columns(item))
         if row.status == "failed" and (entry.sha256 is None or row.reason in _TRIED_AGAIN):
             return None
         today = replace(row, label=item.label, method=item.method, group=item.group)

@@ -1,5 +1,7 @@
 """What became of every video: ``manifest.csv`` and ``failures.csv``.
 
+After the columns of :class:`ManifestRow` come those that the corpus has beyond them, if any, sorted by name.
+
 UTF-8, LF, one line a row, sorted: equal rows make equal files. Cells are written as they are, apart from what
 :func:`~.archive.escape_text` escapes: backslashes, control characters and bytes of file names that are
 no UTF-8. Nothing is altered for the sake of spreadsheets. Both files are written whole at the end of a run, from the
@@ -11,8 +13,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -33,7 +35,7 @@ class ManifestError(DeepscanError):
 
 @dataclass(frozen=True, slots=True)
 class ManifestRow:
-    """One video in ``manifest.csv``; the columns are these fields.
+    """One video in ``manifest.csv``; the columns are these fields, ``columns`` by their own names.
 
     Attributes:
         video_id: with ``dataset``, unique in a manifest.
@@ -48,6 +50,7 @@ class ManifestRow:
         n_tracks: people in the file.
         status: ``ok``; ``skipped``: readable, but nobody in it can be used; ``failed``: it could not be read.
         reason: why not ``ok``: one of the reasons in ``docs/report.md``.
+        columns: what else the corpus says; none is empty or is called as another column here.
     """
 
     video_id: str
@@ -62,6 +65,7 @@ class ManifestRow:
     n_tracks: int
     status: Status
     reason: str | None
+    columns: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if self.label not in (REAL, FAKE) or self.status not in _STATUSES or self.split not in (None, *SPLITS):
@@ -93,11 +97,13 @@ class ManifestRow:
     ) -> Self:
         """The row of a corpus' item."""
         path, facts = item.path.as_posix(), (item.label, item.dataset, item.method, item.group, item.split)
-        return cls(item.video_id, path, *facts, store, n_frames, n_tracks, status, reason)
+        further = further_columns(item)
+        return cls(item.video_id, path, *facts, store, n_frames, n_tracks, status, reason, further)
 
     def cells(self) -> dict[str, str]:
         """As in the file: texts escaped, None empty."""
-        return {f.name: _cell(getattr(self, f.name)) for f in fields(self)}
+        further = {escape_text(name): _cell(self.columns[name]) for name in sorted(self.columns)}
+        return {name: _cell(getattr(self, name)) for name in COLUMNS} | further
 
     @classmethod
     def from_cells(cls, cells: dict[str, str]) -> Self:
@@ -106,9 +112,11 @@ class ManifestRow:
         Raises:
             ValueError: they are none.
         """
-        if set(cells) != set(COLUMNS):
+        if not set(cells) >= set(COLUMNS):
             raise ValueError(f"Invalid columns ({', '.join(cells)}).")
-        values: dict[str, Any] = {name: unescape_text(cell) for name, cell in cells.items()}
+        values: dict[str, Any] = {name: unescape_text(cells[name]) for name in COLUMNS}
+        further = {name: text for name, text in cells.items() if name not in COLUMNS and text}
+        values["columns"] = {unescape_text(name): unescape_text(text) for name, text in further.items()}
         values |= {name: _number(values[name]) for name in ("label", "n_frames", "n_tracks")}
         values |= {name: values[name] or None for name in ("split", "store", "reason")}
         return cls(**values)
@@ -125,8 +133,13 @@ class Failure:
     message: str
 
 
-COLUMNS = tuple(f.name for f in fields(ManifestRow))
+COLUMNS = tuple(f.name for f in fields(ManifestRow) if f.name != "columns")
 FAILURE_COLUMNS = tuple(f.name for f in fields(Failure))
+
+
+def further_columns(item: CorpusItem) -> dict[str, str]:
+    """Those columns of an item that a manifest has no other column of that name for."""
+    return {name: text for name, text in item.further_columns.items() if name not in COLUMNS}
 
 
 def check_tables(manifest: Path, failures: Path) -> None:
@@ -147,7 +160,10 @@ def write_manifest(path: Path, rows: Iterable[ManifestRow]) -> None:
         ManifestError: a video is in two different rows.
         OutputError: it cannot be written; an older manifest is then as it was.
     """
-    _write_csv(path, COLUMNS, (row.cells().values() for row in unique_rows(rows)))
+    unique = unique_rows(rows)
+    columns = [*COLUMNS, *sorted({escape_text(name) for row in unique for name in row.columns})]
+    cells = (row.cells() for row in unique)
+    _write_csv(path, columns, ([of_row.get(name, "") for name in columns] for of_row in cells))
 
 
 def write_failures(path: Path, failures: Iterable[Failure]) -> None:
@@ -166,7 +182,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         ManifestError: it cannot be read, or a line is no row.
     """
     rows = []
-    for number, cells in _read_csv(path, COLUMNS):
+    for number, cells in _read_csv(path, COLUMNS, more=True):
         try:
             rows.append(ManifestRow.from_cells(cells))
         except ValueError as error:
@@ -196,7 +212,7 @@ def unique_rows(rows: Iterable[ManifestRow]) -> list[ManifestRow]:
     for row in rows:
         listed = unique.setdefault(row.identity, row)
         if listed != row:
-            differing = [name for name in COLUMNS if getattr(listed, name) != getattr(row, name)]
+            differing = [name for name in (*COLUMNS, "columns") if getattr(listed, name) != getattr(row, name)]
             cause = ", ".join(f"{name} {getattr(listed, name)!r} and {getattr(row, name)!r}" for name in differing)
             raise ManifestError(
                 f"{row.dataset} {row.video_id!r} is in two rows that disagree",
@@ -226,8 +242,8 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[str]]
         file.write(text.getvalue().encode())
 
 
-def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows with their line numbers."""
+def _read_csv(path: Path, columns: Sequence[str], *, more: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows with their line numbers; with ``more`` further columns may follow."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -236,12 +252,17 @@ def _read_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[st
         raise _broken(path, "it is not UTF-8") from error
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        if next(lines, None) != list(columns):
+        header = next(lines, [])
+        if (
+            header[: len(columns)] != list(columns)
+            or len(set(header)) < len(header)
+            or not (more or len(header) == len(columns))
+        ):
             raise _broken(path, f"its first line is not {','.join(columns)}")
         for cells in lines:
-            if len(cells) != len(columns):
-                raise _broken(path, f"line {lines.line_num} has {len(cells)} cells, not {len(columns)}")
-            yield lines.line_num, dict(zip(columns, cells, strict=True))
+            if len(cells) != len(header):
+                raise _broken(path, f"line {lines.line_num} has {len(cells)} cells, not {len(header)}")
+            yield lines.line_num, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise _broken(path, f"line {lines.line_num}: {error}") from error
 
