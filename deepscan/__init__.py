@@ -32,7 +32,8 @@ def load_detector(
     """Load a detector, once, for any number of files.
 
     Args:
-        model: the name of one that came with the package (see ``deepscan models``) or the folder of a trained one.
+        model: the name of one that came with the package (see ``deepscan models``), the folder of a trained one, or
+            ``hf:user/name[@revision]``, which is fetched from the Hugging Face Hub.
         settings: of every prediction; the defaults are those of the command line.
         device, frames: ``auto``, ``cpu``, ``cuda`` or ``mps``, and how many frames of a video are looked at; None
             takes those of ``settings``.

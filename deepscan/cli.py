@@ -25,7 +25,8 @@ from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
 from deepscan.commands.explain import explain
 from deepscan.commands.export import export
-from deepscan.commands.help import DETECTORS, JUDGE, TRAIN, Group, Quiet, Verbose, add_command, log_level
+from deepscan.commands.help import DETECTORS, JUDGE, TRAIN, Group, Quiet, Verbose, add_command, add_group, log_level
+from deepscan.commands.models import models, pull, push
 from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.robustness import robustness
@@ -67,13 +68,6 @@ def _app(
     logging.getLogger("deepscan.train").setLevel(logging.NOTSET)
 
 
-def models() -> None:
-    """List the detectors that can judge and the backbones that can be trained."""
-    from deepscan.report.overview import print_models
-
-    print_models()
-
-
 def info() -> None:
     """Versions, devices, engines and threads: what to put into a bug report."""
     from deepscan.report.overview import print_info
@@ -84,10 +78,11 @@ def info() -> None:
 for _group, _commands in (
     (JUDGE, (predict, explain, serve)),
     (TRAIN, (preprocess, train, recipes, evaluate, compare)),
-    (DETECTORS, (models, card, ensemble, export, robustness, info)),
+    (DETECTORS, (card, ensemble, export, robustness, info)),
 ):
     for _command in _commands:
         add_command(app, _command, _group)
+add_group(app, models, (pull, push))
 
 
 def main() -> None:

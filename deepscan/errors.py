@@ -65,7 +65,7 @@ class OutputError(DeepscanError):
     reason = "output"
 
 
-def import_extra(module: str, failure: str, package: str, hint: str = "") -> Any:
+def import_extra(module: str, failure: str, package: str, hint: str = "", *, extra: str = "train") -> Any:
     """A module of an optional dependency.
 
     Args:
@@ -73,6 +73,7 @@ def import_extra(module: str, failure: str, package: str, hint: str = "") -> Any
         failure: what cannot be done without it.
         package: its name for people.
         hint: what else can be done than to install it.
+        extra: the optional part that it comes with.
 
     Raises:
         DeepscanError: it is not installed.
@@ -80,5 +81,5 @@ def import_extra(module: str, failure: str, package: str, hint: str = "") -> Any
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        install = f"Install it with: {install_command('train')}{hint}"
+        install = f"Install it with: {install_command(extra)}{hint}"
         raise DeepscanError(failure, f"{package} is not installed", install, reason="missing_package") from error

@@ -16,7 +16,7 @@ from deepscan.commands.help import GENERAL, PANELS
 GROUPS = {
     "Judge": ["predict", "explain", "serve"],
     "Train": ["preprocess", "train", "recipes", "evaluate", "compare"],
-    "Detectors": ["models", "card", "ensemble", "export", "robustness", "info"],
+    "Detectors": ["card", "ensemble", "export", "robustness", "info", "models"],
 }
 COMMANDS = [name for names in GROUPS.values() for name in names]
 

@@ -25,7 +25,7 @@ PANELS = {
     ),
     "Output": (
         "html_file", "json_file", "csv_file", "jsonl_file", "to", "out", "name", "video", "heat", "markdown", "plots",
-        "report", "merge", "exit_code", "host", "port", "auth",
+        "report", "merge", "exit_code", "host", "port", "auth", "licence", "private",
     ),
     "Model": ("model", "threshold", "tta", "attack_check", "weights", "equal", "error_rate", "threshold_fpr"),
     "Speed": (
@@ -36,7 +36,7 @@ PANELS = {
     "Expert": (
         "changes", "strengths", "floor", "unseen_half", "knows", "steps", "transfer_from", "random_resize",
         "list_changes", "size", "margin", "image", "val", "test", "reuse_boxes", "resamples", "seed",
-        "allow_untrained",
+        "allow_untrained", "force",
     ),
 }  # fmt: skip
 _POSITIONS = {name: (panel, index) for panel, names in PANELS.items() for index, name in enumerate(names)}
@@ -106,6 +106,22 @@ def add_command(app: typer.Typer, function: Callable[..., None], group: str) -> 
     command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": None}
     app.command(rich_help_panel=group, cls=Command)(command)
+
+
+def add_group(app: typer.Typer, function: Callable[[], None], commands: tuple[Callable[..., None], ...]) -> None:
+    """Make a function a command that has others below it, of the group of detectors; it takes nothing itself."""
+    group = typer.Typer(cls=Group, name=function.__name__, help=function.__doc__)
+
+    @group.callback(invoke_without_command=True)
+    def alone(context: typer.Context, verbose: Verbose = False, quiet: Quiet = False) -> None:
+        if verbose or quiet:
+            logging.getLogger("deepscan").setLevel(log_level(verbose, quiet))
+        if context.invoked_subcommand is None:
+            function()
+
+    for command in commands:
+        add_command(group, command, function.__name__.capitalize())
+    app.add_typer(group, rich_help_panel=DETECTORS)
 
 
 def _options(parameter: inspect.Parameter) -> list[inspect.Parameter]:

@@ -117,7 +117,7 @@ class RuntimeChoice(StrEnum):
     OPENVINO = "openvino"
 
 
-Model = Annotated[str, typer.Option(help="A name of `deepscan models`, or a folder.", show_default=False)]
+Model = Annotated[str, typer.Option(help="A name of `deepscan models`, a folder, or hf:user/name.", show_default=False)]
 Device = Annotated[DeviceName, typer.Option(help="Where the networks run.")]
 Runtime = Annotated[RuntimeChoice, typer.Option(help="auto is OpenVINO on a CPU.")]
 Tta = Annotated[

@@ -31,6 +31,7 @@ WEIGHTS_FILE, CARD_FILE = "model.safetensors", "card.json"
 # Of the groups it was trained on, where that is known; see deepscan.evaluate.training_groups.
 GROUPS_FILE = "groups.txt"
 NETWORKS_FILE = "networks.json"  # of an exported detector; see deepscan.models.export
+DETECTOR_FILES = (CARD_FILE, WEIGHTS_FILE, GROUPS_FILE)  # all of a detector, and of each member of an ensemble
 SHIPPED_ROOT = Path(__file__).resolve().parent.parent / "weights"
 DEFAULT_DETECTOR = "default"
 # Of the weights that ship: a card beside exchanged weights can be exchanged with them.
@@ -47,12 +48,16 @@ def list_detectors() -> list[str]:
 
 
 def resolve_detector(name_or_path: str | Path) -> Path:
-    """The folder of a detector given by its shipped name, its folder or a file in it.
+    """The folder of a detector given by its shipped name, its folder, a file in it, or ``hf:user/name[@revision]``.
 
     Raises:
-        ModelError: there is none; the message lists the known ones.
+        ModelError: there is none, the message lists the known ones; or the Hub refuses.
     """
     text = str(name_or_path)
+    if text.startswith("hf:"):
+        from deepscan.models.hub import HubAddress, download
+
+        return download(HubAddress.parse(text), DETECTOR_FILES)
     if text in list_detectors():
         return SHIPPED_ROOT / text
     path = Path(os.path.expanduser(text))  # noqa: PTH111 - Path.expanduser raises on an unknown user
