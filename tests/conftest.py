@@ -21,7 +21,7 @@ from hypothesis import settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from deepscan.runtimes import NetworkSpec, Precision, openvino_runtime, processor
+from deepscan.runtimes import NetworkSpec, openvino_runtime
 from deepscan.runtimes.cache import cache_folder
 from deepscan.runtimes.processor import thread_limit
 
@@ -106,14 +106,12 @@ _load = openvino_runtime.load
 _loaded: dict[tuple[object, ...], openvino_runtime.OpenVinoNetwork] = {}
 
 
-def _load_once(
-    spec: NetworkSpec, build: Callable[[], Any], *, precision: Precision = "auto", threads: int | None = None
-) -> openvino_runtime.OpenVinoNetwork:
-    key = cache_folder(), thread_limit(), spec, precision, threads, processor.cpu_has_bf16()
+def _load_once(spec: NetworkSpec, build: Callable[[], Any]) -> openvino_runtime.OpenVinoNetwork:
+    key = cache_folder(), thread_limit(), spec
     if not openvino_runtime.is_kept(spec):
-        return _load(spec, build, precision=precision, threads=threads)
+        return _load(spec, build)
     if key not in _loaded:
-        _loaded[key] = _load(spec, build, precision=precision, threads=threads)
+        _loaded[key] = _load(spec, build)
         if len(_loaded) > _MOST_LOADED:
             del _loaded[next(iter(_loaded))]
     return _loaded[key]

@@ -11,11 +11,11 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from deepscan.config import DEFAULT_LIMITS, FaceSettings, MediaLimits
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.datasets.array_jobs import Share
 from deepscan.datasets.item_frames import opened_item
 from deepscan.datasets.readers.base import Corpus, CorpusItem
@@ -34,12 +34,10 @@ from deepscan.datasets.store.manifest import (
 )
 from deepscan.datasets.store.store import StoreSettings, find_store, read_store, write_store
 from deepscan.errors import DeepscanError, OutputError
+from deepscan.extract.faces.detect import cached_finder
 from deepscan.extract.people import Extraction, clear_people, find_people, nobody_reason
 from deepscan.files import remove_marked
 from deepscan.processes import Engine, Lost
-
-if TYPE_CHECKING:
-    from deepscan.extract.faces.detect import FaceFinder
 
 log = logging.getLogger(__name__)
 
@@ -257,7 +255,7 @@ def _extract(task: Task) -> Extraction:
     """The people of a video."""
     settings = task.settings
     with opened_item(task.item, settings.frames, task.limits) as source:
-        finder = _finder(settings.face)
+        finder = cached_finder(settings.face)
         return find_people(source.media, source.frames, finder, settings.crop, settings.track, close_up=source.stills)
 
 
@@ -268,14 +266,6 @@ def _reused(task: Task, boxes: Entry) -> Extraction | None:
     original = read_store(task.folder / boxes.row.store)
     with opened_item(task.item, task.settings.frames, task.limits) as source:
         return reuse_people(source.media, source.frames, original, task.settings)
-
-
-@lru_cache(maxsize=1)
-def _finder(settings: FaceSettings) -> FaceFinder:
-    """One a process: its networks are loaded once."""
-    from deepscan.extract.faces.detect import FaceFinder
-
-    return FaceFinder(settings)
 
 
 def _lost(task: Task, lost: Lost) -> Entry:

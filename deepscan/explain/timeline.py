@@ -45,7 +45,6 @@ class Timeline:
     Attributes:
         duration_s: length of the axis; 0 for an image.
         step_s: between sampled frames; None for an image.
-        uncertain_band: probabilities between which no answer is given.
         people: in the result's order.
         missed_s: the longest manipulated stretch that could have gone unreported between the sampled frames; None for
             an image.
@@ -53,18 +52,12 @@ class Timeline:
 
     duration_s: float
     step_s: float | None
-    uncertain_band: tuple[float, float]
     people: tuple[PersonSeries, ...]
     missed_s: float | None
 
 
-def timeline(result: Result, uncertain_band: tuple[float, float]) -> Timeline:
-    """Series of a result.
-
-    Args:
-        result: of one input.
-        uncertain_band: of the detector, see :class:`deepscan.types.ModelInfo`.
-    """
+def timeline(result: Result) -> Timeline:
+    """Series of a result."""
     step = sampling_step_s(result)
     last = max((track.end_s for track in result.tracks), default=0.0)
     duration = max(result.duration_s or 0.0, last) if result.kind != "image" else 0.0
@@ -72,7 +65,7 @@ def timeline(result: Result, uncertain_band: tuple[float, float]) -> Timeline:
     if step is not None:
         missed = missed_segment_s(sampled_times_s(result), duration, run=SEGMENT_FRAMES)
     people = tuple(_person(track, result.segments, step) for track in result.tracks)
-    return Timeline(duration, step, uncertain_band, people, missed)
+    return Timeline(duration, step, people, missed)
 
 
 def sampling_step_s(result: Result) -> float | None:

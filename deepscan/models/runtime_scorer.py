@@ -156,14 +156,14 @@ def _openvino_functions(part: Part, tta: bool) -> tuple[Network, Network]:
 
     specs = _specs(part, tta)
     # The backbone first: the others always convert.
-    backbone = openvino_runtime.load(specs.backbone, lambda: network().backbone, precision="float32")
-    views = openvino_runtime.load(specs.views, build_views, precision="float32")
+    backbone = openvino_runtime.load(specs.backbone, lambda: network().backbone)
+    views = openvino_runtime.load(specs.views, build_views)
 
     def features(x: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
         (flat,) = backbone(*views(x))
         return (flat.reshape(n_views(tta), len(x), -1),)
 
-    return features, openvino_runtime.load(specs.logits, build_logits, precision="float32")
+    return features, openvino_runtime.load(specs.logits, build_logits)
 
 
 def _digest(*content: object) -> str:

@@ -9,43 +9,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from deepscan.runtimes.base import InputType, Network, NetworkSpec, Precision, RuntimeName
+from deepscan.runtimes.base import Network, NetworkSpec, Precision, RuntimeName
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["InputType", "Network", "NetworkSpec", "Precision", "RuntimeName", "load_network"]
+__all__ = ["Network", "NetworkSpec", "Precision", "RuntimeName", "load_network"]
 
 
 def load_network(
-    name: str,
-    source_sha256: str,
-    build: Callable[[], nn.Module],
-    *,
-    input_shape: tuple[int | None, ...],
-    runtime: RuntimeName,
-    device: str = "cpu",
-    threads: int | None = None,
-    input_type: InputType = "float32",
-    precision: Precision = "auto",
+    spec: NetworkSpec, build: Callable[[], nn.Module], *, runtime: RuntimeName, device: str = "cpu"
 ) -> Network:
-    """Make a network ready to run.
+    """Make a network ready to run, in 32 bits.
 
     A network converted for OpenVINO is kept in :func:`deepscan.runtimes.cache.cache_folder` under its name and
     ``source_sha256``, and checked when it is read: damaged ones are converted again.
 
     Args:
-        name: what it is, for file names and logs.
-        source_sha256: of all that the network is made from: weights, and settings that change its graph. Empty for one
-            that is not to be kept.
+        spec: which network; it is quickest where no dimension of its input is free.
         build: makes the module, in evaluation mode on the processor: one tensor in, one or a tuple of them out. Called
             for torch, and for OpenVINO only if there is no converted copy.
-        input_shape: None for a dimension that is free in every call. A network is quickest where none is.
-        runtime: what runs it; OpenVINO does so on the processor.
+        runtime: what runs it; OpenVINO does so on the processor, in ``OMP_NUM_THREADS`` threads or on all cores.
         device: torch device.
-        threads: for OpenVINO; None takes ``OMP_NUM_THREADS``, or all cores. torch has one number for the process.
-        input_type: of the array that it is called with.
-        precision: ``auto`` computes in 16 bits where the device does so itself, ``float32`` never.
 
     Raises:
         ModelError: with reason ``runtime``: OpenVINO is not there, or does not run this network as torch does.
@@ -53,8 +38,7 @@ def load_network(
     if runtime == "openvino":
         from deepscan.runtimes import openvino_runtime
 
-        spec = NetworkSpec(name, source_sha256, input_shape, input_type)
-        return openvino_runtime.load(spec, build, precision=precision, threads=threads)
+        return openvino_runtime.load(spec, build)
     from deepscan.runtimes.torch_runtime import TorchNetwork
 
-    return TorchNetwork(build(), device, precision)
+    return TorchNetwork(build(), device)

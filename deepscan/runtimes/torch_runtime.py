@@ -23,7 +23,7 @@ class TorchNetwork:
         precision: ``auto`` computes in 16 bits where the device does so itself.
     """
 
-    def __init__(self, module: nn.Module, device: str = "cpu", precision: Precision = "auto") -> None:
+    def __init__(self, module: nn.Module, device: str = "cpu", precision: Precision = "float32") -> None:
         self._module = module.to(device).eval()
         self._device, self._reduced = device, precision == "auto"
         if self._reduced:

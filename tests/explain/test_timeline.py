@@ -13,15 +13,13 @@ from maderesults import person, result
 from deepscan.explain.timeline import is_gap, missed_segment_s, sampled_times_s, sampling_step_s, timeline
 from deepscan.types import Segment, VerdictLabel
 
-BAND = (0.3, 0.7)
-
 
 def test_a_person_has_times_probabilities_and_own_segments():
     first = person(1, [0.5, 1.5, 2.5], [0.1, 0.9, 0.8])
     second = person(2, [0.5, 1.5], [0.2, 0.3], verdict=VerdictLabel.REAL)
     segments = (Segment(1, 1.5, 2.5, 0.85),)
-    found = timeline(result([first, second], duration_s=10.0, frames_sampled=10, segments=segments), BAND)
-    assert (found.duration_s, found.step_s, found.uncertain_band) == (10.0, 1.0, BAND)
+    found = timeline(result([first, second], duration_s=10.0, frames_sampled=10, segments=segments))
+    assert (found.duration_s, found.step_s) == (10.0, 1.0)
     one, two = found.people
     assert (one.id, one.verdict, one.probability) == (1, first.verdict, first.probability)
     assert (one.times_s, one.probabilities) == ((0.5, 1.5, 2.5), (0.1, 0.9, 0.8))
@@ -31,7 +29,7 @@ def test_a_person_has_times_probabilities_and_own_segments():
 
 def test_a_line_breaks_where_somebody_was_out_of_sight_for_more_than_two_steps():
     track = person(1, [0.5, 1.5, 3.5, 6.5, 7.5], [0.5] * 5)
-    (one,) = timeline(result([track], duration_s=10.0, frames_sampled=10), BAND).people
+    (one,) = timeline(result([track], duration_s=10.0, frames_sampled=10)).people
     assert one.pieces == ((0, 3), (3, 5))
     assert one.gaps == ((3.5, 6.5),)
     assert is_gap(3.5, 6.5, 1.0)
@@ -39,13 +37,13 @@ def test_a_line_breaks_where_somebody_was_out_of_sight_for_more_than_two_steps()
 
 
 def test_an_image_has_no_time_to_miss_anything_in():
-    found = timeline(result([person(1, [0.0], [0.9])], kind="image", duration_s=None, frames_sampled=1), BAND)
+    found = timeline(result([person(1, [0.0], [0.9])], kind="image", duration_s=None, frames_sampled=1))
     assert (found.duration_s, found.step_s, found.missed_s) == (0.0, None, None)
     assert found.people[0].pieces == ((0, 1),)
 
 
 def test_a_video_without_people_still_says_what_was_looked_at():
-    found = timeline(result([], duration_s=8.0, frames_sampled=4), BAND)
+    found = timeline(result([], duration_s=8.0, frames_sampled=4))
     assert found.people == ()
     assert found.missed_s == pytest.approx(4.0)
 
@@ -54,7 +52,7 @@ def test_the_step_is_learned_from_the_sightings_where_the_length_is_not_known():
     tracks = [person(1, [0.0, 0.4, 0.8], [0.5] * 3), person(2, [0.4, 1.2], [0.5] * 2)]
     found = result(tracks, duration_s=None, frames_sampled=4)
     assert sampling_step_s(found) == pytest.approx(0.4)
-    assert timeline(found, BAND).duration_s == 1.2
+    assert timeline(found).duration_s == 1.2
     assert sampling_step_s(replace(found, tracks=())) is None
     assert sampled_times_s(replace(found, tracks=())) == []
 

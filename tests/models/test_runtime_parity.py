@@ -41,8 +41,6 @@ HEADS = {
     "stacked": HeadSettings(hidden=8, bidirectional_layers=2, unidirectional_layers=1),
 }
 LENGTHS = (1, 3, 32)
-# Logits of the same network: bf16 keeps 8 bits of 24.
-_NEAR = {"float32": 1e-4, "bf16": 0.02}
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +128,8 @@ def test_every_backbone(tmp_path, backbone):
     assert_parity(make_detector(tmp_path, backbone), 64)
 
 
-def test_runtimes_agree_in_each_precision(tiny, precision):
+@pytest.mark.usefixtures("precision")
+def test_runtimes_agree_whatever_the_processor_has(tiny):
     sequences = [sequence(n, 64, n) for n in LENGTHS]
     exact = torch_scorer(tiny, tta=True).score(sequences)
     for runtime in ("openvino", "torch"):
@@ -139,7 +138,7 @@ def test_runtimes_agree_in_each_precision(tiny, precision):
             float(np.abs(probability(a.frame_logits) - probability(b.frame_logits)).max())
             for a, b in zip(scorer.score(sequences), exact, strict=True)
         ]
-        assert max(apart) < {"float32": 1e-3, "bf16": 0.05}[precision]
+        assert max(apart) < 1e-3
 
 
 @pytest.mark.usefixtures("native_precision")
@@ -332,8 +331,6 @@ def test_weights_that_changed_after_conversion_are_refused(tmp_path):
 _SCORE = """
 import sys
 import numpy as np
-from deepscan.runtimes import processor
-processor.cpu_has_bf16 = lambda: sys.argv[2] == "bf16"
 from deepscan.config import PredictSettings
 from deepscan.models.ensemble import open_detector
 from deepscan.models.runtime_scorer import make_scorer
@@ -347,10 +344,10 @@ assert not {"torch", "torchvision", "timm", "facenet_pytorch"} & set(sys.modules
 """
 
 
-def test_scoring_with_kept_networks_does_without_torch(tiny, precision):
+def test_scoring_with_kept_networks_does_without_torch(tiny):
     scorer, _ = make_scorer(tiny, PredictSettings(runtime="openvino"))  # keeps them
-    words = [sys.executable, "-c", _SCORE, str(tiny.parts[0].folder), precision]
+    words = [sys.executable, "-c", _SCORE, str(tiny.parts[0].folder)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (score,) = scorer.score([np.zeros((2, 64, 64, 3), np.uint8)])
-    assert float(done.stdout) == pytest.approx(score.video_logit, abs=_NEAR[precision])
+    assert float(done.stdout) == pytest.approx(score.video_logit, abs=1e-4)

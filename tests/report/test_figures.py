@@ -36,7 +36,7 @@ def test_frames_stand_on_their_own_scale_hatched_only_where_a_face_was_seen():
         1, VerdictLabel.FAKE, 0.94, (0.0, 1.0, 3.0, 4.0), (0.8,) * 4, ((0, 2), (2, 4)), ((1.0, 3.0),),
         (Segment(1, 0.0, 4.0, 0.8),),
     )  # fmt: skip
-    drawn = str(chart(seen, Timeline(4.0, 1.0, (0.27, 0.9), (seen,), None), name="person 1"))
+    drawn = str(chart(seen, Timeline(4.0, 1.0, (seen,), None), name="person 1"))
     kinds = re.findall(r'<(?:rect|text) class="(\w+)"', drawn)
     assert "band" not in kinds
     spans = [

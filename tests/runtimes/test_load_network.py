@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from deepscan.errors import ModelError
 from deepscan.runtimes import NetworkSpec, load_network, openvino_runtime, processor
 from deepscan.runtimes.cache import cache_folder, read_entry, write_entry
+from deepscan.runtimes.torch_runtime import TorchNetwork
 
 SHA = "5" * 64
 
@@ -67,8 +68,8 @@ def images(*shape, seed=0):
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def load(module=None, runtime="openvino", name="small", sha=SHA, shape=(None, 3, None, None), **more):
-    return load_network(name, sha, lambda: module or Small().eval(), input_shape=shape, runtime=runtime, **more)
+def load(module=None, runtime="openvino", name="small", sha=SHA, shape=(None, 3, None, None), kind="float32"):
+    return load_network(NetworkSpec(name, sha, shape, kind), lambda: module or Small().eval(), runtime=runtime)
 
 
 def never():
@@ -82,7 +83,7 @@ def kept():
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_both_give_what_the_module_gives(runtime):
     module = Small().eval()
-    network = load(module, runtime, precision="float32")
+    network = load(module, runtime)
     for shape in ((1, 3, 40, 60), (5, 3, 33, 33)):
         x = images(*shape)
         with torch.inference_mode():
@@ -95,7 +96,7 @@ def test_both_give_what_the_module_gives(runtime):
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
 def test_bytes_in_one_output_any_layout_in_memory(runtime):
-    network = load(FromBytes(), runtime, shape=(None, None, None, 3), input_type="uint8")
+    network = load(FromBytes(), runtime, shape=(None, None, None, 3), kind="uint8")
     x = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 3), dtype=np.uint8)
     x.setflags(write=False)
     (mean,) = network(x[:, ::-1, ::2])
@@ -137,7 +138,7 @@ def test_it_is_converted_once():
     first = load()(x)
     (name,) = kept()
     assert name.startswith("small-")
-    again = load_network("small", SHA, never, input_shape=(None, 3, None, None), runtime="openvino")
+    again = load_network(NetworkSpec("small", SHA, (None, 3, None, None)), never, runtime="openvino")
     for a, b in zip(again(x), first, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -288,35 +289,28 @@ def test_bf16_only_where_the_processor_has_it_and_may_use_it(flags, limit, expec
 def test_in_bf16_torch_gives_nearly_the_same(monkeypatch):
     """On a processor without it this is imitated: slow, and the same numbers."""
     x = images(2, 3, 24, 24)
-    exact = load(None, "torch", precision="float32")(x)
+    exact = load(None, "torch")(x)
     monkeypatch.setattr(processor, "cpu_has_bf16", lambda: True)
-    np.testing.assert_array_equal(load(None, "torch", precision="float32")(x)[0], exact[0])
-    rough = load(None, "torch")(x)
+    np.testing.assert_array_equal(load(None, "torch")(x)[0], exact[0])
+    rough = TorchNetwork(Small().eval(), precision="auto")(x)
     assert rough[0].dtype == np.float32
     assert 0 < np.abs(rough[0] - exact[0]).max() < 0.05
 
 
-def test_openvino_is_told_precision_and_threads(monkeypatch):
+@pytest.mark.parametrize(("variable", "threads"), [("", None), ("2,1", 2), ("many", None)])
+def test_openvino_computes_in_32_bits_in_as_many_threads_as_the_environment_allows(monkeypatch, variable, threads):
     class Core:
         def compile_model(self, _model, device, settings):
-            told.append((device, settings))
-            raise RuntimeError("enough")
+            raise RuntimeError(
+                f"{device} {settings['INFERENCE_PRECISION_HINT']} {settings.get('INFERENCE_NUM_THREADS')}"
+            )
 
-    told = []
     monkeypatch.setattr(openvino_runtime, "core", Core)
-    for bf16, precision, threads, variable in (
-        (True, "auto", None, ""),
-        (True, "float32", 3, "2"),
-        (False, "auto", None, "2,1"),
-        (False, "auto", None, "many"),
-    ):
-        monkeypatch.setattr(processor, "cpu_has_bf16", lambda bf16=bf16: bf16)
-        monkeypatch.setenv("OMP_NUM_THREADS", variable)
-        with pytest.raises(ModelError, match="enough"):
-            openvino_runtime.compile_model(None, precision, threads)
-    assert {device for device, _ in told} == {"CPU"}
-    assert [settings["INFERENCE_PRECISION_HINT"] for _, settings in told] == ["bf16", "f32", "f32", "f32"]
-    assert [settings.get("INFERENCE_NUM_THREADS") for _, settings in told] == [None, 3, 2, None]
+    monkeypatch.setattr(processor, "cpu_has_bf16", lambda: True)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    with pytest.raises(ModelError) as caught:
+        openvino_runtime.compile_model(None)
+    assert caught.value.cause == f"CPU f32 {threads}"
 
 
 # Processes
@@ -329,10 +323,10 @@ socket.getaddrinfo = lambda *given, **more: calls.append(given) or []
 sys.argv.append("--verbose")  # makes OpenVINO's own converter print
 import numpy as np
 from torch import nn
-from deepscan.runtimes import load_network
+from deepscan.runtimes import NetworkSpec, load_network
 assert "openvino" not in sys.modules
 build = lambda: nn.Conv2d(3, 4, 3).eval()
-network = load_network("conv", "7" * 64, build, input_shape=(None, 3, None, None), runtime="openvino")
+network = load_network(NetworkSpec("conv", "7" * 64, (None, 3, None, None)), build, runtime="openvino")
 assert network(np.ones((1, 3, 9, 9), np.float32))[0].shape == (1, 4, 7, 7)
 assert "openvino_telemetry" not in sys.modules
 assert not calls, calls

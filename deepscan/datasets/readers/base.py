@@ -8,15 +8,13 @@ folder.
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from deepscan.errors import MediaError
 from deepscan.extract.file_kinds import is_media, suffix_of
@@ -29,7 +27,6 @@ REAL, FAKE = 0, 1
 REAL_METHOD = "real"
 UNKNOWN_METHOD = "fake"  # a fake whose corpus does not say how it was made
 
-_LONGEST_HEADER = 1 << 16
 _LONGEST_NAME = 255
 _LABELS = {"0": REAL, "0.0": REAL, "real": REAL, "1": FAKE, "1.0": FAKE, "fake": FAKE}
 _SPLITS: dict[str, Split] = {
@@ -178,7 +175,7 @@ class Root:
         """Whether ``path`` lies inside; a problem is added where it is a link that leads out."""
         if self.holds(path):
             return True
-        problems.add(path, "outside_root", f"{path.name!r} is a link that leads outside the corpus")
+        problems.append(self._outside(path))
         return False
 
     def find(self, name: str) -> Path | Problem:
@@ -315,75 +312,6 @@ def without_suffix(name: str) -> str:
     """A relative path without the ending of its file."""
     path = PurePosixPath(name)
     return name if path.name in ("", "..") else str(path.with_suffix(""))
-
-
-def video_suffixes() -> frozenset[str]:
-    """Endings of videos. Imported on use: the list lives beside the decoder, which is slow to load."""
-    from deepscan.extract.file_kinds import VIDEO_SUFFIXES
-
-    return VIDEO_SUFFIXES
-
-
-def image_suffixes() -> frozenset[str]:
-    """Endings of images."""
-    from deepscan.extract.file_kinds import IMAGE_SUFFIXES
-
-    return IMAGE_SUFFIXES
-
-
-def read_json(path: Path, problems: Problems | None = None) -> Any:
-    """The content of a JSON file; None, and a problem where they are given, if it cannot be read."""
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        cause = f"{path.name} cannot be read: {error.strerror or error}"
-    except (ValueError, RecursionError) as error:
-        cause = f"{path.name} is no valid JSON: {error}"
-    if problems is not None:
-        problems.add(path, "broken_metadata", cause)
-    return None
-
-
-def columns_of(path: Path) -> tuple[list[str], str]:
-    """The columns that the first line of a CSV names, in lower case, and what separates them; none if unreadable."""
-    try:
-        with path.open("rb") as handle:
-            line = handle.readline(_LONGEST_HEADER).decode("utf-8-sig").strip()
-    except (OSError, ValueError):
-        return [], ","
-    separator = max(",;\t", key=line.count)
-    return [column.strip().strip('"').lower() for column in line.split(separator)], separator
-
-
-def read_rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV with their line numbers. Each line is one row, so a quote left open costs that row only."""
-    columns, separator = columns_of(path)
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        problems.add(path, "broken_metadata", f"{path.name} cannot be read: {error.strerror or error}")
-        return []
-    rows = []
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        try:
-            values = next(csv.reader([line.decode("utf-8")], delimiter=separator, strict=True))
-        except (csv.Error, ValueError) as error:
-            problems.add(path, "bad_row", f"line {number} of {path.name} is no CSV row: {error}")
-            continue
-        if len(values) > len(columns):
-            cause = f"line {number} of {path.name} has {len(values)} values for {len(columns)} columns"
-            problems.add(path, "bad_row", cause)
-            continue
-        values += [""] * (len(columns) - len(values))
-        rows.append((number, {column: value.strip() for column, value in zip(columns, values, strict=True)}))
-    return rows
-
-
-def other_columns(row: Mapping[str, str], used: Collection[str]) -> dict[str, str]:
-    """The columns of a user's table that a reader does not use itself, without the empty ones."""
-    return {name: writable(text) for name, text in row.items() if name and text and name not in used}
 
 
 def subfolders(folder: Path) -> list[Path]:

@@ -34,9 +34,9 @@ from deepscan.datasets.readers.base import (
     finish,
     method_of,
     subfolders,
-    video_suffixes,
     without_suffix,
 )
+from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 
 _FOLDERS = {"celeb-real": REAL, "youtube-real": REAL, "celeb-synthesis": FAKE}
 _LIST = "List_of_testing_videos.txt"
@@ -63,7 +63,7 @@ class CelebDf:
             label = _FOLDERS.get(folder.name.lower())
             if label is None:
                 continue
-            for video in border.media(folder, video_suffixes(), problems):
+            for video in border.media(folder, VIDEO_SUFFIXES, problems):
                 keys = identities(video.stem, label, youtube=folder.name.lower().startswith("youtube"))
                 if not keys:
                     cause = f"{video.name!r} does not say whose face it shows (idA_idB_0000.mp4)"

@@ -38,11 +38,11 @@ from deepscan.datasets.readers.base import (
     Split,
     files_in,
     finish,
-    image_suffixes,
     is_safe,
     method_of,
-    read_json,
 )
+from deepscan.datasets.readers.metadata_files import read_json
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 
 _METHODS = {
     "FF-DF": "Deepfakes",
@@ -167,7 +167,7 @@ def _frames(border: Root, video_id: str, names: list[Any], problems: Problems) -
     wrong: dict[str, list[str]] = {}
     for name in names:
         path = border.find(str(name).replace("\\", "/"))
-        if isinstance(path, Path) and path.suffix.lower() in image_suffixes():
+        if isinstance(path, Path) and path.suffix.lower() in IMAGE_SUFFIXES:
             yield path
         else:
             wrong.setdefault(path.reason if isinstance(path, Problem) else "bad_name", []).append(str(name))

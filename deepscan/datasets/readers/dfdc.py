@@ -32,12 +32,12 @@ from deepscan.datasets.readers.base import (
     natural,
     parse_label,
     parse_split,
-    read_json,
     subfolders,
-    video_suffixes,
     without_suffix,
     writable,
 )
+from deepscan.datasets.readers.metadata_files import read_json
+from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 
 _PART = "dfdc_train_part_"
 _METADATA = "metadata.json"
@@ -144,7 +144,7 @@ def _read_part(
         method = method_of(label)
         items.append(CorpusItem(video_id, file, label, "dfdc", method, stem, parse_split(split)))
     listed = set(files.values())
-    for video in part_root.media(part, video_suffixes(), problems):
+    for video in part_root.media(part, VIDEO_SUFFIXES, problems):
         if video not in listed:
             problems.add(video, "no_entry", f"{video.name!r} is not listed in {_METADATA}")
     return files

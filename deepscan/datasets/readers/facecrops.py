@@ -35,20 +35,18 @@ from deepscan.datasets.readers.base import (
     Problem,
     Problems,
     Root,
-    columns_of,
     files_in,
     finish,
-    image_suffixes,
     is_safe,
     method_of,
-    other_columns,
     parse_label,
     parse_split,
     position_of,
-    read_rows,
     without_suffix,
 )
 from deepscan.datasets.readers.dfdc import original_groups
+from deepscan.datasets.readers.metadata_files import columns_of, other_columns, read_rows
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 
 _CROPS_COLUMNS = {"videoname", "label"}
 _TAR_COLUMNS = {"file", "shard", "label"}
@@ -107,7 +105,7 @@ def _tables(root: Path, columns: set[str]) -> list[Path]:
 def _crops(border: Root, table: Path, problems: Problems, originals: dict[Position, Position]) -> list[CorpusItem]:
     """Form 1. Crops are found by name: every image below the table's folder has one row."""
     images: dict[str, Path] = {}
-    for path in border.media(border.folder, image_suffixes(), problems):
+    for path in border.media(border.folder, IMAGE_SUFFIXES, problems):
         first = images.setdefault(path.stem, path)
         if first is not path:
             problems.add(path, "duplicate", f"{path.stem!r} is there twice; {border.relative(first)} is used")
@@ -233,7 +231,7 @@ def _members(tar: Path, problems: Problems) -> set[str]:
     try:
         with tarfile.open(tar, "r:") as archive:
             for entry in archive:
-                if Path(entry.name).suffix.lower() not in image_suffixes():
+                if Path(entry.name).suffix.lower() not in IMAGE_SUFFIXES:
                     continue
                 if not entry.isfile() or not is_safe(entry.name):
                     problems.add(tar, "outside_root", f"{entry.name!r} in {tar.name} is no plain file in it")

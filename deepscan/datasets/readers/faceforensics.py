@@ -34,10 +34,10 @@ from deepscan.datasets.readers.base import (
     Split,
     finish,
     method_of,
-    read_json,
     subfolders,
-    video_suffixes,
 )
+from deepscan.datasets.readers.metadata_files import read_json
+from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 
 _ORIGINAL, _MANIPULATED = "original_sequences", "manipulated_sequences"
 _PAIR = re.compile(r"(\d+)_(\d+)")
@@ -68,7 +68,7 @@ class FaceForensics:
                 for compression in subfolders(kind):
                     if compression.name == "masks" or not (compression / "videos").is_dir():
                         continue
-                    for video in border.media(compression / "videos", video_suffixes(), problems):
+                    for video in border.media(compression / "videos", VIDEO_SUFFIXES, problems):
                         keys = identities(video.stem, label)
                         if keys:
                             groups.join(*keys)

@@ -25,14 +25,13 @@ from deepscan.datasets.readers.base import (
     Root,
     Split,
     finish,
-    image_suffixes,
     method_of,
     parse_split,
     subfolders,
-    video_suffixes,
     without_suffix,
 )
 from deepscan.datasets.readers.facecrops import person_columns
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _LABELS = {"real": REAL, "fake": FAKE}
 
@@ -57,11 +56,11 @@ class Folders:
         border = Root(root, follow_links=self._follow_links)
         items: list[CorpusItem] = []
         problems = Problems()
-        suffixes = video_suffixes() | image_suffixes()
+        suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES
         for folder, label, split in _labelled(root):
             for path in border.media(folder, suffixes, problems):
                 name = without_suffix(path.relative_to(folder).as_posix())
-                if path.suffix.lower() in image_suffixes() and path.parent != folder:
+                if path.suffix.lower() in IMAGE_SUFFIXES and path.parent != folder:
                     name = path.parent.relative_to(folder).as_posix()
                 group = f"{split}/{name}" if split else name
                 prefix = f"{folder.resolve().name}/" if folder == root else ""

@@ -30,16 +30,14 @@ from deepscan.datasets.readers.base import (
     Problem,
     Problems,
     Root,
-    columns_of,
     files_in,
     finish,
     method_of,
-    other_columns,
     parse_label,
     parse_split,
-    read_rows,
     without_suffix,
 )
+from deepscan.datasets.readers.metadata_files import columns_of, other_columns, read_rows
 
 _COLUMNS = {"path", "file"}
 _USED = {*_COLUMNS, "label", "group", "split", "method", "original", "source", "family"}

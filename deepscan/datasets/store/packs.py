@@ -14,14 +14,15 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from deepscan.config import DEFAULT_LIMITS, FaceSettings, MediaLimits
-from deepscan.datasets.readers.base import CorpusItem, image_suffixes
+from deepscan.config import DEFAULT_LIMITS, MediaLimits
+from deepscan.datasets.readers.base import (
+    CorpusItem,
+)
 from deepscan.datasets.store.archive import (
     Member,
     StoreError,
@@ -36,13 +37,12 @@ from deepscan.datasets.store.store import StoredTrack, StoreSettings, recipe
 from deepscan.datasets.store.tar_members import file_stamp, read_member
 from deepscan.errors import DeepscanError
 from deepscan.extract.crops import brightness, crop_face
+from deepscan.extract.faces.detect import cached_finder
+from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 from deepscan.extract.images.stills import read_image
 from deepscan.extract.people import clear_people, find_people, nobody_reason
 from deepscan.processes import Engine, Lost
 from deepscan.types import Face, Frame, MediaInfo, RgbImage, Sighting, Sureness, Track
-
-if TYPE_CHECKING:
-    from deepscan.extract.faces.detect import FaceFinder
 
 SCHEMA = "deepscan.pack/1"
 TABLE = "table.json"
@@ -96,7 +96,7 @@ class PartTask:
 
 def is_packable(items: Iterable[CorpusItem]) -> bool:
     """Whether all items are single pictures."""
-    return all(not item.frames and Path(item.member or item.path).suffix.lower() in image_suffixes() for item in items)
+    return all(not item.frames and Path(item.member or item.path).suffix.lower() in IMAGE_SUFFIXES for item in items)
 
 
 def make_pack(
@@ -271,15 +271,7 @@ def _faces(item: CorpusItem, image: RgbImage, settings: StoreSettings) -> list[t
     height, width = image.shape[:2]
     media = MediaInfo(item.path, "image", width, height, None, 1)
     frames = iter([Frame(image, time_s=0.0, index=0)])
-    extraction = find_people(media, frames, _finder(settings.face), settings.crop, settings.track, close_up=True)
+    extraction = find_people(media, frames, cached_finder(settings.face), settings.crop, settings.track, close_up=True)
     clear = clear_people(extraction)
     faces = [(person.track.sightings[0].face, person.track.sureness) for person in clear]
     return faces or nobody_reason(extraction)
-
-
-@lru_cache(maxsize=1)
-def _finder(settings: FaceSettings) -> FaceFinder:
-    """One a process: its networks are loaded once."""
-    from deepscan.extract.faces.detect import FaceFinder
-
-    return FaceFinder(settings)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -159,6 +160,12 @@ class FaceFinder:
                 continue
             faces.append(Face((x1, y1, x2, y2), min(1.0, confidence), points))
         return sorted(faces, key=lambda f: f.size_px, reverse=True)
+
+
+@lru_cache(maxsize=1)
+def cached_finder(settings: FaceSettings) -> FaceFinder:
+    """One a worker process: its networks are loaded once."""
+    return FaceFinder(settings)
 
 
 def _all_there(last: Sequence[Face], faces: Sequence[Face]) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from deepscan.errors import ModelError
 from deepscan.files import file_sha256
-from deepscan.runtimes import Network, RuntimeName, load_network
+from deepscan.runtimes import Network, NetworkSpec, RuntimeName, load_network
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,41 +38,33 @@ _REVISION = 1
 _HINT = "Install facenet-pytorch again (pip install --force-reinstall 'facenet-pytorch>=2.5.3,<2.6')."
 
 
-def load_networks(
-    runtime: RuntimeName = "torch", device: str = "cpu", threads: int | None = None
-) -> tuple[Network, Network, Network]:
+def load_networks(runtime: RuntimeName = "torch", device: str = "cpu") -> tuple[Network, Network, Network]:
     """P-, R- and O-Net; torch runs them where the runtime that is asked for cannot.
 
     Args:
         runtime: what runs them; OpenVINO does so on the processor, whatever the device.
         device: torch device.
-        threads: for OpenVINO, see :func:`deepscan.runtimes.load_network`.
 
     Raises:
         ModelError: facenet-pytorch or its weights are missing or damaged.
     """
     if runtime != "torch":
         try:
-            return _loaded(runtime, device, threads)
+            return _loaded(runtime, device)
         except ModelError as error:
             if error.reason != "runtime":
                 raise
             log.info("The face detector runs in torch: %s", error)
-    return _loaded("torch", device, threads)
+    return _loaded("torch", device)
 
 
-def _loaded(runtime: RuntimeName, device: str, threads: int | None) -> tuple[Network, Network, Network]:
+def _loaded(runtime: RuntimeName, device: str) -> tuple[Network, Network, Network]:
     pnet, rnet, onet = (
         load_network(
-            f"mtcnn-{name}",
-            f"{weights_sha256(name)}-{_REVISION}",
+            NetworkSpec(f"mtcnn-{name}", f"{weights_sha256(name)}-{_REVISION}", shape),
             lambda name=name: build(name),  # type: ignore[misc]
-            input_shape=shape,
             runtime=runtime,
             device=device,
-            threads=threads,
-            # Boxes move by pixels in bf16.
-            precision="float32",
         )
         for name, shape in INPUT_SHAPES.items()
     )

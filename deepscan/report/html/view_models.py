@@ -59,7 +59,7 @@ def input_view(
         plan: how much is shown.
     """
     material = material or Material()
-    line = timeline(result, model.uncertain_band)
+    line = timeline(result)
     album = Album(plan.max_bytes)
     order = sorted(result.tracks, key=lambda t: (_RANKS[t.verdict], -t.probability, t.id))
     known = {person.id: person for person in material.people}
