@@ -299,6 +299,7 @@ class Detector:
             segments=verdict.segments,
             timing_s={**extraction.timing_s, "score": file.score_s + end - start, "total": end - file.start},
             sampling=extraction.sampling,
+            sampling_shift_s=extraction.sampling_shift_s,
             unjudged=unjudged(extraction, hidden),
             turned=extraction.turned,
         )

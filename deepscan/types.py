@@ -45,12 +45,14 @@ class Frame:
         time_s: presentation time in seconds from the start of the stream.
         index: position among the sampled frames, from 0.
         sought: whether the file's index was followed to it; otherwise all that comes before was decoded.
+        shift_s: by how much it is later than the frame of the evenly spread time; negative where it is earlier.
     """
 
     image: RgbImage
     time_s: float
     index: int
     sought: bool = False
+    shift_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype.name != "uint8":
@@ -267,6 +269,8 @@ class Result:
     Attributes:
         sampling: how the frames of a video were reached: by decoding everything up to them, or also by seeks to
             keyframes; None for an image.
+        sampling_shift_s: how far from its evenly spread time a frame was taken at most, where that was quicker; None
+            for an image.
         timing_s: seconds spent in ``decode``, ``detect`` and ``score``, which overlap, and in ``total``.
         unjudged: who or what was followed but not judged.
         turned: degrees by which the picture was turned clockwise for its faces to be upright; None where it was not.
@@ -290,6 +294,7 @@ class Result:
     segments: tuple[Segment, ...] = ()
     timing_s: dict[str, float] = field(default_factory=dict)
     sampling: Sampling | None = None
+    sampling_shift_s: float | None = None
     unjudged: tuple[UnjudgedTrack, ...] = ()
     turned: int | None = None
     examined_s: float | None = None
@@ -317,6 +322,7 @@ class Result:
             "examined_s": _rounded(self.examined_s, 3),
             "left_out": _rounded(self.left_out, 4),
             "notes": [{"code": note.code, "text": note.text} for note in self.notes],
+            "sampling_shift_s": _rounded(self.sampling_shift_s, 3),
         }
 
     def to_json(self) -> str:

@@ -63,7 +63,7 @@ def timeline(result: Result) -> Timeline:
     duration = max(result.duration_s or 0.0, last) if result.kind != "image" else 0.0
     missed = None
     if step is not None:
-        missed = missed_segment_s(sampled_times_s(result), duration, run=SEGMENT_FRAMES)
+        missed = longest_missed_s(result, duration, run=SEGMENT_FRAMES)
     people = tuple(_person(track, result.segments, step) for track in result.tracks)
     return Timeline(duration, step, people, missed)
 
@@ -84,10 +84,16 @@ def sampling_step_s(result: Result) -> float | None:
 def sampled_times_s(result: Result) -> list[float]:
     """When frames were looked at, by the sampling rule: the middles of equal stretches of the duration.
 
-    The true times of the frames are the nearest ones, off by half a frame at most.
+    The true times of the frames are off by half a frame and ``sampling_shift_s`` at most.
     """
     step = sampling_step_s(result)
     return [] if step is None else [(i + 0.5) * step for i in range(result.frames_sampled)]
+
+
+def longest_missed_s(result: Result, duration_s: float, *, run: int = 1) -> float:
+    """:func:`missed_segment_s` of a result's frames, wherever they were taken around their times."""
+    missed_s = missed_segment_s(sampled_times_s(result), duration_s, run=run)
+    return min(duration_s, missed_s + 2 * (result.sampling_shift_s or 0.0))
 
 
 def is_gap(earlier_s: float, later_s: float, step_s: float | None) -> bool:

@@ -22,7 +22,7 @@ from deepscan.extract.in_memory import InMemory
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.pictures import CropKey, KeepPictures, Pictures
 from deepscan.extract.tracks import Tracker
-from deepscan.extract.video.sampling import frames_for
+from deepscan.extract.video.sampling import NEARBY_SHARE, frames_for
 from deepscan.processes.prefetch import ahead
 from deepscan.types import Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
 
@@ -65,6 +65,7 @@ class Extraction:
         coverage: how much of a video the frames stand for; None for an image, and where it is not known.
         timing_s: seconds spent in ``decode`` and ``detect``, which may have overlapped.
         sampling: how the frames of a video were reached.
+        sampling_shift_s: how far from its evenly spread time a frame of a video was taken at most.
         pictures: that were to be kept.
     """
 
@@ -82,6 +83,7 @@ class Extraction:
     turned: int | None = None
     coverage: Coverage | None = None
     pictures: Pictures | None = None
+    sampling_shift_s: float | None = None
 
 
 class PeopleSearch:
@@ -127,7 +129,7 @@ class PeopleSearch:
         self._crops: dict[CropKey, RgbImage] = {}
         self._sampled = self._with_face = self._n_usable = 0
         self._largest = self._brightest = 0.0
-        self._sought = False
+        self._sought, self._shift_s = False, 0.0
         self._detect_s = 0.0
 
     def look(self) -> Iterator[dict[CropKey, RgbImage]]:
@@ -144,6 +146,7 @@ class PeopleSearch:
                 self._sampled += 1
                 self._with_face += bool(faces)
                 self._sought |= frame.sought
+                self._shift_s = max(self._shift_s, abs(frame.shift_s))
                 self._brightest = max(self._brightest, brightness(frame.image))
                 self._largest = max([self._largest, *(f.size_px for f in faces)])
                 usable = [f for f in faces if f.size_px >= settings.min_face_px][:_MAX_FACES_PER_FRAME]
@@ -196,6 +199,7 @@ class PeopleSearch:
             tuple(seen_longest(followed[len(tracks) :], self._max_tracks)),
             coverage=self._coverage[-1] if self._coverage else None,
             pictures=self._pictures,
+            sampling_shift_s=self._shift_s if self.media.kind == "video" else None,
         )
 
     def _timing_s(self) -> dict[str, float]:
@@ -352,7 +356,9 @@ def search_people(
     coverage: list[Coverage] = []
 
     def frames() -> Iterator[Frame]:
-        return sample_frames(path, n_sampled, limits, isolation, examined=coverage.append)
+        # Stretches of a given length are found by frames at their times.
+        share = NEARBY_SHARE if min_segment_s is None else 0.0
+        return sample_frames(path, n_sampled, limits, isolation, nearby_share=share, examined=coverage.append)
 
     return PeopleSearch(
         media,

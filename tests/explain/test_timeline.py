@@ -48,6 +48,11 @@ def test_a_video_without_people_still_says_what_was_looked_at():
     assert found.missed_s == pytest.approx(4.0)
 
 
+def test_frames_off_their_times_may_miss_more():
+    found = result([], duration_s=8.0, frames_sampled=4, sampling_shift_s=0.5)
+    assert timeline(found, BAND).missed_s == pytest.approx(5.0)
+
+
 def test_the_step_is_learned_from_the_sightings_where_the_length_is_not_known():
     tracks = [person(1, [0.0, 0.4, 0.8], [0.5] * 3), person(2, [0.4, 1.2], [0.5] * 2)]
     found = result(tracks, duration_s=None, frames_sampled=4)

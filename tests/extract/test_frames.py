@@ -8,6 +8,7 @@ import weakref
 import av
 import clips
 import hostile
+import kinds
 import numpy as np
 import pytest
 from PIL import Image
@@ -239,14 +240,46 @@ def test_seeking_and_reading_on_give_the_same_frames(tmp_path, monkeypatch, name
         assert np.array_equal(one.image, other.image)
 
 
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.mov", "clip.webm", "hevc.mkv", "clip.ts"])
+def test_frames_nearby_are_those_that_reading_on_gives(tmp_path, name):
+    codec = {"hevc.mkv": "libx265", "clip.ts": "libx264"}.get(name)
+    whole = clips.write_video(tmp_path / name, clips.moving_portrait(120, (160, 120)), 30, codec, gop=10)
+    every = {round(f.time_s, 3): f.image for f in sample_frames(whole, 1000)}
+    exact, nearby = (list(sample_frames(whole, 5, nearby_share=share)) for share in (0.0, 0.25))
+    assert [f.shift_s for f in exact] == [0.0] * 5
+    assert any(f.shift_s for f in nearby)
+    for one, other in zip(nearby, exact, strict=True):
+        assert one.time_s == pytest.approx(other.time_s + one.shift_s, abs=0.002)
+        assert abs(one.shift_s) <= 0.25 * 4 / 5 + 1 / 30
+        assert np.array_equal(one.image, every[round(one.time_s, 3)])
+
+
+def test_frames_nearby_go_by_the_times_of_a_variable_rate(tmp_path):
+    times = [*(i / 40 for i in range(40)), *(1 + i / 4 for i in range(40))]
+    path = clips.write_video(tmp_path / "v.mkv", clips.numbered_frames(80), pts=times, gop=8)
+    frames = list(sample_frames(path, 6, nearby_share=0.25))
+    assert any(f.shift_s for f in frames)
+    for i, frame in enumerate(frames):
+        assert abs(frame.time_s - (i + 0.5) * 11 / 6) <= 0.25 * 11 / 6 + 0.01
+        assert times[clips.frame_number(frame.image)] == pytest.approx(frame.time_s, abs=0.002)
+
+
+def test_of_interlaced_video_frames_are_taken_at_their_times(tmp_path):
+    """What lies beside such a frame is needed, too."""
+    path = kinds.write_interlaced(tmp_path / "tv.mkv", list(clips.moving_portrait(80, (160, 120))), "mpeg2video")
+    exact, nearby = (list(sample_frames(path, 1, nearby_share=share)) for share in (0.0, 0.25))
+    assert [f.time_s for f in nearby] == [f.time_s for f in exact]
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(nearby, exact, strict=True))
+
+
 def count_seeks(monkeypatch, path, n):
     """How many seeks succeed in leading where the plan wanted; a misled one ends the route."""
     routes = []
     follow = video.follow_plan
 
-    def watched(path, timeline, steps, limits, care):
+    def watched(path, timeline, steps, limits, care, **options):
         routes.append(steps)
-        return follow(path, timeline, steps, limits, care)
+        return follow(path, timeline, steps, limits, care, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(video, "follow_plan", watched)
@@ -325,6 +358,10 @@ def test_wrong_index_falls_back_to_reading_on(tmp_path, monkeypatch, wrong_by):
 
     follow = video.opened
     monkeypatch.setattr(video, "opened", lambda *args: _Wrapped(follow(*args), Misled))
+    nearby = list(sample_frames(path, 3, nearby_share=0.25))
+    assert any(f.shift_s for f in nearby)
+    assert [clips.frame_number(f.image) for f in nearby] == [round(f.time_s * 10) for f in nearby]
+    n_seeks.clear()
     monkeypatch.setattr(sampling, "SEEK_COST_FRAMES", ALWAYS)
     assert numbers(path, 10) == expected
     assert len(n_seeks) == 1, "after the first misleading seek there must be no other"

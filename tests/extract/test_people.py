@@ -109,6 +109,15 @@ def test_how_frames_were_reached(tmp_path, finder, portrait_image):
     assert sampling(portrait_image, 1) is None
 
 
+@pytest.mark.parametrize(("min_segment_s", "shifted"), [(None, True), (2.5, False)])
+def test_keyframes_nearby_are_taken_unless_stretches_are_to_be_found(tmp_path, finder, min_segment_s, shifted):
+    path = clips.write_video(tmp_path / "clip.mp4", clips.texture_frames(150, (96, 64)), 30, gop=15)
+    found = extract_people(path, 4, finder, CROP, TRACK, MediaLimits(), min_segment_s)
+    assert (found.frames_sampled, found.sampling) == (4, "seek")
+    assert (found.sampling_shift_s > 0) is shifted
+    assert found.sampling_shift_s <= 0.25 * 5 / 4
+
+
 def test_how_much_was_examined_comes_with_the_people(tmp_path, finder):
     whole = clips.write_video(tmp_path / "whole.mkv", clips.texture_frames(60, (96, 64)), 20, gop=10)
     path = damagedclips.repack(whole, tmp_path / "hit.mkv", damagedclips.halved(43))

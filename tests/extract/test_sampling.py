@@ -111,6 +111,44 @@ def test_plan_takes_the_quicker_route_for_the_length(n_frames, route):
     assert n_seeks <= 1 if route == "one pass" else n_seeks >= 31
 
 
+@settings(max_examples=200)
+@given(timelines(), st.integers(1, 40), st.integers(0, 60))
+def test_frames_nearby_are_within_a_quarter_of_the_spacing_and_cost_less(timeline, n, seek_cost):
+    pts, end, keys = timeline
+    exact = sampling.plan(pts, end, keys, n, seek_cost)
+    steps = sampling.plan(pts, end, keys, n, seek_cost, nearby_share=0.25)
+    assert len(steps) == len(exact)
+    assert (np.diff([step.pts for step in steps]) > 0).all()
+    spacing = (max(end, int(pts[-1])) - int(pts[0])) / len(steps)
+    for i, (step, at_its_time) in enumerate(zip(steps, exact, strict=True)):
+        assert step.shift == step.pts - at_its_time.pts
+        if step.shift:
+            assert abs(step.pts - (int(pts[0]) + (i + 0.5) * spacing)) <= 0.25 * spacing * (1 + 1e-9)
+    if steps != exact:
+        assert frames_decoded(pts, steps)[0] < frames_decoded(pts, exact)[0]
+
+
+@pytest.mark.parametrize("gop", [60, 300])
+def test_of_an_hour_only_the_frames_that_are_taken_are_decoded(gop):
+    pts = np.arange(108_000, dtype=np.int64)
+    steps = sampling.plan(pts, 108_000, pts[::gop], 32, nearby_share=0.25)
+    assert frames_decoded(pts, steps) == (32, 32)
+    assert all(step.seek_to == step.pts for step in steps)
+
+
+def test_where_keyframes_are_too_far_apart_decoding_ends_early():
+    pts = np.arange(1800, dtype=np.int64)
+    exact, nearby = (sampling.plan(pts, 1800, pts[::300], 32, nearby_share=share) for share in (0.0, 0.25))
+    assert frames_decoded(pts, nearby)[0] <= 0.9 * frames_decoded(pts, exact)[0]
+
+
+@pytest.mark.parametrize("keys", [[0], [0, 250], []], ids=["one", "two", "no index"])
+def test_frames_are_at_their_times_where_moving_them_saves_little(keys):
+    pts = np.arange(300, dtype=np.int64)
+    index = np.array(keys, dtype=np.int64)
+    assert sampling.plan(pts, 300, index, 32, nearby_share=0.25) == sampling.plan(pts, 300, index, 32)
+
+
 @given(
     duration_s=st.floats(0.1, 20_000, allow_nan=False),
     min_segment_s=st.floats(0.05, 100),

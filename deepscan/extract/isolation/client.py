@@ -52,6 +52,7 @@ def sample_frames(
     limits: MediaLimits = DEFAULT_LIMITS,
     isolation: IsolationLimits | None = DEFAULT_ISOLATION,
     *,
+    nearby_share: float = 0.0,
     examined: Callable[[Coverage], None] | None = None,
 ) -> Iterator[Frame]:
     """:func:`deepscan.extract.video.frames.sample_frames` in another process; without ``isolation`` in this one.
@@ -62,8 +63,9 @@ def sample_frames(
         ValueError, MediaError, DeepscanError: as above, at the same points.
     """
     # This checks the number, and starts when it is iterated.
-    here = frames.sample_frames(path, n_frames, limits, examined=examined)
-    return here if isolation is None else _sampled(path, n_frames, limits, isolation, examined)
+    here = frames.sample_frames(path, n_frames, limits, nearby_share=nearby_share, examined=examined)
+    request = {"do": "sample", "n_frames": n_frames, "nearby_share": nearby_share}
+    return here if isolation is None else _sampled(path, request, limits, isolation, examined)
 
 
 def file_facts(
@@ -95,13 +97,13 @@ def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:
 
 def _sampled(
     path: Path,
-    n_frames: int,
+    request: dict[str, Any],
     limits: MediaLimits,
     isolation: IsolationLimits,
     examined: Callable[[Coverage], None] | None,
 ) -> Iterator[Frame]:
     checked_kind(path, limits)
-    with closing(_responses(path, {"do": "sample", "n_frames": n_frames}, limits, isolation)) as items:
+    with closing(_responses(path, request, limits, isolation)) as items:
         for item in items:
             if isinstance(item, Coverage):
                 if examined is not None:

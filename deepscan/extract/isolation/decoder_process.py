@@ -181,8 +181,8 @@ class DecoderProcess:
             elif not reply.alive:
                 yield reply
 
-    def _frame(self, fields: tuple[int, int, int, float, int, bool], index: int, limits: MediaLimits) -> Frame:
-        slot, height, width, time_s, reply_index, sought = fields
+    def _frame(self, fields: tuple[int, int, int, float, int, bool, float], index: int, limits: MediaLimits) -> Frame:
+        slot, height, width, time_s, reply_index, sought, shift_s = fields
         n_bytes = height * width * 3
         if (
             slot >= self._n_slots
@@ -193,7 +193,7 @@ class DecoderProcess:
             raise _broken("a frame that cannot be")
         # A copy: what it does with the memory from now on is its own matter.
         image = self._area.array(slot * self._slot_bytes, (height, width, 3)).copy()
-        return Frame(image, time_s, index, sought)
+        return Frame(image, time_s, index, sought, shift_s)
 
     def _result(self, reply: Reply, request: str, path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
         """The one answer to a request that is not for frames, None while it is not whole."""

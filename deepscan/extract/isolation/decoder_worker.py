@@ -244,7 +244,8 @@ def serve(request: Message, link: Link, slots: _Slots) -> None:
     def examined(coverage: Coverage) -> None:
         link.send(coverage=[coverage.duration_s, coverage.damaged_s, coverage.cut_off_s])
 
-    sampled = frames.sample_frames(path, request["n_frames"], limits, examined=examined)
+    share = request["nearby_share"]
+    sampled = frames.sample_frames(path, request["n_frames"], limits, nearby_share=share, examined=examined)
     with contextlib.closing(sampled):  # type: ignore[type-var]
         for frame in sampled:
             link.check()
@@ -252,7 +253,7 @@ def serve(request: Message, link: Link, slots: _Slots) -> None:
                 continue
             slot = slots.put(frame)
             height, width = frame.image.shape[:2]
-            link.send(frame=[slot, height, width, frame.time_s, frame.index, frame.sought])
+            link.send(frame=[slot, height, width, frame.time_s, frame.index, frame.sought, frame.shift_s])
 
 
 def _error(error: MediaError | MemoryError, memory: _Memory) -> Any:

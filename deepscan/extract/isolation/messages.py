@@ -16,7 +16,8 @@ class Reply(BaseModel):
     """One line: exactly one of the fields, and ``tired`` beside a last one.
 
     Attributes:
-        frame: slot of the shared memory, height, width, time in seconds, index, and whether a seek led to it.
+        frame: slot of the shared memory, height, width, time in seconds, index, whether a seek led to it, and seconds
+            by which it was shifted.
         coverage: seconds in all, damaged and cut off.
         probe: kind, width, height, seconds, frames, other pictures.
         facts: a part of their JSON, and whether it is the last one.
@@ -31,7 +32,7 @@ class Reply(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    frame: tuple[NonNegativeInt, PositiveInt, PositiveInt, FiniteFloat, NonNegativeInt, bool] | None = None
+    frame: tuple[NonNegativeInt, PositiveInt, PositiveInt, FiniteFloat, NonNegativeInt, bool, FiniteFloat] | None = None
     coverage: tuple[_Length, _Length, _Length] | None = None
     probe: (
         tuple[

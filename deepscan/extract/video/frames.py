@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Set as AbstractSet
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import av
@@ -70,6 +72,10 @@ class _DamageError(Exception):
     """A frame does not decode as it should."""
 
 
+class _InterlacedError(Exception):
+    """A frame shows two moments: for one of them the frames beside it are needed."""
+
+
 def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     """What a file holds: kind, displayed size in pixels, duration in seconds, number of frames if declared.
 
@@ -109,6 +115,7 @@ def sample_frames(
     n_frames: int,
     limits: MediaLimits = DEFAULT_LIMITS,
     *,
+    nearby_share: float = 0.0,
     examined: Callable[[Coverage], None] | None = None,
 ) -> Iterator[Frame]:
     """``n_frames`` frames spread evenly over the whole video, in time order; all of them if it has fewer.
@@ -120,6 +127,8 @@ def sample_frames(
         n_frames: how many frames to take, at least 1. Frame i is the one nearest to
             ``(i + 0.5) / n_frames`` of the duration.
         limits: what to refuse.
+        nearby_share: how far from that time a frame may be, in shares of the spacing, where it is reached sooner: a
+            keyframe in place of one that many others have to be decoded for.
         examined: called once after the last frame of a video, with how much of it the frames stand for.
 
     Yields:
@@ -134,11 +143,15 @@ def sample_frames(
     """
     if n_frames < 1:
         raise ValueError(f"Invalid n_frames ({n_frames}). Supported are whole numbers from 1.")
-    return _sampled(path, n_frames, limits, examined)
+    return _sampled(path, n_frames, limits, nearby_share, examined)
 
 
 def _sampled(
-    path: Path, n_frames: int, limits: MediaLimits, examined: Callable[[Coverage], None] | None
+    path: Path,
+    n_frames: int,
+    limits: MediaLimits,
+    nearby_share: float,
+    examined: Callable[[Coverage], None] | None,
 ) -> Iterator[Frame]:
     if checked_kind(path, limits) == "image":
         yield Frame(read_image(path, limits.max_pixels), time_s=0.0, index=0)
@@ -152,8 +165,9 @@ def _sampled(
         lost = set(timeline.lost)
         start = int(timeline.pts[0])
         n_given = 0
-        for pts, image, sought in _taken(path, timeline, n_frames, limits, lost):
-            yield Frame(image, float((pts - start) * timeline.time_base), n_given, sought)
+        for step, image in _taken(path, timeline, n_frames, limits, nearby_share, lost):
+            time_s, shift_s = (float(ticks * timeline.time_base) for ticks in (step.pts - start, step.shift))
+            yield Frame(image, time_s, n_given, step.seek_to is not None, shift_s)
             n_given += 1
         if not n_given:
             raise nothing_decodes(path, damaged=bool(lost))
@@ -173,8 +187,8 @@ def _coverage(timeline: FrameTimes, lost: set[int]) -> Coverage:
 
 
 def _taken(
-    path: Path, timeline: FrameTimes, n_frames: int, limits: MediaLimits, lost: set[int]
-) -> Iterator[tuple[int, RgbImage, bool]]:
+    path: Path, timeline: FrameTimes, n_frames: int, limits: MediaLimits, nearby_share: float, lost: set[int]
+) -> Iterator[tuple[Step, RgbImage]]:
     """Plan and follow the plan; where a seek misleads, reach what is left in one pass from the start; where there is
     damage, take other frames. ``lost`` grows by the times of frames that are found to be damaged."""
     keys = NEVER_SEEK if timeline.in_order else timeline.keys
@@ -183,20 +197,27 @@ def _taken(
     if lost:
         steps, care = _undamaged(path, timeline, n_frames, after, limits, lost), "one"
     else:
-        steps = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
+        steps = sampling.plan(
+            timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES, nearby_share=nearby_share
+        )
         # After a seek the first pictures may look back at what was not decoded: that is no damage.
         care = "all" if any(step.seek_to is not None for step in steps) else "none"
+    is_interlaced = False
     while True:
         n_done = 0
         try:
-            for taken in follow_plan(path, timeline, steps, limits, care):
-                yield taken
-                after = taken[0]
+            for step, image in follow_plan(path, timeline, steps, limits, care, is_interlaced=is_interlaced):
+                yield step, image
+                after = step.pts
                 n_done += 1
         except _SeekError:
             log.debug("%s: its index is wrong, reading it from the start", path.name)
             care = "one" if care == "one" else "none"
-            steps = [Step(step.pts) for step in steps[n_done:]]
+            steps = [Step(step.pts, None, step.shift) for step in steps[n_done:]]
+        except _InterlacedError:
+            is_interlaced = True
+            exact = sampling.plan(timeline.pts, timeline.end, keys, n_frames, sampling.SEEK_COST_FRAMES)
+            steps = [step for step in exact if step.pts > after]
         except _DamageError:
             log.debug("%s: it is damaged, reading it with care", path.name)
             care = "one"
@@ -265,23 +286,28 @@ def _shown(path: Path, timeline: FrameTimes, steps: list[Step], limits: MediaLim
 
 
 def follow_plan(
-    path: Path, timeline: FrameTimes, steps: list[Step], limits: MediaLimits, care: Care
-) -> Iterator[tuple[int, RgbImage, bool]]:
-    """The planned frames: time in ticks, picture, and whether a seek led to it."""
-    planned = {step.pts for step in steps}
-    needed = None if timeline.in_order else planned
+    path: Path, timeline: FrameTimes, steps: list[Step], limits: MediaLimits, care: Care, *, is_interlaced: bool = False
+) -> Iterator[tuple[Step, RgbImage]]:
+    """The planned frames, with the steps that led to them."""
+    planned = {step.pts: step for step in steps}
+    needed = None if timeline.in_order else planned.keys()
     fails = care != "one"
+    # Before a seek the decoder is emptied, instead of being fed until its threads give the frame.
+    lasts = [step.pts for step, next_step in pairwise(steps) if next_step.seek_to is not None] + [
+        max(planned, default=0)
+    ]
+    until = set() if timeline.in_order or is_interlaced or not fails else set(lasts)
     with opened(path, limits, care) as (container, stream):
         display = Display(stream)
         in_order = timeline.pts if timeline.in_order else None
-        frames = Adjacent(_decoded(container, stream, needed, in_order, fails=fails))
+        frames = Adjacent(_decoded(container, stream, needed, in_order, fails=fails, until=until))
         for step in steps:
             if step.seek_to is not None:
                 try:
                     container.seek(step.seek_to, stream=stream)
                 except av.FFmpegError:
                     raise _SeekError from None
-                frames = Adjacent(_decoded(container, stream, needed, fails=fails, since=step.seek_to))
+                frames = Adjacent(_decoded(container, stream, needed, fails=fails, since=step.seek_to, until=until))
             pts, frame = next(
                 (item for item in frames if item[0] >= step.pts and (fails or item[0] in planned)), (None, None)
             )
@@ -291,24 +317,28 @@ def follow_plan(
                 raise _DamageError  # threads may lose a frame without a word
             if pts is None or frame is None:
                 return
+            if frame.interlaced_frame and until:
+                raise _InterlacedError
             check_pixels(path, *display.size(frame), limits)
-            yield pts, display.picture(frame, frames), step.seek_to is not None
+            yield (step if pts == step.pts else planned.get(pts, Step(pts))), display.picture(frame, frames)
 
 
 def _decoded(
     container: InputContainer,
     stream: VideoStream,
-    needed: set[int] | None = None,
+    needed: AbstractSet[int] | None = None,
     in_order: Sequence[int] | Ticks | None = None,
     *,
     fails: bool = False,
     since: int | None = None,
+    until: AbstractSet[int] = frozenset(),
     damage: Damage | None = None,
 ) -> Generator[tuple[int, VideoFrame], None, None]:
     """Decoded frames with their timestamps from where the container stands, damaged ones left out.
 
     With ``needed``, frames that are neither wanted nor needed for others may be skipped. With ``in_order``,
-    frames get these timestamps one after the other instead of their own. ``damage`` is told of every packet and mark.
+    frames get these timestamps one after the other instead of their own. A frame whose time is in ``until`` ends it.
+    ``damage`` is told of every packet and mark.
 
     Raises:
         _DamageError: something is damaged, with ``fails``; not what is shown before ``since``, which a seek led to.
@@ -318,7 +348,7 @@ def _decoded(
     skipping = needed is not None and decoder.name in SKIPPING_CODECS
     interlaced = False  # such a frame needs those beside it, too
     n_decoded = n_read = 0
-    for packet in packets(container, stream):
+    for packet in _up_to(until, packets(container, stream), stream):
         if packet.size:
             damage.packet(_ticks(packet, in_order, n_read) or 0, is_key=packet.is_keyframe)
             n_read += 1
@@ -346,6 +376,19 @@ def _decoded(
                 raise _DamageError
             else:
                 damage.marked(pts)
+
+
+def _up_to(
+    last: AbstractSet[int], given: Iterator[Packet[VideoStream]], stream: VideoStream
+) -> Iterator[Packet[VideoStream]]:
+    """The packets up to one whose time is in ``last``, then an empty one, with which the decoder gives what it has."""
+    for packet in given:
+        yield packet
+        if packet.pts in last:
+            end = av.Packet()
+            end.stream = stream
+            yield end
+            return
 
 
 def _ticks(part: Packet[VideoStream] | VideoFrame, in_order: Sequence[int] | Ticks | None, index: int) -> int | None:

@@ -19,7 +19,7 @@ from deepscan.extract.file_facts.metadata import FileFacts
 from deepscan.extract.isolation.client import file_facts, sample_frames
 from deepscan.extract.people import crop_keys
 from deepscan.extract.pictures import FACE_SIDE_PX, KeepPictures, thumbnail
-from deepscan.extract.video.sampling import evenly
+from deepscan.extract.video.sampling import NEARBY_SHARE, evenly
 from deepscan.types import Box, Frame, Result, RgbImage
 from deepscan.version import install_command
 
@@ -149,7 +149,8 @@ def from_file(
     reach = (sampling_step_s(result) or 0.0) / 2 + _SAME_TIME_S
     if any(wanted.values()):
         last = max(seen.time_s for frames in wanted.values() for seen in frames)
-        for frame in sample_frames(path, max(1, result.frames_sampled), limits):
+        share = NEARBY_SHARE if result.sampling_shift_s else 0.0
+        for frame in sample_frames(path, max(1, result.frames_sampled), limits, nearby_share=share):
             for number, frames in wanted.items():
                 for seen in frames:
                     if abs(frame.time_s - seen.time_s) <= reach:

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 
-from deepscan.explain.timeline import PersonSeries, Timeline, missed_segment_s, sampled_times_s, timeline
+from deepscan.explain.timeline import PersonSeries, Timeline, longest_missed_s, timeline
 from deepscan.extract.file_facts.metadata import duration_text
 from deepscan.models.card import Card
 from deepscan.report.html.evidence import Material, PersonMaterial, Picture
@@ -169,7 +169,7 @@ def _missed(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
     if result.verdict is VerdictLabel.NOT_APPLICABLE:
         yield "Nothing was judged: whether anything in this file was manipulated was not examined."
         if line.step_s is not None:
-            unseen = missed_segment_s(sampled_times_s(result), line.duration_s)
+            unseen = longest_missed_s(result, line.duration_s)
             yield f"{n:,} frames were looked at; a face that shows for less than {unseen:.1f} s can lie between them."
     elif line.step_s is not None and line.missed_s is not None:
         yield (
@@ -177,6 +177,8 @@ def _missed(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
             f"{line.missed_s:.1f} s can lie between them unreported; more frames (--frames) find shorter ones. "
             f"Starts and ends of stretches are as exact as this step."
         )
+    if result.sampling_shift_s:
+        yield f"Frames were taken up to {result.sampling_shift_s:.2f} s from their times, where that was quicker."
     if result.left_out and result.duration_s:
         lost_s = result.left_out * result.duration_s
         yield f"{lost_s:.1f} of {result.duration_s:.1f} s were not looked at: they are damaged or cut off."
