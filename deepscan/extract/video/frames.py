@@ -13,7 +13,7 @@ import sys
 from collections.abc import Set as AbstractSet
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -385,7 +385,7 @@ def _up_to(
     for packet in given:
         yield packet
         if packet.pts in last:
-            end = av.Packet()
+            end: Any = av.Packet()
             end.stream = stream
             yield end
             return
