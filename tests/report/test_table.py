@@ -187,7 +187,7 @@ def test_broken_results_do_not_fit(data):
     assert not VALIDATOR.is_valid(data)
 
 
-ADDED_LATER = {"examined_s", "left_out", "notes"}
+ADDED_LATER = {"examined_s", "left_out", "notes", "sampling_shift_s"}
 
 
 @pytest.mark.parametrize("key", list(to_dict(EVERYTHING)["results"][0]))
