@@ -24,7 +24,7 @@ from deepscan.commands.options import (
     Tta,
 )
 from deepscan.commands.outputs import EVALUATION_CSV, Output, check_outputs, write_outputs
-from deepscan.commands.terminal import DeviceName, fail_with
+from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
 
 if TYPE_CHECKING:
     from deepscan.evaluate.evaluation import Evaluation
@@ -37,6 +37,14 @@ JsonFile = Annotated[
 ]
 CsvFile = Annotated[
     str | None, typer.Option("--csv", metavar="FILE", help="Write one line a video, with its score; '-' is stdout.")
+]
+PredictorName = Annotated[
+    str | None,
+    typer.Option(
+        "--predictor",
+        metavar="MODULE:FUNCTION",
+        help="Measure a function instead: from a list of paths to P(fake) of each, None for no answer.",
+    ),
 ]
 By = Annotated[
     str | None,
@@ -60,6 +68,7 @@ Plots = Annotated[
 def evaluate(
     data: Data,
     model: Model = "default",
+    predictor: PredictorName = None,
     by: By = None,
     split: Split = None,
     json_file: JsonFile = None,
@@ -85,6 +94,7 @@ def evaluate(
     from deepscan.errors import DeepscanError
     from deepscan.evaluate.evaluation import SCHEMA_ID
     from deepscan.files import json_of
+    from deepscan.models.checkpoint import DEFAULT_DETECTOR
 
     prediction = {"tta": tta, "attack_check": attack_check, "threshold": threshold}
     options = Measuring(
@@ -96,7 +106,13 @@ def evaluate(
             [Output("--json", json_file, json_of(SCHEMA_ID)), Output("--csv", csv_file, EVALUATION_CSV)]
         )
         check_plots(plots)
-        evaluation = _measured(model, options, by.split(",") if by else None)
+        columns = by.split(",") if by else None
+        if predictor is not None:
+            if model != DEFAULT_DETECTOR:
+                fail("--model and --predictor contradict each other. Give one of them.", EXIT_USAGE)
+            evaluation = _of_predictor(predictor, threshold, options, columns)
+        else:
+            evaluation = _measured(model, options, columns)
         _write(evaluation, json_file, csv_file, plots, quiet)
     except DeepscanError as error:
         fail_with(error)
@@ -119,6 +135,26 @@ def _measured(model: str, options: Measuring, by: list[str] | None) -> Evaluatio
             resamples=options.resamples,
             seed=options.seed,
             on_progress=lambda done, total: progress(detector.card.name[:30], done, total),
+        )
+
+
+def _of_predictor(name: str, threshold: float | None, options: Measuring, by: list[str] | None) -> Evaluation:
+    from deepscan.evaluate.calibration.conformal import NEUTRAL_THRESHOLD
+    from deepscan.evaluate.predictor import evaluate_predictor, load_predictor
+
+    predictor = load_predictor(name)
+    with progress_of() as progress:
+        return evaluate_predictor(
+            predictor,
+            name,
+            options.items(),
+            threshold=NEUTRAL_THRESHOLD if threshold is None else threshold,
+            data=options.data_names,
+            split=options.split_name,
+            by=by,
+            resamples=options.resamples,
+            seed=options.seed,
+            on_progress=lambda done, total: progress(name[:30], done, total),
         )
 
 

@@ -27,7 +27,9 @@ PANELS = {
         "html_file", "json_file", "csv_file", "jsonl_file", "to", "out", "name", "video", "heat", "markdown", "plots",
         "report", "merge", "exit_code", "host", "port", "auth", "licence", "private",
     ),
-    "Model": ("model", "threshold", "tta", "attack_check", "weights", "equal", "error_rate", "threshold_fpr"),
+    "Model": (
+        "model", "predictor", "threshold", "tta", "attack_check", "weights", "equal", "error_rate", "threshold_fpr",
+    ),
     "Speed": (
         "frames", "min_segment", "jobs", "device", "runtime", "devices", "num_nodes", "accelerator", "cache", "resume",
         "engine", "address",

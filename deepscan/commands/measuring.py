@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deepscan.config import CropSettings, PredictSettings
     from deepscan.datasets.data import Preparation
     from deepscan.datasets.dataset import SampleSet
+    from deepscan.datasets.readers import CorpusItem
     from deepscan.datasets.training_sources import SourceSettings
 
 log = logging.getLogger(__name__)
@@ -95,14 +96,30 @@ class Measuring:
             training: what the detector's card says of its training.
         """
         from deepscan.datasets.data import open_data
-        from deepscan.datasets.training_sources import open_sources, sources_in
+        from deepscan.datasets.training_sources import open_sources
 
         preparation = self.preparation(progress)
-        if len(self.data) == 1:
-            for sources in _sources_of_recipes(training or {}):
-                if sources_in(self.data[0], sources):
-                    return open_sources(self.data[0], sources, crop, self.settings, preparation, split=self.split_name)
+        if sources := self._sources(training or {}):
+            return open_sources(self.data[0], sources, crop, self.settings, preparation, split=self.split_name)
         return open_data(self.data, crop, self.settings, split=self.split_name, preparation=preparation)
+
+    def items(self) -> list[tuple[str, CorpusItem]]:
+        """All the files of the data, as they are, with the names of their sources."""
+        from deepscan.datasets.data import corpus_items
+        from deepscan.datasets.training_sources import source_items
+
+        if sources := self._sources({}):
+            return source_items(self.data[0], sources, self.split_name)
+        items = [item for path in self.data for item in corpus_items(path, self.split_name)]
+        return [(item.origin or item.dataset, item) for item in items]
+
+    def _sources(self, training: Mapping[str, Any]) -> tuple[SourceSettings, ...]:
+        """The sources of a recipe that the data is the folder of; none where it is something else."""
+        from deepscan.datasets.training_sources import sources_in
+
+        if len(self.data) != 1:
+            return ()
+        return next((listed for listed in _sources_of_recipes(training) if sources_in(self.data[0], listed)), ())
 
 
 def _sources_of_recipes(training: Mapping[str, Any]) -> Iterator[tuple[SourceSettings, ...]]:

@@ -154,6 +154,24 @@ def items_of(corpus: Corpus, split: Split | None, *, divide: bool = False) -> li
     return items
 
 
+def corpus_items(path: Path, split: Split | None = None) -> list[CorpusItem]:
+    """The files of a corpus, as they are.
+
+    Raises:
+        ConfigError: it is a store, which has crops alone, or there is nothing in this split.
+        MediaError: nothing in it can be used.
+    """
+    from deepscan.datasets.readers import log_problems, read_corpus
+
+    if is_store(path):
+        raise ConfigError(
+            f"{path} is a store", "it has crops, and files are needed", "Give the corpus it was made from."
+        )
+    corpus = read_corpus(path)
+    log_problems(corpus)
+    return items_of(corpus, split)
+
+
 def _prepared(path: Path, settings: StoreSettings, split: Split | None, preparation: Preparation) -> Path:
     """The store in the cache that a corpus, or one split of it, is preprocessed into."""
     from deepscan.datasets.readers import read_corpus

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepscan.config import CropSettings
-from deepscan.datasets.readers.base import FAKE, REAL
+from deepscan.datasets.readers.base import FAKE, REAL, file_type
 from deepscan.datasets.store.manifest import ManifestRow, read_manifest
 from deepscan.datasets.store.packs import Pack
 from deepscan.datasets.store.store import STORE_FOLDER, StoredTrack, StoredVideo, read_store
@@ -201,8 +201,7 @@ def pack_samples(pack: Pack, items: Sequence[CorpusItem]) -> SampleSet:
     for face, track in pack.faces:
         item = by_id[face.video_id]
         size_px = track.track.sightings[0].face.size_px
-        file_type = _file_type(item.member or item.path)
-        facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people, file_type)
+        facts = SampleFacts(size_px, face.brightness, face.height_px, None, face.n_people, item.file_type)
         name, shape = f"{item.dataset}/{face.video_id}#{face.number}", (face.height_px, face.width_px)
         sample = _sample(item, name, track, pack.settings.crop, shape, facts)
         if item.original is not None and (item.original, face.number) in numbers:
@@ -260,14 +259,8 @@ def _facts(row: ManifestRow, stored: StoredVideo, track: StoredTrack) -> SampleF
         height_px=stored.video.height_px,
         compression=next((part for part in row.video_id.split("/") if part in _COMPRESSIONS), None),
         n_tracks=stored.video.n_tracks,
-        file_type=_file_type(row.path),
+        file_type=file_type(row.path),
     )
-
-
-def _file_type(path: str | Path) -> str:
-    """The ending of a file, spelled one way; empty for a tar, which says nothing of what is in it."""
-    ending = Path(path).suffix.lower().removeprefix(".")
-    return {"jpeg": "jpg", "tar": ""}.get(ending, ending)
 
 
 def _sample(

@@ -151,6 +151,17 @@ def open_sources(
     return pool(sets)
 
 
+def source_items(root: Path, sources: Sequence[SourceSettings], split: Split | None) -> list[tuple[str, CorpusItem]]:
+    """The items of a recipe's own list of corpora with the names of their sources; as :func:`open_sources`."""
+    present = [source for source in sources if (root / _path_of(source, root)).exists()]
+    return [
+        (f"{source.name}/{item.origin}" if item.origin else source.name, item)
+        for source in present
+        for item in _read(root, source, frozenset()).items
+        if split in (None, item.split)
+    ]
+
+
 def _read(root: Path, source: SourceSettings, excluded: frozenset[str]) -> Corpus:
     """The corpus of a source, with its groups and splits."""
     from deepscan.datasets.readers import read_corpus

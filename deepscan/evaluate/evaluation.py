@@ -26,7 +26,7 @@ from deepscan.evaluate.bootstrap import answers_of
 from deepscan.evaluate.calibration.conformal import ALPHA
 from deepscan.evaluate.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
 from deepscan.evaluate.score_dataset import ScoredPeople, score_samples
-from deepscan.evaluate.slices import SliceRow, differences, groupings, slice_rows
+from deepscan.evaluate.slices import BUILT_IN, SliceRow, differences, groupings, slice_rows
 from deepscan.evaluate.training_groups import group_hash
 from deepscan.models.card import Card
 from deepscan.types import ModelInfo, VerdictLabel
@@ -101,6 +101,8 @@ class ScoredVideo:
         """The compression where the corpus tells it, else the height."""
         if self.compression is not None:
             return self.compression
+        if not self.height_px:
+            return ""
         low = max((edge for edge in _HEIGHTS_PX if edge <= self.height_px), default=None)
         return f"under {_HEIGHTS_PX[0]} lines" if low is None else f"from {low} lines"
 
@@ -219,8 +221,8 @@ class Evaluation:
                     "frames": len(video.frames),
                     "frame_mean": video.frames.mean() if seen else None,
                     "frame_max": video.frames.max() if seen else None,
-                    "face_px": f"{video.face_px:.0f}",
-                    "luma": f"{video.luma:.0f}",
+                    "face_px": "" if np.isnan(video.face_px) else f"{video.face_px:.0f}",
+                    "luma": "" if np.isnan(video.luma) else f"{video.luma:.0f}",
                     "height_px": video.height_px,
                 }
             )
@@ -272,11 +274,48 @@ def evaluate(
         max_tracks=most,
         on_progress=on_progress,
     )
-    videos = tuple(sorted((_judged(detector, people) for people in scored), key=lambda v: (v.dataset, v.video_id)))
-    blank = Evaluation(
-        detector.info, tuple(map(writable, data)), split, frames, videos, samples.without, {}, {}, (), ()
+    return evaluate_videos(
+        detector.info,
+        [_judged(detector, people) for people in scored],
+        samples.without,
+        data=data,
+        split=split,
+        frames=frames,
+        train_groups=train_groups,
+        by=names,
+        promised=promised_error(detector.card),
+        resamples=resamples,
+        seed=seed,
     )
-    return _measured(blank, train_groups, names, promised_error(detector.card), resamples, seed)
+
+
+def evaluate_videos(
+    model: ModelInfo,
+    videos: Sequence[ScoredVideo],
+    without: Counter[tuple[str, int, str]] | None = None,
+    *,
+    data: Sequence[str] = (),
+    split: str | None = None,
+    frames: int | None = None,
+    train_groups: frozenset[str] = frozenset(),
+    by: Sequence[str] = BUILT_IN,
+    promised: float = 1.0,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """The figures of videos that were judged.
+
+    Args:
+        model: that judged them.
+        videos: with its answers.
+        without: as :class:`Evaluation` has it.
+        data, split, frames, train_groups, by, resamples, seed: as for :func:`evaluate`.
+        promised: the share of reals that the model promises to call fake at most.
+    """
+    ordered = tuple(sorted(videos, key=lambda video: (video.dataset, video.video_id)))
+    named = tuple(map(writable, data))
+    blank = Evaluation(model, named, split, frames, ordered, without or Counter(), {}, {}, (), ())
+    return _measured(blank, train_groups, by, promised, resamples, seed)
 
 
 def promised_error(card: Card) -> float:

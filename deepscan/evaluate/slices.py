@@ -236,7 +236,7 @@ def _binned(values: pd.Series, edges: Sequence[float], unit: str) -> Iterator[tu
     for name in labels:
         if (member := bins == name).any():
             yield name, member
-    if (unknown := bins.isna()).any():
+    if (unknown := bins.isna()).any() and not unknown.all():
         yield NOT_KNOWN, unknown
 
 

@@ -54,8 +54,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(Text(f"{model.name} ({model.backbone}, {model.head}) on {where}: {counts}"))
     console.print()
     console.print(metrics_table(evaluation.video, "Videos: the most suspicious person of each"))
-    console.print()
-    console.print(metrics_table(evaluation.frame, "Frames: every face of every person"))
+    if any(value.value is not None for value in evaluation.frame.values()):
+        console.print()
+        console.print(metrics_table(evaluation.frame, "Frames: every face of every person"))
     if evaluation.slices:
         console.print()
         console.print(slices_table(evaluation.slices))

@@ -78,6 +78,11 @@ class CorpusItem:
             raise ValueError(f"Invalid split ({self.split!r}). Supported are {', '.join(SPLITS)} and None.")
 
     @property
+    def file_type(self) -> str:
+        """The ending of its file, spelled one way, without the dot."""
+        return file_type(self.member or self.path)
+
+    @property
     def further_columns(self) -> dict[str, str]:
         """What a manifest has beyond its own columns: origin (as ``source``), family and ``columns``."""
         columns = {"source": self.origin, "family": self.family, **self.columns}
@@ -312,6 +317,12 @@ def without_suffix(name: str) -> str:
     """A relative path without the ending of its file."""
     path = PurePosixPath(name)
     return name if path.name in ("", "..") else str(path.with_suffix(""))
+
+
+def file_type(path: str | Path) -> str:
+    """The ending of a file, spelled one way; empty for a tar, which says nothing of what is in it."""
+    ending = Path(path).suffix.lower().removeprefix(".")
+    return {"jpeg": "jpg", "tar": ""}.get(ending, ending)
 
 
 def subfolders(folder: Path) -> list[Path]:
