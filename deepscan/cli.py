@@ -19,6 +19,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from deepscan.commands.calibrate import calibrate
 from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
@@ -77,7 +78,7 @@ def info() -> None:
 
 for _group, _commands in (
     (JUDGE, (predict, explain, serve)),
-    (TRAIN, (preprocess, train, recipes, evaluate, compare)),
+    (TRAIN, (preprocess, train, recipes, evaluate, calibrate, compare)),
     (DETECTORS, (card, ensemble, export, robustness, info)),
 ):
     for _command in _commands:

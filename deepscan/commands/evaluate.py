@@ -139,7 +139,6 @@ def _measured(model: str, options: Measuring, by: list[str] | None) -> Evaluatio
 
 
 def _of_predictor(name: str, threshold: float | None, options: Measuring, by: list[str] | None) -> Evaluation:
-    from deepscan.evaluate.calibration.conformal import NEUTRAL_THRESHOLD
     from deepscan.evaluate.predictor import evaluate_predictor, load_predictor
 
     predictor = load_predictor(name)
@@ -148,7 +147,7 @@ def _of_predictor(name: str, threshold: float | None, options: Measuring, by: li
             predictor,
             name,
             options.items(),
-            threshold=NEUTRAL_THRESHOLD if threshold is None else threshold,
+            threshold=0.5 if threshold is None else threshold,
             data=options.data_names,
             split=options.split_name,
             by=by,

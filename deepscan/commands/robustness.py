@@ -311,7 +311,7 @@ def _bench(
 
 def _unseen(samples: SampleSet) -> SampleSet:
     from deepscan.errors import ConfigError
-    from deepscan.train.finalize import halved
+    from deepscan.evaluate.calibration.refit import halved
 
     halves = halved(samples)
     if halves.same:

@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from deepscan.config import CalibrationSettings
 from deepscan.datasets.data import check_rule
 from deepscan.datasets.dataset import SampleSet
 from deepscan.datasets.readers.base import writable
 from deepscan.detector import Detector
 from deepscan.evaluate.bootstrap import answers_of
-from deepscan.evaluate.calibration.conformal import ALPHA
 from deepscan.evaluate.metrics import MetricValue, count_inputs, evaluate_scores, find_warnings, to_json
 from deepscan.evaluate.score_dataset import ScoredPeople, score_samples
 from deepscan.evaluate.slices import BUILT_IN, SliceRow, differences, groupings, slice_rows
@@ -322,8 +322,9 @@ def promised_error(card: Card) -> float:
     """The share of reals that a detector promises to call fake at most, as it was calibrated for."""
     recipe = card.training.get("recipe")
     calibration = recipe.get("calibration") if isinstance(recipe, Mapping) else None
-    rate = calibration.get("error_rate") if isinstance(calibration, Mapping) else None
-    return rate if isinstance(rate, float) and 0 < rate < 1 else ALPHA
+    of_recipe = calibration.get("error_rate") if isinstance(calibration, Mapping) else None
+    rate = card.training.get("error_rate", of_recipe)
+    return rate if isinstance(rate, float) and 0 < rate < 1 else CalibrationSettings().error_rate
 
 
 def model_to_dict(model: ModelInfo) -> dict[str, Any]:

@@ -22,7 +22,6 @@ import numpy as np
 from deepscan.datasets.readers import CorpusItem
 from deepscan.datasets.store.tar_members import read_member
 from deepscan.errors import ConfigError, DeepscanError, ModelError
-from deepscan.evaluate.calibration.conformal import NEUTRAL_THRESHOLD
 from deepscan.evaluate.evaluation import Evaluation, ScoredVideo, evaluate_videos
 from deepscan.evaluate.slices import groupings
 from deepscan.types import ModelInfo, VerdictLabel
@@ -65,7 +64,7 @@ def evaluate_predictor(
     name: str,
     items: Sequence[tuple[str, CorpusItem]],
     *,
-    threshold: float = NEUTRAL_THRESHOLD,
+    threshold: float = 0.5,
     data: Sequence[str] = (),
     split: str | None = None,
     by: Sequence[str] | None = None,
@@ -130,11 +129,13 @@ def _checked(predictor: Predictor, paths: list[Path]) -> list[float | Exception 
 
 
 def _scored(item: CorpusItem, source: str, answer: float | Exception | None, threshold: float) -> ScoredVideo:
-    label, reason, probability = VerdictLabel.NOT_APPLICABLE, "no_answer", None
+    probability = None if isinstance(answer, Exception) else answer
+    reason: str | None = "no_answer"
+    label = VerdictLabel.NOT_APPLICABLE
     if isinstance(answer, Exception):
         label, reason = VerdictLabel.ERROR, getattr(answer, "reason", "predictor")
     elif answer is not None:
-        label, reason, probability = (VerdictLabel.FAKE if answer >= threshold else VerdictLabel.REAL), None, answer
+        label, reason = (VerdictLabel.FAKE if answer >= threshold else VerdictLabel.REAL), None
     return ScoredVideo(
         video_id=item.video_id,
         dataset=item.dataset,

@@ -6,42 +6,36 @@ are too few groups for that, one half serves both, and the card says so.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from deepscan.config import PredictSettings
 from deepscan.datasets.dataset import SampleSet
 from deepscan.datasets.readers.base import SPLITS
 from deepscan.detector import Detector
-from deepscan.evaluate.calibration.calibrate import fit_calibration
+from deepscan.evaluate.calibration.refit import fit_samples, halved
 from deepscan.evaluate.calibration.visibility_limits import fit_visibility
 from deepscan.evaluate.card_figures import condensed
 from deepscan.evaluate.evaluation import Evaluation, evaluate
 from deepscan.evaluate.metrics import card_metrics
 from deepscan.evaluate.robustness.attack_check import fit_attack_check
-from deepscan.evaluate.score_dataset import score_samples
 from deepscan.files import write_atomically
 from deepscan.models.backbones.registry import backbone_spec
 from deepscan.models.card import ATTACK_CHECK_FIRED, Calibration, DetectorCard
 from deepscan.models.checkpoint import save_detector
 from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
-from deepscan.models.scorer import Scorer, torch_scorer
+from deepscan.models.scorer import torch_scorer
 from deepscan.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
 EVALUATION_FILE = "evaluation-{split}.json"
-# Groups of the validation split from which it is halved.
-_ENOUGH_GROUPS = 40
 _CARD_FIGURES = ("auc", "log_loss", "accuracy", "balanced_accuracy", "eer", "ece", "coverage")
 _RESAMPLES = 1000
 # Of files without a usable face it is known how many they are in a split, not in which part of it.
@@ -51,15 +45,6 @@ _LIMITS = (
     "It judges the picture of faces only: not sound, not bodies, not the scene, not whether a caption is true.",
     "Not for decisions about people without other evidence.",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Halves:
-    """The validation split: what calibration is fitted on, and what is measured."""
-
-    fit: SampleSet
-    measure: SampleSet
-    same: bool
 
 
 def finalize_detector(
@@ -122,13 +107,14 @@ def _calibrated(
         note = "The validation split lacks reals or fakes: there is no calibration, every answer is uncertain."
         return card.model_copy(update={"calibration": unknown}), [note]
     scorer = torch_scorer(Networks.of(network, card), tta=PredictSettings().tta)
-    calibration, notes = _fit_calibration(recipe, scorer, card, samples)
-    card = card.model_copy(update={"calibration": calibration})
+    shares = recipe.data.shares or None
+    fitted = fit_samples(scorer.score, card.crop.size_px, samples, recipe.calibration, shares)
+    card = card.model_copy(update={"calibration": fitted.calibration})
     limits, limit_notes = fit_visibility(scorer.score, card, samples, rate=recipe.calibration.error_rate)
     card = card.model_copy(update={"visibility": limits})
     check, check_note = fit_attack_check(scorer, card, samples)
     card = card.model_copy(update={"attack_check": check})
-    return card, [*notes, *limit_notes, *([check_note] if check_note else [])]
+    return card, [*fitted.warnings, *limit_notes, *([check_note] if check_note else [])]
 
 
 def with_figures(
@@ -162,50 +148,6 @@ def with_figures(
             metrics |= card_metrics(evaluation.video, f"{source} {name}", _CARD_FIGURES)
             kept.append(condensed(evaluation, f"{source}: {single_description}"))
     return card.model_copy(update={"metrics": metrics, "evaluations": kept})
-
-
-def halved(val: SampleSet) -> Halves:
-    """The two halves of a validation split, by the names of its groups alone: the same for every detector."""
-    groups = {f"{sample.dataset}\0{sample.group}" for sample in val.samples}
-    if len(groups) < _ENOUGH_GROUPS:
-        return Halves(val, val, same=True)
-
-    def first(name: str) -> bool:
-        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0
-
-    return Halves(
-        val.where(lambda sample: first(f"{sample.dataset}\0{sample.group}")),
-        val.where(lambda sample: not first(f"{sample.dataset}\0{sample.group}")),
-        same=False,
-    )
-
-
-def _fit_calibration(
-    recipe: Recipe, scorer: Scorer, card: DetectorCard, samples: SampleSet
-) -> tuple[Calibration, list[str]]:
-    videos: list[tuple[float, int, str, str]] = []
-    frames: list[tuple[float, int, str, str]] = []
-    for people in score_samples(scorer.score, card.crop.size_px, samples):
-        for sample, score in zip(people.scored, people.scores, strict=True):
-            facts = sample.label, f"{sample.dataset}/{sample.group}", sample.source
-            videos.append((score.video_logit, *facts))
-            frames += [(float(logit), *facts) for logit in score.frame_logits]
-    logits, labels, groups, sources = zip(*videos, strict=True)
-    frame_logits, frame_labels, frame_groups, frame_sources = zip(*frames, strict=True)
-    fitted = fit_calibration(
-        logits,
-        labels,
-        np.array(sources),
-        groups=np.array(groups),
-        frame_logits=frame_logits,
-        frame_labels=frame_labels,
-        frame_groups=np.array(frame_groups),
-        frame_sources=np.array(frame_sources),
-        alpha=recipe.calibration.error_rate,
-        target_fpr=recipe.calibration.threshold_fpr,
-        shares=recipe.data.shares or None,
-    )
-    return fitted.calibration, list(fitted.warnings)
 
 
 def _measured(

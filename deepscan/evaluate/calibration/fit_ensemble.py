@@ -17,7 +17,8 @@ from deepscan.config import CalibrationSettings
 from deepscan.datasets.data import check_rule
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.errors import ConfigError, import_extra
-from deepscan.evaluate.calibration.calibrate import FittedCalibration, fit_calibration
+from deepscan.evaluate.calibration.calibrate import FittedCalibration
+from deepscan.evaluate.calibration.refit import fit_scored
 from deepscan.evaluate.calibration.visibility_limits import fit_visibility
 from deepscan.evaluate.robustness.attack_check import fit_attack_check
 from deepscan.evaluate.score_dataset import score_samples
@@ -262,19 +263,4 @@ def _first_half(person: Sample) -> bool:
 
 def _calibrated(scored: _MemberLogits, shares: NDArray[np.float64], settings: CalibrationSettings) -> FittedCalibration:
     frame_logits = [shares @ logits for logits in scored.frame_logits]
-    sizes = list(map(len, frame_logits))
-    labels = np.array([person.label for person in scored.people], np.int64)
-    groups = np.array([f"{person.dataset}/{person.group}" for person in scored.people], dtype=str)
-    datasets = np.array([person.dataset for person in scored.people], dtype=str)
-    return fit_calibration(
-        scored.logits @ shares,
-        labels,
-        datasets,
-        groups=groups,
-        frame_logits=np.concatenate([np.empty(0), *frame_logits]),
-        frame_labels=np.repeat(labels, sizes),
-        frame_groups=np.repeat(groups, sizes),
-        frame_sources=np.repeat(datasets, sizes),
-        alpha=settings.error_rate,
-        target_fpr=settings.threshold_fpr,
-    )
+    return fit_scored(scored.people, scored.logits @ shares, frame_logits, settings)
