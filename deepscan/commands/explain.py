@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import JudgeOptions
+from deepscan.commands.options import Full, JudgeOptions
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, fail_with, progress_bar
 from deepscan.text import printable
 
@@ -30,6 +30,9 @@ Out = Annotated[Path, typer.Option("--out", "-o", file_okay=False, help="Folder 
 Video = Annotated[
     bool, typer.Option("--video/--no-video", help="Also copies with boxes and running probabilities drawn in.")
 ]
+ErrorLevelOption = Annotated[
+    bool, typer.Option("--error-level", help="Also what one more JPEG changes in a frame (ELA), as pictures.")
+]
 
 
 def explain(
@@ -37,6 +40,8 @@ def explain(
     paths: Paths,
     out: Out = Path("evidence"),
     video: Video = True,
+    error_level: ErrorLevelOption = False,
+    full: Full = False,
 ) -> None:
     """Show what the answers rest on: heat maps, timelines, an annotated copy, a page.
 
@@ -45,7 +50,7 @@ def explain(
     from deepscan.errors import DeepscanError
 
     try:
-        report, failures = _explain(paths, out, options, video=video)
+        report, failures = _explain(paths, out, options, video=video, error_level=error_level, full=full)
     except DeepscanError as error:
         fail_with(error)
     except KeyboardInterrupt:
@@ -63,7 +68,9 @@ def explain(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _explain(paths: list[str], out: Path, options: JudgeOptions, *, video: bool) -> tuple[Report, list[DeepscanError]]:
+def _explain(
+    paths: list[str], out: Path, options: JudgeOptions, *, video: bool, error_level: bool, full: bool
+) -> tuple[Report, list[DeepscanError]]:
     """Judge, then write the pages; what fails for one input does not cost the others."""
     from datetime import datetime
 
@@ -79,7 +86,7 @@ def _explain(paths: list[str], out: Path, options: JudgeOptions, *, video: bool)
     except OSError as error:
         raise OutputError(f"{out} cannot be made", error.strerror or str(error)) from error
     check_target(out / PAGE)
-    explainer = _Explainer(load_detector(options.model, options.settings), out, video=video)
+    explainer = _Explainer(load_detector(options.model, options.settings), out, video=video, error_level=error_level)
     with progress_bar() as bar:
         task = bar.add_task("explaining", total=None, rate="", failed=0)
         results = []
@@ -94,6 +101,7 @@ def _explain(paths: list[str], out: Path, options: JudgeOptions, *, video: bool)
             made=datetime.now().astimezone(),
             card=explainer.detector.card,
             material=explainer.material,
+            full=full,
             on_progress=lambda n, _: bar.update(task, completed=n, description="report page"),
         )
     return report, explainer.failures
@@ -102,11 +110,11 @@ def _explain(paths: list[str], out: Path, options: JudgeOptions, *, video: bool)
 class _Explainer:
     """Judges inputs and writes the files of one after the other; what the page shows of the first ones is kept."""
 
-    def __init__(self, detector: Detector, out: Path, *, video: bool) -> None:
+    def __init__(self, detector: Detector, out: Path, *, video: bool, error_level: bool) -> None:
         from deepscan.report.html import pictures_to_keep
 
-        self.detector, self._out, self._video = detector, out, video
-        self._keep = pictures_to_keep(heat=True)
+        self.detector, self._out, self._video, self._error_level = detector, out, video, error_level
+        self._keep = pictures_to_keep()
         self._materials: dict[str, Material | None] = {}
         self.failures: list[DeepscanError] = []
 
@@ -137,9 +145,8 @@ class _Explainer:
     def _write(self, number: int, analysis: Analysis) -> Material | None:
         from deepscan.explain.annotate import annotate, default_suffix
         from deepscan.explain.evidence import explain as explained
-        from deepscan.explain.folder import folder_name, write_evidence
-        from deepscan.extract.isolation.client import file_facts
-        from deepscan.report.html import from_explanation
+        from deepscan.explain.folder import folder_name, write_error_level, write_evidence
+        from deepscan.report.html import make_material
 
         path, limits = Path(analysis.result.path), self.detector.settings.limits
         folder = self._out / folder_name(number, path)
@@ -149,4 +156,7 @@ class _Explainer:
             folder.mkdir(parents=True, exist_ok=True)
             copy = folder / f"annotated{default_suffix(analysis.result)}"
             annotate(path, analysis.result, copy, band=self.detector.info.uncertain_band, limits=limits)
-        return from_explanation(explanation, file_facts(path, limits))
+        material = make_material(self.detector, analysis, heat=True, explanation=explanation)
+        if self._error_level and material is not None and material.error_level is not None:
+            write_error_level(material.error_level, folder)
+        return material

@@ -24,8 +24,9 @@ PANELS = {
         "shard",
     ),
     "Output": (
-        "html_file", "json_file", "csv_file", "jsonl_file", "to", "out", "name", "video", "heat", "markdown", "plots",
-        "report", "merge", "exit_code", "host", "port", "auth", "licence", "private",
+        "html_file", "json_file", "csv_file", "jsonl_file", "to", "out", "name", "video", "heat", "error_level", "full",
+        "markdown", "plots", "report", "merge", "exit_code", "host", "port", "auth", "licence",
+        "private",
     ),
     "Model": (
         "model", "predictor", "threshold", "tta", "attack_check", "weights", "equal", "error_rate", "threshold_fpr",

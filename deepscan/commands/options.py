@@ -127,6 +127,7 @@ AttackCheck = Annotated[
     bool | None,
     typer.Option("--attack-check/--no-attack-check", help="Doubt faces altered to deceive.", show_default="off"),
 ]
+Full = Annotated[bool, typer.Option("--full", help="Unfold all of the page, so that it is printed.")]
 Frames = Annotated[int | None, typer.Option(min=1, max=10_000, help="Sampled evenly over a video.", show_default="32")]
 MinSegment = Annotated[
     float | None,

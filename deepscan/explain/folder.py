@@ -15,6 +15,7 @@ from deepscan.errors import OutputError
 from deepscan.files import write_atomically
 
 if TYPE_CHECKING:
+    from deepscan.explain.error_level import ErrorLevel
     from deepscan.explain.evidence import Explanation, PersonEvidence
     from deepscan.types import RgbImage
 
@@ -61,6 +62,17 @@ def write_evidence(explanation: Explanation, folder: Path) -> list[Path]:
         write_atomically(path, _timeline(explanation.people).encode())
         written.append(path)
     return written
+
+
+def write_error_level(level: ErrorLevel, folder: Path) -> list[Path]:
+    """Write ``error-level/frame.png`` and ``face.png``, and return them.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    made = _made(folder / "error-level")
+    pictures = {"frame": level.frame} if level.face is None else {"frame": level.frame, "face": level.face}
+    return [_picture(made / f"{name}.png", image) for name, image in pictures.items()]
 
 
 def _timeline(people: tuple[PersonEvidence, ...]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +25,6 @@ MAX_STRETCHES = 64
 _CROPS_PER_BATCH = 64
 # Sequences in one run of the head hold this many frames together, which bounds the memory of long tracks.
 _FRAMES_PER_RUN = 4096
-# Differences below this are rounding: they must not decide which of two equal frames is named.
-_TIE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +44,6 @@ class Importance:
     importance: NDArray[np.float64]
     frame_logits: NDArray[np.float64]
     stretches: tuple[tuple[int, int], ...]
-
-
-class TopFrames(NamedTuple):
-    """Positions of frames in a track, the strongest first: those that speak for a verdict, and those against it."""
-
-    supporting: tuple[int, ...]
-    opposing: tuple[int, ...]
 
 
 def explain_track(
@@ -85,26 +75,6 @@ def explain_track(
     for (start, end), without in zip(stretches, logits[1:], strict=True):
         importance[start:end] = whole if end - start == time else whole - without
     return Importance(whole, importance, frame_logits, stretches)
-
-
-def top_frames(values: Sequence[float] | NDArray[np.float64], n: int, *, fake: bool = True) -> TopFrames:
-    """The frames that speak most for a verdict and most against it.
-
-    Args:
-        values: of every frame, positive where it speaks for "fake": :attr:`Importance.importance` (what it does to
-            the answer) or :attr:`Importance.frame_logits` (what it is on its own).
-        n: at most this many of each kind. Frames that speak for neither side are left out.
-        fake: whether the verdict is "fake"; else it is "real".
-
-    Returns:
-        Equally strong frames in the order of time.
-    """
-    steps = np.rint(np.asarray(values, np.float64) / _TIE) * (1 if fake else -1)
-    order = np.argsort(-steps, kind="stable")
-    supporting = tuple(int(i) for i in order if steps[i] > 0)[:n]
-    order = np.argsort(steps, kind="stable")
-    opposing = tuple(int(i) for i in order if steps[i] < 0)[:n]
-    return TopFrames(supporting, opposing)
 
 
 def _logits(

@@ -68,6 +68,21 @@ def timeline(result: Result) -> Timeline:
     return Timeline(duration, step, people, missed)
 
 
+def telling_frames(probabilities: Sequence[float], n: int) -> tuple[int, ...]:
+    """Positions of the frames that look most like a fake, the strongest first; not several of one moment.
+
+    Args:
+        probabilities: of every sighting of a person, in the order of time.
+        n: at most so many.
+    """
+    apart = max(1, len(probabilities) // n)
+    chosen: list[int] = []
+    for i in sorted(range(len(probabilities)), key=lambda i: -probabilities[i]):
+        if len(chosen) < n and all(abs(i - other) >= apart / 2 for other in chosen):
+            chosen.append(i)
+    return tuple(chosen)
+
+
 def sampling_step_s(result: Result) -> float | None:
     """Seconds between sampled frames; None for an image, and where nothing was sampled."""
     if result.kind != "video" or not result.frames_sampled:

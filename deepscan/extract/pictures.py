@@ -5,7 +5,7 @@ They are kept as JPEG, which takes about as much memory as the crops that the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from deepscan.extract.crops import Square, at_most, crop_square
 from deepscan.types import Box, Face, Frame, RgbImage
 
-FRAME_SIDE_PX, FACE_SIDE_PX = 960, 160
+FRAME_SIDE_PX, FACE_SIDE_PX = 960, 240
 _MARGIN = 0.25  # of a face around its box: it is recognised with its hair
 _JPEG_QUALITY = 95
 
@@ -24,10 +24,12 @@ CropKey = tuple[int, Box]
 
 @dataclass(frozen=True, slots=True)
 class KeepPictures:
-    """What is kept: whole frames, at most 960 pixels on their longer side; faces, 160 pixels square."""
+    """What is kept: whole frames, at most 960 pixels on their longer side; faces, 240 pixels square; and as it was
+    decoded the frame in which a face is largest."""
 
     frames: bool = False
     faces: bool = False
+    largest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +39,39 @@ class _KeptFrame:
     time_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class LargestFace:
+    """A frame RGB ``uint8 [H, W, 3]`` as it was decoded, its time, and the box of its largest face."""
+
+    image: RgbImage
+    time_s: float
+    box: Box
+
+
 class Pictures:
-    """Collects what is wanted of every sampled frame."""
+    """Collects what is wanted of every sampled frame.
+
+    Attributes:
+        largest: the frame in which a face is largest; None without one, and where it was not to be kept.
+    """
 
     def __init__(self, keep: KeepPictures) -> None:
         self._keep = keep
         self._frames: dict[int, _KeptFrame] = {}
         self._faces: dict[CropKey, bytes] = {}
+        self.largest: LargestFace | None = None
+        self._largest_px = 0.0
 
-    def add(self, frame: Frame, faces: Iterable[Face]) -> None:
+    def add(self, frame: Frame, faces: Sequence[Face]) -> None:
         """A frame and the faces in it."""
         if self._keep.frames:
             jpeg = _encoded(at_most(frame.image, FRAME_SIDE_PX))
             self._frames[frame.index] = _KeptFrame(jpeg, frame.image.shape, frame.time_s)
         if self._keep.faces:
             self._faces.update({(frame.index, f.box): _encoded(thumbnail(frame.image, f.box)) for f in faces})
+        face = max(faces, key=lambda face: face.size_px, default=None) if self._keep.largest else None
+        if face is not None and face.size_px > self._largest_px:
+            self._largest_px, self.largest = face.size_px, LargestFace(frame.image.copy(), frame.time_s, face.box)
 
     def add_turned(self, turned: Pictures, box: Callable[[int, Box], Box]) -> None:
         """The faces of frames that were turned; ``box`` leads back to the picture as displayed."""
@@ -63,13 +83,13 @@ class Pictures:
         return None if kept is None else (_decoded(kept.jpeg), kept.shape, kept.time_s)
 
     def face(self, key: CropKey) -> RgbImage | None:
-        """A face, RGB ``uint8 [160, 160, 3]``."""
+        """A face, RGB ``uint8 [240, 240, 3]``."""
         jpeg = self._faces.get(key)
         return None if jpeg is None else _decoded(jpeg)
 
 
 def thumbnail(image: RgbImage, box: Box) -> RgbImage:
-    """The face in a box of a frame RGB ``uint8 [H, W, 3]``, with what is around it, ``[160, 160, 3]``."""
+    """The face in a box of a frame RGB ``uint8 [H, W, 3]``, with what is around it, ``[240, 240, 3]``."""
     x1, y1, x2, y2 = box
     side = max(x2 - x1, y2 - y1, 1.0) * (1 + 2 * _MARGIN)
     return crop_square(image, Square(((x1 + x2) / 2, (y1 + y2) / 2), side, 0.0), FACE_SIDE_PX)

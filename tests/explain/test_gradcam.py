@@ -13,7 +13,7 @@ from torch import nn
 
 from deepscan.config import CropSettings
 from deepscan.errors import ConfigError, ModelError
-from deepscan.explain.gradcam import HeatMaps, explain_frames, find_map_layer, signed_maps
+from deepscan.explain.gradcam import HeatMaps, explain_frames, find_map_layer, signed_maps, upsampled
 from deepscan.models.backbones.base import Backbone
 from deepscan.models.backbones.registry import list_backbones
 from deepscan.models.card import Calibration, EnsembleCard, EnsembleMember
@@ -91,6 +91,18 @@ def test_a_map_before_pooling_adds_up_to_the_calibrated_logit():
     np.testing.assert_allclose(signed.mean(axis=(1, 2)), less_constant * CALIBRATED.frame_scale, rtol=1e-3, atol=1e-4)
 
 
+def test_cells_that_take_turns_leave_no_grid_of_dots():
+    turns = np.indices((8, 8)).sum(axis=0, dtype=np.float32)[None] % 2
+    shown = upsampled(turns, 128)
+    assert shown.shape == (1, 128, 128)
+    assert np.ptp(shown[0, 24:-24, 24:-24]) < 0.1
+    assert shown.mean() == pytest.approx(0.5, abs=1e-3)
+    spot = np.zeros((1, 8, 8), np.float32)
+    spot[0, 2, 5] = 1
+    assert np.unravel_index(upsampled(spot, 128)[0].argmax(), (128, 128)) in {(39, 87), (39, 88), (40, 87), (40, 88)}
+    assert upsampled(turns, 8) is turns  # as fine as the crop
+
+
 def test_maps_are_those_of_the_package_before_its_scaling():
     from pytorch_grad_cam import HiResCAM
     from pytorch_grad_cam.utils.model_targets import RawScoresOutputTarget
@@ -161,8 +173,8 @@ def test_an_ensembles_map_is_the_weighted_mean_of_its_members_calibrated_ones():
     crops = np.full((1, 64, 64, 3), 255, np.uint8)
     signed, cells = signed_maps(networks, crops)
     everywhere = 2.0 * 0.75 * CALIBRATED.frame_scale
-    np.testing.assert_allclose(signed[0, :30, :30], everywhere + 2.0 * 0.25, rtol=1e-5)
-    np.testing.assert_allclose(signed[0, 34:], everywhere, rtol=1e-5)
+    np.testing.assert_allclose(signed[0, :25, :25], everywhere + 2.0 * 0.25, rtol=1e-5)
+    np.testing.assert_allclose(signed[0, 39:], everywhere, rtol=1e-5)
     assert cells == (64, 64)
     assert explain_frames(networks, crops).heat.shape == (1, 64, 64)
 

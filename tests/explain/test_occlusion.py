@@ -8,7 +8,7 @@ import torch
 from tinynets import CALIBRATED, Brightness, detector, noise, spread
 
 from deepscan.config import CropSettings, HeadSettings, ModelSettings
-from deepscan.explain.occlusion import MAX_STRETCHES, explain_track, top_frames
+from deepscan.explain.occlusion import MAX_STRETCHES, explain_track
 from deepscan.models.card import Calibration, EnsembleCard, EnsembleMember
 from deepscan.models.ensemble import Networks, weighted
 from deepscan.models.heads import Head, masked_mean
@@ -129,21 +129,6 @@ def test_an_ensembles_answer_is_the_one_that_is_taken_apart():
     assert found.logit == pytest.approx(calibrated(whole, card.calibration), rel=1e-4, abs=1e-5)
     expected = calibrated(whole, card.calibration) - calibrated(without, card.calibration)
     assert found.importance[0] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-
-
-def test_top_frames_are_the_strongest_of_each_side():
-    values = [0.5, -0.2, 0.0, 2.0, -3.0, 0.1]
-    assert top_frames(values, 2) == ((3, 0), (4, 1))
-    assert top_frames(values, 2, fake=False) == ((4, 1), (3, 0))
-    assert top_frames(values, 9) == ((3, 0, 5), (4, 1))
-    assert top_frames([], 3) == ((), ())
-
-
-def test_equally_strong_frames_come_in_the_order_of_time():
-    rounding = np.array([0, 3e-8, -3e-8, 1e-8])
-    assert top_frames(0.7 + rounding, 3) == ((0, 1, 2), ())
-    assert top_frames(-0.7 + rounding, 3) == ((), (0, 1, 2))
-    assert top_frames(rounding, 3) == ((), ())
 
 
 @pytest.mark.parametrize("options", [{"stretch": 0}, {"stretch": -1}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maderesults import person, result
 
-from deepscan.explain.timeline import is_gap, missed_segment_s, sampled_times_s, sampling_step_s, timeline
+from deepscan.explain.timeline import (
+    is_gap,
+    missed_segment_s,
+    sampled_times_s,
+    sampling_step_s,
+    telling_frames,
+    timeline,
+)
 from deepscan.types import Segment, VerdictLabel
 
 
@@ -103,3 +111,14 @@ def test_impossible_questions_are_refused():
         missed_segment_s([1.0], 2.0, run=0)
     with pytest.raises(ValueError, match="Invalid duration"):
         missed_segment_s([1.0], -2.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 9])
+@pytest.mark.parametrize("length", [0, 1, 3, 4, 32, 1000])
+def test_the_telling_frames_are_the_strongest_but_not_all_of_one_moment(n, length):
+    rising = [i / 1000 for i in range(length)]
+    chosen = telling_frames(rising, n)
+    assert len(chosen) == min(n, length)
+    assert list(chosen) == sorted(chosen, reverse=True)
+    assert not chosen or chosen[0] == length - 1
+    assert all(a - b >= length // n / 2 for a, b in itertools.pairwise(chosen))
