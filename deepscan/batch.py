@@ -43,7 +43,7 @@ class PagePictures:
         """What an analysis has to keep for it."""
         from deepscan.report.html import pictures_to_keep
 
-        return pictures_to_keep(heat=self.heat)
+        return pictures_to_keep()
 
     def material(self, detector: Detector, analysis: Analysis) -> Material | None:
         """What the page shows; the answer stands without its pictures."""

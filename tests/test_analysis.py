@@ -88,7 +88,7 @@ def test_nothing_is_kept_that_nobody_wants(detector, face_clip):
 
 
 def test_thumbnails_kept_are_those_of_the_file(detector, two_people_clip):
-    analysis = detector.analyze(two_people_clip, keep=pictures_to_keep(heat=False))
+    analysis = detector.analyze(two_people_clip, keep=pictures_to_keep())
     kept = make_material(detector, analysis, heat=False)
     again = from_file(two_people_clip, analysis.result)
     assert (kept.facts, kept.not_explained) == (again.facts, again.not_explained)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.options import Address, AllowUntrained, JudgeOptions, WorkEngine
+from deepscan.commands.options import Address, AllowUntrained, Full, JudgeOptions, WorkEngine
 from deepscan.commands.outputs import is_stdout
 from deepscan.commands.terminal import EngineChoice, progress_bar, shows_progress, stderr
 from deepscan.text import printable
@@ -78,6 +78,7 @@ class PredictOptions(JudgeOptions):
             show_default=f"up to {MOST_WITH_HEAT} files",
         ),
     ] = None
+    full: Full = False
     jobs: Annotated[
         int | None,
         typer.Option("--jobs", "-j", min=1, help="Files at a time, each in a process.", show_default="1"),
@@ -218,6 +219,7 @@ class PredictRun:
                 made=datetime.now().astimezone(),
                 card=load_card(resolve_detector(self._options.model)) if report.model.trained else None,
                 material=material,
+                full=self._options.full,
                 on_progress=lambda n, _: bar.update(task, completed=n),
             )
 

@@ -237,9 +237,8 @@ def _pictures(upload_result: UploadResult) -> Iterator[tuple[str, str]]:
     for person in upload_result.material.people if upload_result.material else ():
         for picture in person.pictures:
             when = f", {picture.time_s:.1f} s" if upload_result.result.kind == "video" else ""
-            notes = "".join(f"; {note}" for note in picture.notes)
             image = picture.image if picture.heat is None else np.hstack([picture.image, picture.heat])
             number += 1
             path = upload_result.page.with_name(f"face-{number:03}.png")
             Image.fromarray(image).save(path)
-            yield str(path), f"Person {person.id}{when}{notes}"
+            yield str(path), f"Person {person.id}{when}"

@@ -154,7 +154,7 @@ class JudgeService:
         with self._one_at_a_time():
             on_progress(0.05, "Looking for faces and scoring them")
             heat = self.with_heat and self.detector.card.trained
-            analysis = self._analysis(path, pictures_to_keep(heat=heat))
+            analysis = self._analysis(path, pictures_to_keep())
             report = self._report(analysis, path, name)
             on_progress(0.6, "Looking at what the answer rests on")
             material = self._material(analysis, heat=heat)

@@ -86,8 +86,9 @@ def material(result, *, facts=None, explained=True, noise=False):
         for row, frame in enumerate(person.frames):
             plain = np.full((64, 64, 3), (20 * person.id + row) % 256, np.uint8)
             shown = NOISE if noise else plain
-            pictures.append(Picture(shown, frame.time_s, shown if explained else None, ("on its own looks most fake",)))
+            pictures.append(Picture(shown, frame.time_s, shown if explained else None))
         importance = tuple((f.time_s, 0.1 * (-1) ** i) for i, f in enumerate(person.frames)) if explained else ()
         people.append(PersonMaterial(person.id, tuple(pictures), importance, 2.0 if explained else None))
-    frames = (FramePicture(np.full((48, 64, 3), 99, np.uint8), 0.5, (1,)),) if explained and people else ()
+    whole = np.full((48, 64, 3), 99, np.uint8)
+    frames = (FramePicture(whole, 0.5, (1,), heat=whole if explained else None),) if people else ()
     return Material(facts, tuple(people), frames, None if explained else "Heat maps were not made.")

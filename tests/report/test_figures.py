@@ -8,7 +8,7 @@ import pytest
 from madereports import MODEL, card
 
 from deepscan.explain.timeline import PersonSeries, Timeline
-from deepscan.report.html.figures import chart, histogram, round_step
+from deepscan.report.html.figures import chart, gauge, histogram, round_step
 from deepscan.report.html.model_view import model_view
 from deepscan.types import Segment, VerdictLabel
 
@@ -40,10 +40,26 @@ def test_frames_stand_on_their_own_scale_hatched_only_where_a_face_was_seen():
     kinds = re.findall(r'<(?:rect|text) class="(\w+)"', drawn)
     assert "band" not in kinds
     spans = [
-        (float(x), float(w)) for x, w in re.findall(r'class="segment" x="([\d.]+)" y="12" width="([\d.]+)"', drawn)
+        (float(x), float(w)) for x, w in re.findall(r'class="segment" x="([\d.]+)" y="26" width="([\d.]+)"', drawn)
     ]
-    assert spans == [(46, pytest.approx(165.5)), (542.5, pytest.approx(165.5))]
+    assert spans == [(64, pytest.approx(161)), (547, pytest.approx(161))]
     assert kinds.index("tick") > max(i for i, kind in enumerate(kinds) if kind in ("segment", "gap"))
+    # Where the time axis begins and ends, for scripts that turn a click into a time.
+    assert 'data-end-s="4" data-left="0.0889" data-right="0.9833"' in drawn
+
+
+@pytest.mark.parametrize(
+    ("band", "zones", "words"),
+    [
+        ((0.27, 0.9), ["zone-real", "band", "zone-fake"], ["real up to 27 %", "uncertain", "fake from 90 %"]),
+        ((0.5, 0.5), ["zone-real", "zone-fake"], ["real", "fake from 50 %"]),
+        ((0.0, 1.0), ["band"], ["uncertain"]),
+    ],
+)
+def test_a_probability_stands_in_its_band(band, zones, words):
+    drawn = str(gauge(0.94, band, 0.5))
+    assert re.findall(r'<rect class="([a-z-]+)"', drawn) == zones
+    assert re.findall(r">([^<>]+)</text>", drawn) == [*words, "94\u00a0%"]
 
 
 def test_figures_of_a_handful_of_files_stay_in_the_card():

@@ -11,7 +11,8 @@ from PIL import Image
 
 from deepscan.errors import MediaError
 from deepscan.extract.crops import at_most
-from deepscan.report.html import from_explanation, from_file
+from deepscan.report.html import FramePicture, Material, PersonMaterial, Picture, from_file, with_heat
+from deepscan.report.html.pictures import brightened
 from deepscan.report.html.probability_text import meaning, sentences
 from deepscan.types import FrameResult, Result, TrackResult, VerdictLabel
 
@@ -31,7 +32,12 @@ def test_thumbnails_show_the_right_person(two_people_clip):
     warm, cold = (np.mean([p.image.mean((0, 1)) for p in person.pictures], axis=0) for person in material.people)
     assert warm[0] > warm[2]  # the second person is tinted blue
     assert cold[2] > cold[0]
-    assert [round(p.time_s, 3) for p in material.people[0].pictures] == [0.375, 1.125, 1.625]
+    assert [round(p.time_s, 3) for p in material.people[0].pictures] == [0.125, 0.375, 0.625]
+    # The whole frame of each is the one that looks most like a fake, here the first of equals.
+    assert [(frame.people, frame.time_s, frame.scale) for frame in material.frames] == [
+        ((1,), 0.125, 1),
+        ((2,), 0.125, 1),
+    ]
     assert "deepscan-video[explain]" in material.not_explained
 
 
@@ -47,7 +53,7 @@ def test_an_image_and_a_file_without_people(portrait_image, no_face_clip):
     result = Result("p.jpg", None, "image", VerdictLabel.REAL, frames_sampled=1,
                     tracks=(track(1, [0.0], (180.0, 60.0, 270.0, 170.0)),))  # fmt: skip
     (person,) = from_file(portrait_image, result).people
-    assert person.pictures[0].image.shape == (160, 160, 3)
+    assert person.pictures[0].image.shape == (240, 240, 3)
     assert from_file(no_face_clip, made.no_face()).people == ()
 
 
@@ -56,28 +62,38 @@ def test_a_file_that_is_gone(tmp_path):
         from_file(tmp_path / "gone.mp4", made.no_face())
 
 
-def test_an_explanation_becomes_pictures_with_notes():
-    crops = np.arange(3 * 300 * 300 * 3, dtype=np.uint32).astype(np.uint8).reshape(3, 300, 300, 3)
-    tops = SimpleNamespace
+def test_an_explanation_adds_its_heat_to_the_pictures_of_the_same_moments():
+    crops = np.arange(2 * 300 * 300 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 300, 300, 3)
     person = SimpleNamespace(
-        result=track(1, [0.0, 1.0, 2.0], (0.0, 0.0, 9.0, 9.0)), counts_as_fake=False, shown=(0, 1, 2),
-        times_s=(0.0, 1.0, 2.0), crops=crops, overlays=255 - crops, heat=SimpleNamespace(scale=1.5),
-        importance=SimpleNamespace(importance=np.array([0.1, -0.2, 0.0])),
-        by_importance=tops(supporting=(1,), opposing=(0,)), by_frame=tops(supporting=(1,), opposing=()),
+        result=track(1, [0.0, 1.0, 2.0], (0.0, 0.0, 9.0, 9.0)), times_s=(0.0, 1.0), crops=crops, overlays=255 - crops,
+        heat=SimpleNamespace(scale=1.5), importance=SimpleNamespace(importance=np.array([0.1, -0.2, 0.0])),
     )  # fmt: skip
-    frame = SimpleNamespace(overlay=np.zeros((900, 1600, 3), np.uint8), time_s=1.0, people=(1,))
-    material = from_explanation(SimpleNamespace(people=(person,), frames=(frame,)), None)
+    overlay, colour = np.zeros((900, 1600, 3), np.uint8), np.full((900, 1600, 3), 9, np.uint8)
+    kept = Picture(np.zeros((240, 240, 3), np.uint8), 1.0)
+    plain = Material(None, (PersonMaterial(1, (kept,)),), (FramePicture(colour, 1.0, (1,)),))
+    explained = SimpleNamespace(people=(person,), frames=(SimpleNamespace(overlay=overlay, time_s=1.0, people=(1,)),))
+    material = with_heat(plain, explained)
     pictures = material.people[0].pictures
-    assert [p.notes for p in pictures] == [
-        ("moves the answer towards “fake”",),
-        ("moves the answer towards “real”", "on its own looks most real"),
-        (),
-    ]
-    assert pictures[0].image.shape == pictures[0].heat.shape == (160, 160, 3)
+    assert [picture.time_s for picture in pictures] == [0.0, 1.0]
+    assert pictures[1].image is kept.image
+    assert pictures[0].image is not kept.image
+    assert pictures[0].heat.shape == pictures[1].heat.shape == (240, 240, 3)
     assert material.people[0].importance == ((0.0, 0.1), (1.0, -0.2), (2.0, 0.0))
     assert material.people[0].heat_scale == 1.5
-    assert material.frames[0].image.shape == (360, 640, 3)
+    assert material.frames[0].image is colour
+    assert material.frames[0].heat is overlay
     assert material.not_explained is None
+
+
+def test_dark_faces_are_brightened_and_others_are_left_alone():
+    dark, bright = np.full((40, 40, 3), 30, np.uint8), np.full((40, 40, 3), 140, np.uint8)
+    shown, changed = brightened(dark)
+    assert changed
+    assert 80 <= shown.mean() <= 120
+    assert brightened(bright) == (bright, False)
+    mixed = np.vstack([dark, bright])
+    assert brightened(mixed, (0.0, 0.0, 40.0, 40.0))[1]  # by the face, not by what is around it
+    assert not brightened(mixed, (0.0, 40.0, 40.0, 80.0))[1]
 
 
 def test_small_pictures_stay_as_they_are():

@@ -5,11 +5,12 @@ from deepscan.report.html.evidence import (
     Material,
     PersonMaterial,
     Picture,
-    from_explanation,
     from_file,
     make_material,
     pictures_to_keep,
+    with_heat,
 )
+from deepscan.report.html.render import card_style, first_screen
 from deepscan.report.html.write import OURS, Written, check_name, check_target, write_pages
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "PersonMaterial",
     "Picture",
     "Written",
+    "card_style",
     "check_name",
     "check_target",
-    "from_explanation",
+    "first_screen",
     "from_file",
     "make_material",
     "pictures_to_keep",
+    "with_heat",
     "write_pages",
 ]

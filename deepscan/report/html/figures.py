@@ -18,13 +18,13 @@ from deepscan.types import VerdictLabel
 # More would lie on top of each other; of every stretch the lowest and the highest value are kept.
 MOST_POINTS = 400
 MOST_SEGMENTS = 60
-_WIDTH, _LEFT, _RIGHT = 720, 46, 708
-_TOP, _BASE = 12, 132
+_WIDTH, _LEFT, _RIGHT = 720, 64, 708
+_TOP, _BASE = 26, 132
 _LANE_PX, _IMPORTANCE_PX = 26, 54
 _MARK_PX = 3.5
 _TICKS = (0.5, 1.0, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 
-BETWEEN = "no clear answer"
+BETWEEN = "uncertain"
 WORDS: dict[VerdictLabel, str] = {
     VerdictLabel.FAKE: "fake",
     VerdictLabel.REAL: "real",
@@ -51,30 +51,29 @@ def clock(seconds: float, *, tenths: bool = True) -> str:
 
 
 def gauge(probability: float, band: tuple[float, float], threshold: float) -> Markup:
-    """A probability on the scale from real to fake, with the band in which no answer is given."""
-    low, high = band
+    """A probability on the scale from real to fake, with the limits between which no answer is given."""
+    low, high = band if band[0] < band[1] else (threshold, threshold)
     x, shown = _across(probability), percent(probability, band)
-    parts = [_rect("scale", _LEFT, 20, _RIGHT - _LEFT, 14)]
-    if high > low:
-        parts.append(_rect("band", _across(low), 20, _across(high) - _across(low), 14))
-        # The word stands in its band where it fits.
-        if high - low > 0.2:
-            parts.append(_text("tick", (_across(low) + _across(high)) / 2, 52, BETWEEN))
-    else:
-        parts.append(_line("limit", _across(threshold), 16, _across(threshold), 38))
+    zones = (("zone-real", 0.0, low), ("band", low, high), ("zone-fake", high, 1.0))
+    parts = [_rect(kind, _across(a), 22, _across(b) - _across(a), 16) for kind, a, b in zones if b > a]
+    if low > 0:
+        parts.append(_text("tick", 0, 58, f"real up to {texts.limit_percent(low)}" if low < high else "real", "start"))
+    if low < high:
+        parts.append(_text("tick", _WIDTH / 2, 58, BETWEEN))
+    if high < 1:
+        parts.append(_text("tick", _WIDTH, 58, f"fake from {texts.limit_percent(high)}", "end"))
     parts += [
-        _text("tick", _LEFT, 52, "real", "start"),
-        _text("tick", _RIGHT, 52, "fake", "end"),
-        f'<path class="mark" d="M{_n(x)} 36l-7 -13h14z"/>',
-        _line("needle", x, 18, x, 36),
-        _text("value", min(max(x, _LEFT + 22), _RIGHT - 22), 13, shown),
+        f'<path class="mark" d="M{_n(x)} 40l-8 -17h16z"/>',
+        _text("value", min(max(x, 30), _WIDTH - 30), 15, shown),
     ]
     rule = texts.answer_rule(threshold, band, BETWEEN)
-    return _svg(58, f"P(fake) {shown} on a scale from real to fake; {rule}.", parts, "gauge")
+    return _svg(64, f"P(fake) {shown} on a scale from real to fake; {rule}.", parts, "gauge")
 
 
 def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float, float]] = (), *, name: str) -> Markup:
     """One person's probability over time, with gaps, segments and, where known, what each frame does to the answer.
+
+    It has a scale of its own: the band of the answer was fitted to whole videos and says nothing about single frames.
 
     Args:
         series: of the person.
@@ -83,10 +82,8 @@ def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float
         name: of the person, for those who cannot see it.
     """
     end = line.duration_s or 1.0
-    base = _BASE
-    # Without the band of the answer: it was fitted to whole videos and says nothing about single frames.
     parts: list[str] = []
-    labels: list[str] = []
+    labels = [_text("tick", _LEFT, _TOP - 10, "P(fake) of single frames, each on its own", "start")]
     for share in (0.0, 0.5, 1.0):
         y = _up(share)
         parts.append(_line("grid", _LEFT, y, _RIGHT, y))
@@ -94,7 +91,7 @@ def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float
     for gap in series.gaps:
         x, width = _along(gap[0], end), _along(gap[1], end) - _along(gap[0], end)
         parts.append(_rect("gap", x, _TOP, width, _BASE - _TOP))
-        if width > 60:
+        if width > 110:
             labels.append(_text("tick", x + width / 2, _BASE - 6, "not seen"))
     for start_s, end_s in _seen_segments(series):
         x = _along(start_s, end)
@@ -105,13 +102,11 @@ def chart(series: PersonSeries, line: Timeline, importance: Sequence[tuple[float
         parts.append(f'<path class="line" d="{path}"/>')
         if len(points) <= 64:
             parts += [f'<circle class="dot" cx="{_n(_along(t, end))}" cy="{_n(_up(p))}" r="2.5"/>' for t, p in points]
-    parts += labels
-    height = base + 22
+    parts += [*labels, *_time_axis(end, _BASE)]
     if importance:
-        parts += _bars(importance, end, base + 26)
-        height += _IMPORTANCE_PX + 22
-    parts += _time_axis(end, base, height - 6)
-    return _svg(height, _chart_words(series, line, name, bool(importance)), parts, "chart")
+        parts += _bars(importance, end, _BASE + 38)
+    height = _BASE + 30 + (_IMPORTANCE_PX + 8 if importance else 0)
+    return _svg(height, _chart_words(series, line, name, bool(importance)), parts, "chart", end_s=end)
 
 
 def lanes(line: Timeline, *, name: str) -> Markup:
@@ -132,9 +127,9 @@ def lanes(line: Timeline, *, name: str) -> Markup:
         span = f"{clock(series.times_s[0])} to {clock(series.times_s[-1])}"
         seen = f"person {series.id} from {span}, {WORDS[series.verdict]}"
         descriptions.append(seen + (f", looks manipulated {spans}" if spans else ""))
-    height = 8 + len(line.people) * _LANE_PX + 20
-    parts += _time_axis(end, height - 22, height - 6)
-    return _svg(height, f"{name}: {'; '.join(descriptions[:24])}.", parts, "chart")
+    base = 8 + len(line.people) * _LANE_PX
+    parts += _time_axis(end, base)
+    return _svg(base + 30, f"{name}: {'; '.join(descriptions[:24])}.", parts, "chart", end_s=end)
 
 
 def histogram(
@@ -216,13 +211,13 @@ def _bars(importance: Sequence[tuple[float, float]], end: float, top: float) -> 
     return parts
 
 
-def _time_axis(end: float, line_y: float, text_y: float) -> list[str]:
-    step = next((tick for tick in _TICKS if end / tick <= 8), math.ceil(end / 36_000) * 3600.0)
+def _time_axis(end: float, line_y: float) -> list[str]:
+    step = next((tick for tick in _TICKS if end / tick <= 6), math.ceil(end / 36_000) * 3600.0)
     parts = [_line("axis", _LEFT, line_y, _RIGHT, line_y)]
     for number in range(int(end / step + 1e-9) + 1):
         x = _along(number * step, end)
         parts.append(_line("axis", x, line_y, x, line_y + 4))
-        parts.append(_text("tick", min(x, _RIGHT - 8), text_y, clock(number * step, tenths=False)))
+        parts.append(_text("tick", min(x, _RIGHT - 8), line_y + 24, clock(number * step, tenths=False)))
     return parts
 
 
@@ -243,7 +238,7 @@ def _along(time_s: float, end: float) -> float:
 
 
 def _across(probability: float) -> float:
-    return _LEFT + (_RIGHT - _LEFT) * min(max(probability, 0.0), 1.0)
+    return _WIDTH * min(max(probability, 0.0), 1.0)
 
 
 def _up(probability: float) -> float:
@@ -266,9 +261,15 @@ def _text(kind: str, x: float, y: float, text: str, anchor: str = "middle") -> s
     return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _svg(height: float, label: str, parts: Sequence[str], kind: str, width: int = _WIDTH) -> Markup:
+def _svg(
+    height: float, label: str, parts: Sequence[str], kind: str, width: int = _WIDTH, end_s: float | None = None
+) -> Markup:
+    """With ``end_s`` the drawing says which part of its width, from 0 to 1, stands for the time up to it."""
+    times = (
+        f' data-end-s="{end_s:g}" data-left="{_LEFT / width:.4f}" data-right="{_RIGHT / width:.4f}"' if end_s else ""
+    )
     return Markup(  # noqa: S704 - made of numbers and escaped words only
-        f'<svg class="{kind}" viewBox="0 0 {width} {_n(height)}" role="img" aria-label="{escape(label)}">'
+        f'<svg class="{kind}" viewBox="0 0 {width} {_n(height)}" role="img" aria-label="{escape(label)}"{times}>'
         + "".join(parts)
         + "</svg>"
     )

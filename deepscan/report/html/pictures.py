@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from deepscan.extract.crops import at_most
-from deepscan.types import RgbImage
+from deepscan.extract.crops import at_most, brightness
+from deepscan.types import Box, RgbImage
 
 _JPEG_QUALITY = 82
+_DARK, _STRONGEST_GAMMA = 110.0, 0.4  # mean luma below which a face is brightened, and by how much at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,29 +20,25 @@ class Plan:
     """How much is shown of one input.
 
     Attributes:
-        pictures: of each person.
+        pictures: of each person, one of them with a whole frame.
         side_px: of them.
-        frames: whole frames.
-        frame_px: longer side of them.
+        frame_px: longer side of whole frames.
         people: with a card of their own; the others are counted.
-        values: rows of figures below a person's chart; none where there are more.
         max_bytes: of all pictures together, as they stand in the file.
     """
 
     pictures: int
     side_px: int
-    frames: int
     frame_px: int
     people: int
-    values: int
     max_bytes: int
 
 
 # A page of its own; a file of up to ten inputs; a file of more.
 _PLANS = (
-    (1, Plan(8, 144, 4, 640, 24, 40, 3_000_000)),
-    (10, Plan(6, 112, 2, 480, 16, 0, 1_000_000)),
-    (None, Plan(3, 96, 1, 320, 6, 0, 160_000)),
+    (1, Plan(4, 240, 800, 24, 3_000_000)),
+    (10, Plan(4, 160, 640, 16, 1_000_000)),
+    (None, Plan(2, 96, 320, 6, 160_000)),
 )
 
 
@@ -70,6 +67,23 @@ class Album:
             return None
         self._room -= len(source)
         return source
+
+
+def brightened(image: RgbImage, box: Box | None = None) -> tuple[RgbImage, bool]:
+    """An image in which a dark face can be seen, and whether it was brightened.
+
+    Args:
+        image: RGB ``uint8 [H, W, 3]``.
+        box: of the face; None for the whole.
+    """
+    x1, y1, x2, y2 = (max(0, round(v)) for v in box or (0, 0, image.shape[1], image.shape[0]))
+    face = image[y1:y2, x1:x2]
+    luma = brightness(face) if face.size else _DARK
+    if luma >= _DARK:
+        return image, False
+    gamma = max(_STRONGEST_GAMMA, np.log(_DARK / 255) / np.log(max(luma, 1.0) / 255))
+    table = np.rint(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
+    return cv2.LUT(image, table), True
 
 
 def data_uri(image: RgbImage, side_px: int) -> str:

@@ -18,7 +18,7 @@ from deepscan.report.html.views import IndexRow, InputView, ModelView
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TEMPLATES = ("head.html.j2", "page.html.j2", "input.html.j2", "index.html.j2", "model.html.j2")
+_TEMPLATES = ("head.html.j2", "card.html.j2", "page.html.j2", "input.html.j2", "index.html.j2", "model.html.j2")
 # Controls, line separators, halves of characters, and what turns the direction of writing round: they could disguise
 # a text ("gpj.exe" for "exe.jpg") or are not allowed in a file.
 _DISGUISING = re.compile(
@@ -42,6 +42,7 @@ class PageView:
         back: the index that this page belongs to, relative to it.
         counts: how many inputs got which answer.
         passed_over: files of folders that were not looked at, as part of a sentence; empty if there are none.
+        full: what is folded is open, and printed.
     """
 
     title: str
@@ -55,6 +56,7 @@ class PageView:
     back: str | None = None
     counts: Sequence[tuple[str, str, int]] = ()
     passed_over: str = ""
+    full: bool = False
 
 
 def page_html(view: PageView) -> Iterator[str]:
@@ -67,9 +69,25 @@ def page_html(view: PageView) -> Iterator[str]:
             view=view,
             policy=_policy(script),
             script=Markup(script),  # noqa: S704 - ours
-            style=Markup(_text("style.css")),  # noqa: S704 - ours
+            style=Markup(page_style()),  # noqa: S704 - ours
         )
     )
+
+
+def first_screen(view: InputView) -> Markup:
+    """The answer, its pictures and its timeline as a piece of HTML for another page; see :func:`card_style`."""
+    module = _environment().get_template("card.html.j2").module
+    return Markup(module.patterns() + module.first_screen(view, 3))  # type: ignore[attr-defined]  # noqa: S704 - escaped
+
+
+def card_style() -> str:
+    """Style sheet of :func:`first_screen`; it concerns nothing but ``.report-card``, ``.badge`` and its drawings."""
+    return _text("card.css")
+
+
+def page_style() -> str:
+    """Style sheet of whole pages."""
+    return _text("style.css") + card_style()
 
 
 def render_page(template: str, **values: object) -> str:
@@ -79,7 +97,7 @@ def render_page(template: str, **values: object) -> str:
         template: text of it, which sets ``title`` and ``own_style`` and includes ``head.html.j2``.
         values: of its variables; texts are escaped, see :func:`plain`.
     """
-    style = Markup(_text("style.css"))  # noqa: S704 - ours
+    style = Markup(page_style())  # noqa: S704 - ours
     return _environment().from_string(template).render(policy=_policy(""), style=style, **values)
 
 

@@ -6,18 +6,21 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import PurePath
 
-from deepscan.explain.timeline import PersonSeries, Timeline, longest_missed_s, timeline
+from deepscan.explain.draw import COLOURS, draw_box, style_for
+from deepscan.explain.error_level import MEANING as ERROR_LEVEL_MEANING
+from deepscan.explain.timeline import Timeline, longest_missed_s, timeline
 from deepscan.extract.file_facts.metadata import duration_text
 from deepscan.models.card import Card
-from deepscan.report.html.evidence import Material, PersonMaterial, Picture
+from deepscan.report.html.evidence import FramePicture, Material, PersonMaterial, Picture
 from deepscan.report.html.figures import WORDS, chart, clock, gauge, lanes, percent
-from deepscan.report.html.pictures import Album, Plan, data_uri
+from deepscan.report.html.pictures import Album, Plan, brightened, data_uri
 from deepscan.report.html.probability_text import sentences
 from deepscan.report.html.views import IndexRow, InputView, PersonView, PictureView
-from deepscan.report.table import UNJUDGED
-from deepscan.types import ModelInfo, Result, TrackResult, VerdictLabel
+from deepscan.report.table import EXPLANATIONS, UNJUDGED
+from deepscan.types import Box, ModelInfo, Result, RgbImage, TrackResult, VerdictLabel
 
 _HEADLINES = {
     VerdictLabel.FAKE: "Looks manipulated",
@@ -40,7 +43,22 @@ _MEANINGS = {
 _RANKS = {label: rank for rank, label in enumerate(
     (VerdictLabel.FAKE, VerdictLabel.UNCERTAIN, VerdictLabel.ERROR, VerdictLabel.NOT_APPLICABLE, VerdictLabel.REAL)
 )}  # fmt: skip
-_MOST_SEGMENTS = 40
+_ORIGINAL = "Find the first upload: a reverse image search of a frame, or ask whoever sent it for the original file."
+_NEXT = {
+    VerdictLabel.FAKE: (
+        "Watch the hatched seconds at full size and slowly: edges of the face, teeth, eyes, hair, glasses.",
+        _ORIGINAL,
+        "Compare with other recordings of the person. Do not decide about anybody by this page alone.",
+    ),
+    VerdictLabel.REAL: (_ORIGINAL, "Check who published it, when, and whether others report the same."),
+    VerdictLabel.UNCERTAIN: (
+        _ORIGINAL,
+        "Judge that, or a longer or sharper excerpt: --frames 128 looks at more of it.",
+        "Look at the frames yourself; treat it as not examined.",
+    ),
+    VerdictLabel.NOT_APPLICABLE: (_ORIGINAL,),
+    VerdictLabel.ERROR: ("Play the file elsewhere, or get another copy, and judge that.",),
+}
 _MOST_UNJUDGED = 3
 _INDEX_THUMBNAIL_PX = 48
 
@@ -60,37 +78,35 @@ def input_view(
     """
     material = material or Material()
     line = timeline(result)
-    album = Album(plan.max_bytes)
     order = sorted(result.tracks, key=lambda t: (_RANKS[t.verdict], -t.probability, t.id))
-    known = {person.id: person for person in material.people}
-    series = {one.id: one for one in line.people}
-    people = tuple(
-        _person(track, series[track.id], line, known.get(track.id), result, model, plan, album)
-        for track in order[: plan.people]
-    )
-    frames = tuple(_frames(material, plan, album))
+    pictures = _Pictures(material, plan, Album(plan.max_bytes), video=result.kind != "image")
+    people = tuple(_person(track, line, result, model, pictures) for track in order[: plan.people])
+    level = pictures.error_level()
     shown = result.probability if model.trained or result.probability is None else None
+    scales = [person.heat_scale for person in material.people if person.heat_scale is not None]
     return InputView(
         number=number,
         anchor=f"input-{number}",
         name=base_name(result.path),
-        path=result.path,
         verdict=str(result.verdict),
         word=WORDS[result.verdict],
         headline=_HEADLINES[result.verdict],
         statements=tuple(_statements(result, order)),
         probability=None if shown is None else percent(shown, model.uncertain_band),
         gauge=None if shown is None else gauge(shown, model.uncertain_band, model.threshold),
-        meaning=sentences(shown, result.kind, card),
         people=people,
         people_left_out=max(0, len(order) - plan.people),
         lanes=lanes(line, name="Who is seen when") if line.duration_s and 1 < len(line.people) <= plan.people else None,
-        missed=tuple(_missed(result, line, model)),
-        frames=frames,
-        not_explained=material.not_explained if people else None,
-        pictures_left_out=album.left_out,
+        brightened=pictures.brightened,
+        next_steps=(*_reason_step(result), *_NEXT[result.verdict]),
+        unseen=tuple(_unseen(result, line)),
+        meaning=sentences(shown, result.kind, card),
+        details=tuple(_details(result, line, model)),
+        heat_note=(material.not_explained or _heat_words(scales)) if people else None,
+        error_level=level,
+        error_level_note=ERROR_LEVEL_MEANING,
+        pictures_left_out=pictures.album.left_out,
         facts=material.facts,
-        no_facts="The file could not be read again, or was not, for this report.",
         hashes=(("Path", result.path), ("Input, sha256", result.sha256 or "none: it could not be read to its end")),
     )
 
@@ -108,7 +124,6 @@ def index_row(number: int, result: Result, href: str, thumbnail: str | None, ban
         probability=result.probability,
         probability_text="" if result.probability is None else percent(result.probability, band),
         people=len(result.tracks),
-        segments=len(result.segments),
         duration_s=result.duration_s or 0.0,
         length="image" if result.kind == "image" else duration_text(result.duration_s) if result.duration_s else "",
         why=" ".join([result.message or "", *(note.text for note in result.notes)]).strip(),
@@ -144,7 +159,12 @@ def settings_sha256(model: ModelInfo) -> str:
 
 
 def _statements(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
-    yield result.message or _MEANINGS[result.verdict]
+    spans = [f"{clock(s.start_s)} to {clock(s.end_s)} (person {s.track})" for s in result.segments]
+    if spans:
+        more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""
+        yield f"Frames look manipulated at {', '.join(spans[:5])}{more}."
+    if result.message or not spans:
+        yield result.message or _MEANINGS[result.verdict]
     if result.message and result.verdict in (VerdictLabel.UNCERTAIN, VerdictLabel.NOT_APPLICABLE):
         yield _MEANINGS[result.verdict]
     yield from (note.text for note in result.notes)
@@ -154,34 +174,43 @@ def _statements(result: Result, order: Sequence[TrackResult]) -> Iterator[str]:
         yield f"Not judged, at {clock(track.start_s)} to {clock(track.end_s)}: {UNJUDGED[track.reason]}."
     if len(result.unjudged) > _MOST_UNJUDGED:
         yield f"{len(result.unjudged) - _MOST_UNJUDGED} more were not judged."
-    spans = [f"{clock(s.start_s)} to {clock(s.end_s)} (person {s.track})" for s in result.segments]
-    if spans:
-        more = f" and {len(spans) - 5} more" if len(spans) > 5 else ""
-        yield f"Frames look manipulated at {', '.join(spans[:5])}{more}."
 
 
-def _missed(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
-    """What this answer cannot exclude."""
+def _reason_step(result: Result) -> Iterator[str]:
+    """What the terminal says of the reason, where there is no answer."""
+    if result.verdict is VerdictLabel.NOT_APPLICABLE and result.reason in EXPLANATIONS:
+        text = EXPLANATIONS[result.reason]
+        yield text[0].upper() + text[1:]
+
+
+def _unseen(result: Result, line: Timeline) -> Iterator[str]:
+    """What this answer cannot exclude, for the first screen."""
     if result.verdict is VerdictLabel.ERROR:
         yield "Nothing was judged: this file may hold anything."
         return
-    n = result.frames_sampled
     if result.verdict is VerdictLabel.NOT_APPLICABLE:
         yield "Nothing was judged: whether anything in this file was manipulated was not examined."
-        if line.step_s is not None:
-            unseen = longest_missed_s(result, line.duration_s)
-            yield f"{n:,} frames were looked at; a face that shows for less than {unseen:.1f} s can lie between them."
-    elif line.step_s is not None and line.missed_s is not None:
+    yield "Only faces are judged: not voices, not lips against sound, not bodies, backgrounds, captions or cuts."
+    if result.verdict is not VerdictLabel.NOT_APPLICABLE:
+        yield "A kind of fake that it never met can look real to it; filters, make-up and compression can look fake."
+    if line.step_s is not None and line.missed_s is not None:
+        short = longest_missed_s(result, line.duration_s) if not line.people else line.missed_s
         yield (
-            f"{n:,} frames were looked at, one every {line.step_s:.2f} s. A manipulated stretch of up to "
-            f"{line.missed_s:.1f} s can lie between them unreported; more frames (--frames) find shorter ones. "
-            f"Starts and ends of stretches are as exact as this step."
+            f"{result.frames_sampled:,} frames were looked at, one every {line.step_s:.2f} s: what is shorter than "
+            f"{short:.1f} s can lie between them."
         )
-    if result.sampling_shift_s:
-        yield f"Frames were taken up to {result.sampling_shift_s:.2f} s from their times, where that was quicker."
     if result.left_out and result.duration_s:
         lost_s = result.left_out * result.duration_s
         yield f"{lost_s:.1f} of {result.duration_s:.1f} s were not looked at: they are damaged or cut off."
+
+
+def _details(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
+    """The same, what else there is to know."""
+    n = result.frames_sampled
+    if line.step_s is not None and line.people:
+        yield "Starts and ends of stretches are as exact as the step between frames; --frames looks at more of them."
+    if result.sampling_shift_s:
+        yield f"Frames were taken up to {result.sampling_shift_s:.2f} s from their times, where that was quicker."
     lost = n - result.frames_with_face
     if 0 < lost < n and result.kind == "video":
         yield f"In {lost:,} of the {n:,} frames no face was found; what happens there was not judged."
@@ -193,24 +222,14 @@ def _missed(result: Result, line: Timeline, model: ModelInfo) -> Iterator[str]:
     smallest = face.get("min_face_px") if isinstance(face, dict) else None
     if smallest:
         yield f"Faces of less than {smallest} pixels, very dark ones and those seen only in passing are not judged."
-    yield "Only faces are judged: not voices, not lips against sound, not bodies, backgrounds, captions or cuts."
 
 
-def _person(
-    track: TrackResult,
-    series: PersonSeries,
-    line: Timeline,
-    material: PersonMaterial | None,
-    result: Result,
-    model: ModelInfo,
-    plan: Plan,
-    album: Album,
-) -> PersonView:
-    segments = series.segments
+def _person(track: TrackResult, line: Timeline, result: Result, model: ModelInfo, pictures: _Pictures) -> PersonView:
+    series = next(one for one in line.people if one.id == track.id)
+    material = pictures.people.get(track.id)
     importance = material.importance if material else ()
     video = result.kind != "image" and bool(line.duration_s) and bool(series.times_s)
-    heat = material.heat_scale if material else None
-    pictures = tuple(_pictures(track, material, plan, album, video=video))
+    name = f"person {track.id}"
     return PersonView(
         id=track.id,
         verdict=str(track.verdict),
@@ -218,13 +237,11 @@ def _person(
         probability=percent(track.probability, model.uncertain_band) if model.trained else "",
         seen=_seen(track, video=video),
         gauge=gauge(track.probability, model.uncertain_band, model.threshold) if model.trained else None,
-        chart=chart(series, line, importance, name=f"person {track.id}") if video else None,
-        weighed=bool(importance),
-        segments=tuple((clock(s.start_s), clock(s.end_s), percent(s.probability)) for s in segments[:_MOST_SEGMENTS]),
-        segments_left_out=max(0, len(segments) - _MOST_SEGMENTS),
-        pictures=pictures,
-        heat=_heat_words(heat) if heat is not None and any(p.heat for p in pictures) else None,
-        values=tuple(_values(track, importance)) if video and len(track.frames) <= plan.values else (),
+        chart=chart(series, line, name=name) if video else None,
+        weighed=chart(series, line, importance, name=name) if video and importance else None,
+        frame=pictures.frame(track),
+        faces=tuple(pictures.faces(track)),
+        heat=tuple(pictures.heat(track)),
     )
 
 
@@ -237,8 +254,8 @@ def _seen(track: TrackResult, *, video: bool) -> str:
     return f"Seen from {clock(track.start_s)} to {clock(track.end_s)} in {frames}; {size}"
 
 
-def _heat_words(scale: float) -> str:
-    if scale <= 0:
+def _heat_words(scales: Sequence[float]) -> str:
+    if max(scales, default=0.0) <= 0:
         return "Nothing in these crops speaks for “fake”: the heat maps are empty."
     return (
         "Colour shows where the detector sees signs of “fake”, on one scale for all people of this file; grey is where "
@@ -246,44 +263,83 @@ def _heat_words(scale: float) -> str:
     )
 
 
-def _values(track: TrackResult, importance: Sequence[tuple[float, float]]) -> Iterator[tuple[str, str, str]]:
-    known = {round(time, 3): value for time, value in importance}
-    for frame in track.frames:
-        value = known.get(round(frame.time_s, 3))
-        yield f"{frame.time_s:.2f} s", percent(frame.probability), "" if value is None else f"{value:+.2f}"
+@dataclass(slots=True)
+class _Pictures:
+    """Views of one input's pictures, within its budget; tells whether any was brightened."""
 
+    material: Material
+    plan: Plan
+    album: Album
+    video: bool
+    brightened: bool = False
 
-def _pictures(
-    track: TrackResult, material: PersonMaterial | None, plan: Plan, album: Album, *, video: bool
-) -> Iterator[PictureView]:
-    pictures = material.pictures if material else ()
-    known = {round(frame.time_s, 3): frame.probability for frame in track.frames}
-    for picture in _chosen(pictures, plan.pictures):
-        source = album.add(picture.image, plan.side_px)
-        if source is None:
-            continue
-        when = f" at {clock(picture.time_s)}" if video else ""
-        probability = known.get(round(picture.time_s, 3))
-        score = f"P(fake) {percent(probability)}" if probability is not None else ""
-        yield PictureView(
-            source=source,
-            alt=f"Face of person {track.id}{when}",
-            caption=", ".join(part for part in (clock(picture.time_s) if video else "", score) if part),
-            notes=picture.notes,
-            heat=None if picture.heat is None else album.add(picture.heat, plan.side_px),
-        )
+    @property
+    def people(self) -> dict[int, PersonMaterial]:
+        return {person.id: person for person in self.material.people}
 
+    def frame(self, track: TrackResult) -> PictureView | None:
+        """The whole frame of a person with the box in it."""
+        chosen = self._frame_of(track)
+        if chosen is None:
+            return None
+        seen = min(track.frames, key=lambda frame: abs(frame.time_s - chosen.time_s))
+        x1, y1, x2, y2 = (value * chosen.scale for value in seen.box)
+        image = self._brightened(chosen.image, (x1, y1, x2, y2)).copy()
+        draw_box(image, (x1, y1, x2, y2), COLOURS[track.verdict], style_for(image))
+        caption = f"Person {track.id}{self._at(chosen.time_s)}"
+        return self._view(image, self.plan.frame_px, f"Frame with person {track.id} in a box", caption)
 
-def _chosen(pictures: Sequence[Picture], n: int) -> list[Picture]:
-    """At most ``n``: those with something to say first, in the order of time."""
-    ranked = sorted(range(len(pictures)), key=lambda i: (-len(pictures[i].notes), i))[:n]
-    return [pictures[i] for i in sorted(ranked)]
+    def faces(self, track: TrackResult) -> Iterator[PictureView]:
+        """Those that look most like a fake, in the order of time."""
+        scores = {round(frame.time_s, 3): frame.probability for frame in track.frames}
+        for picture in self._chosen(track):
+            score = scores.get(round(picture.time_s, 3))
+            caption = f"{clock(picture.time_s)}: " if self.video else ""
+            caption += "" if score is None else f"{percent(score)} alone" if self.video else percent(score)
+            alt = f"Face of person {track.id}{self._at(picture.time_s)}"
+            view = self._view(self._brightened(picture.image), self.plan.side_px, alt, caption)
+            if view is not None:
+                yield view
 
+    def heat(self, track: TrackResult) -> Iterator[PictureView]:
+        """The same with their heat maps, and the whole frame."""
+        frame = self._frame_of(track)
+        pictures = [(p.heat, p.time_s, self.plan.side_px) for p in self._chosen(track)]
+        if frame is not None:
+            pictures.append((frame.heat, frame.time_s, self.plan.frame_px // 2))
+        for image, time_s, side_px in pictures:
+            if image is not None:
+                at = self._at(time_s)
+                view = self._view(image, side_px, f"Heat map of person {track.id}{at}", clock(time_s) if at else "")
+                if view is not None:
+                    yield view
 
-def _frames(material: Material, plan: Plan, album: Album) -> Iterator[PictureView]:
-    for frame in material.frames[: plan.frames]:
-        source = album.add(frame.image, plan.frame_px)
-        if source is not None:
-            who = " and ".join(f"person {number}" for number in frame.people)
-            yield PictureView(source, f"Frame at {clock(frame.time_s)} with heat maps, chosen for {who}",
-                              f"{clock(frame.time_s)}: the frame that counts most for {who}")  # fmt: skip
+    def error_level(self) -> tuple[PictureView, ...]:
+        """Of the whole frame and of the face."""
+        level = self.material.error_level
+        if level is None:
+            return ()
+        side, at = self.plan.frame_px // 2, self._at(level.time_s)
+        views = [self._view(level.frame, side, f"Error level of the frame{at}", f"Whole frame{at}")]
+        if level.face is not None:
+            views.append(self._view(level.face, side, f"Error level of the face{at}", f"Face; x {level.factor:.0f}"))
+        return tuple(view for view in views if view is not None)
+
+    def _chosen(self, track: TrackResult) -> Sequence[Picture]:
+        person = self.people.get(track.id)
+        return person.pictures[: self.plan.pictures] if person else ()
+
+    def _frame_of(self, track: TrackResult) -> FramePicture | None:
+        return next((frame for frame in self.material.frames if track.id in frame.people), None)
+
+    def _brightened(self, image: RgbImage, box: Box | None = None) -> RgbImage:
+        image, changed = brightened(image, box)
+        self.brightened |= changed
+        return image
+
+    def _at(self, time_s: float) -> str:
+        return f" at {clock(time_s)}" if self.video else ""
+
+    def _view(self, image: RgbImage, side_px: int, alt: str, caption: str) -> PictureView | None:
+        source = self.album.add(image, side_px)
+        return None if source is None else PictureView(source, alt, caption)

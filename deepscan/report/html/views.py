@@ -13,18 +13,16 @@ Row = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class PictureView:
-    """A picture as data URIs, with what it shows in words; ``heat`` is the same with its heat map."""
+    """A picture as a data URI, with what it shows in words."""
 
     source: str
     alt: str
     caption: str
-    notes: tuple[str, ...] = ()
-    heat: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PersonView:
-    """One person's card."""
+    """One person: ``chart`` is of single frames, ``weighed`` the same with what each does to the answer."""
 
     id: int
     verdict: str
@@ -33,38 +31,38 @@ class PersonView:
     seen: str
     gauge: Markup | None
     chart: Markup | None
-    weighed: bool
-    segments: tuple[tuple[str, str, str], ...]
-    segments_left_out: int
-    pictures: tuple[PictureView, ...]
-    heat: str | None
-    values: tuple[tuple[str, str, str], ...]
+    weighed: Markup | None
+    frame: PictureView | None
+    faces: tuple[PictureView, ...]
+    heat: tuple[PictureView, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class InputView:
-    """Everything about one input."""
+    """Everything about one input; ``people`` begin with the one who decides."""
 
     number: int
     anchor: str
     name: str
-    path: str
     verdict: str
     word: str
     headline: str
     statements: tuple[str, ...]
     probability: str | None
     gauge: Markup | None
-    meaning: tuple[str, ...]
     people: tuple[PersonView, ...]
     people_left_out: int
     lanes: Markup | None
-    missed: tuple[str, ...]
-    frames: tuple[PictureView, ...]
-    not_explained: str | None
+    brightened: bool
+    next_steps: tuple[str, ...]
+    unseen: tuple[str, ...]
+    meaning: tuple[str, ...]
+    details: tuple[str, ...]
+    heat_note: str | None
+    error_level: tuple[PictureView, ...]
+    error_level_note: str
     pictures_left_out: int
     facts: FileFacts | None
-    no_facts: str
     hashes: tuple[Row, ...]
 
 
@@ -82,7 +80,6 @@ class IndexRow:
     probability: float | None
     probability_text: str
     people: int
-    segments: int
     duration_s: float
     length: str
     why: str

@@ -79,6 +79,7 @@ def write_pages(
     made: datetime,
     card: Card | None = None,
     material: Make | None = None,
+    full: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Written:
     """Write the evidence report of a run. The same arguments give the same bytes.
@@ -90,6 +91,7 @@ def write_pages(
         card: of the model; None leaves out what a probability means and what was measured.
         material: pictures and file facts of a result, called once for each in their order and then forgotten. None,
             a :class:`~deepscan.errors.DeepscanError` from it (logged as a warning) and a None of it leave them out.
+        full: unfold everything, so that it is printed.
         on_progress: called with the inputs done so far and in all.
 
     Raises:
@@ -98,7 +100,7 @@ def write_pages(
     beside = check_target(out)
     text = to_json(report).encode()
     model = model_view(report.model, card, report.version, beside.name, hashlib.sha256(text).hexdigest())
-    writer = _PageWriter(report, out, made, card, material, model, on_progress)
+    writer = _PageWriter(report, out, made, card, material, model, on_progress, full=full)
     views: list[InputView] = []
     pages: tuple[Path, ...] = ()
     if len(report.results) <= MOST_TOGETHER:
@@ -107,6 +109,9 @@ def write_pages(
         rows, pages = writer.apart()
     write_atomically(beside, text)
     index = sorted(rows, key=index_order) if len(report.results) != 1 else []
+    if index:
+        order = {row.number: place for place, row in enumerate(index)}
+        views.sort(key=lambda view: order[view.number])
     title = (
         f"{views[0].name}: {views[0].word}" if len(views) == 1 and not index else f"Deepfake report on {_files(report)}"
     )
@@ -128,10 +133,12 @@ class _PageWriter:
         material: Make | None,
         model: ModelView,
         on_progress: Callable[[int, int], None] | None,
+        *,
+        full: bool,
     ) -> None:
         self._report, self._out, self._card, self._make, self._model = report, out, card, material, model
         self._made = " ".join(part for part in (made.strftime("%Y-%m-%d %H:%M:%S"), made.strftime("%Z")) if part)
-        self._progress = on_progress
+        self._progress, self._full = on_progress, full
 
     def together(self) -> tuple[list[InputView], list[IndexRow]]:
         """All inputs, to be shown in one file."""
@@ -181,7 +188,7 @@ class _PageWriter:
         passed_over = passed_over_text(others) if others and back is None else ""
         view = PageView(
             title, self._made, self._report.version, tuple(inputs), index, self._model, Path(beside).name,
-            _quoted(beside), None if back is None else _quoted(back), counts, passed_over,
+            _quoted(beside), None if back is None else _quoted(back), counts, passed_over, self._full,
         )  # fmt: skip
         return page_html(view)
 
