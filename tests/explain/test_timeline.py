@@ -58,7 +58,7 @@ def test_a_video_without_people_still_says_what_was_looked_at():
 
 def test_frames_off_their_times_may_miss_more():
     found = result([], duration_s=8.0, frames_sampled=4, sampling_shift_s=0.5)
-    assert timeline(found, BAND).missed_s == pytest.approx(5.0)
+    assert timeline(found).missed_s == pytest.approx(5.0)
 
 
 def test_the_step_is_learned_from_the_sightings_where_the_length_is_not_known():
