@@ -22,6 +22,7 @@ from deepscan.types import ModelInfo, Report, Result, VerdictLabel
 from deepscan.version import __version__
 
 if TYPE_CHECKING:
+    from deepscan.extract.fetch import Fetcher
     from deepscan.extract.pictures import KeepPictures
     from deepscan.report.html import Material
 
@@ -109,6 +110,8 @@ class InputBatch:
         keep: keep the results in memory, for :meth:`report`.
         pictures: for a page; None for none.
         on_done: called after every input, with this batch and the input's path.
+        fetcher: that makes some of the inputs; their results bear the address that was given. Without pictures for a
+            page its files are removed once they are judged.
 
     Attributes:
         counts: inputs by verdict.
@@ -126,7 +129,9 @@ class InputBatch:
         keep: bool = True,
         pictures: PagePictures | None = None,
         on_done: Callable[[InputBatch, Path], None] | None = None,
+        fetcher: Fetcher | None = None,
     ) -> None:
+        self._fetcher = fetcher
         self.model = model
         self.counts: Counter[VerdictLabel] = Counter()
         self.reasons: Counter[str] = Counter()
@@ -259,6 +264,10 @@ class InputBatch:
 
     def _record(self, position: int, result: Result, stamp: Stamp | None, material: Material | None = None) -> None:
         with self._lock:
+            if self._fetcher is not None:
+                file, result = result.path, replace(result, path=self._fetcher.given(result.path))
+                if self.pictures is None:
+                    self._fetcher.remove(file)
             if material is not None and len(self.materials) < MOST_MATERIALS:
                 self.materials[result.path] = material
             if self._lines is not None:

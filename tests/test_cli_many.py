@@ -246,14 +246,14 @@ def test_what_is_passed_over_is_told_once(predict, judged, folder) -> None:
 
 
 def test_what_is_no_file_is_a_row_with_its_reason(predict, judged, folder) -> None:
-    given = ["https://example.org/a.mp4", "-", "0", "clips/a.mp4"]
+    given = ["ftp://example.org/a.mp4", "rtsp://example.org/a", "0", "clips/a.mp4"]
     for jobs in ((), ("--jobs", 2)):
         if jobs:  # what is no file reaches no worker
             given = given[:-1]
         run = predict("--json", "-", *jobs, *given)
         assert run.code == 3
         assert [result["path"] for result in run.results] == given
-        assert [result["reason"] for result in run.results][:3] == ["url", "stdin", "camera"]
+        assert [result["reason"] for result in run.results][:3] == ["url", "url", "camera"]
 
 
 def test_lines_on_stdout(predict, judged, folder) -> None:

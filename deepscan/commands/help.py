@@ -38,8 +38,8 @@ PANELS = {
     "Limits": ("time_limit", "limits", "limit", "clip_seconds", "max_upload_mb", "max_duration"),
     "Expert": (
         "changes", "strengths", "floor", "unseen_half", "knows", "steps", "transfer_from", "random_resize",
-        "list_changes", "size", "margin", "image", "val", "test", "reuse_boxes", "resamples", "seed",
-        "allow_untrained", "force",
+        "list_changes", "size", "margin", "image", "val", "test", "reuse_boxes", "resamples", "seed", "allow_untrained",
+        "allow_private_addresses", "force",
     ),
 }  # fmt: skip
 _POSITIONS = {name: (panel, index) for panel, names in PANELS.items() for index, name in enumerate(names)}

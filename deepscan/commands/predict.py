@@ -17,6 +17,7 @@ from deepscan.text import printable
 
 if TYPE_CHECKING:
     from deepscan.batch import InputBatch
+    from deepscan.errors import DeepscanError
     from deepscan.types import Report
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ def predict(options: PredictOptions) -> None:
     """
     if not options.paths and not options.from_file:
         fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
+    if "-" in (options.paths or []) and "-" in (options.from_file or []):
+        fail("Both a clip and the list of inputs are to come through stdin. Give one of them as a file.", EXIT_USAGE)
     batch = _predict(options)
     if batch.n_failed:
         raise typer.Exit(EXIT_FAILED)
@@ -44,20 +47,8 @@ def _predict(options: PredictOptions) -> InputBatch:
 
     try:
         table = not _check(options)
-        run = PredictRun(options)
-        batch, ended_by = run.judge()
-        if isinstance(ended_by, DeepscanError) and not batch.n_done:
-            raise ended_by
-        if options.keeps_results:
-            report = batch.report(run.passed_over)
-            _write(report, options, table)
-            if options.html_file is not None:
-                run.write_page(report, batch, options.html_file)
-                if log.isEnabledFor(logging.WARNING):
-                    typer.echo(f"deepscan: {options.html_file} is the page to open.", err=True)
-        else:
-            _print_summary(batch)
-        _print_passed_over(run.passed_over)
+        with options.fetcher() as fetcher:
+            batch, ended_by = _run(options, PredictRun(options, fetcher), table)
         if isinstance(ended_by, DeepscanError):
             raise ended_by
     except DeepscanError as error:
@@ -69,6 +60,28 @@ def _predict(options: PredictOptions) -> InputBatch:
     if ended_by is not None:
         raise typer.Exit(EXIT_INTERRUPTED)
     return batch
+
+
+def _run(
+    options: PredictOptions, run: PredictRun, table: bool
+) -> tuple[InputBatch, DeepscanError | KeyboardInterrupt | None]:
+    """What was done, once it is written, and what ended it early."""
+    from deepscan.errors import DeepscanError
+
+    batch, ended_by = run.judge()
+    if isinstance(ended_by, DeepscanError) and not batch.n_done:
+        raise ended_by
+    if options.keeps_results:
+        report = batch.report(run.passed_over)
+        _write(report, options, table)
+        if options.html_file is not None:
+            run.write_page(report, batch, options.html_file)
+            if log.isEnabledFor(logging.WARNING):
+                typer.echo(f"deepscan: {options.html_file} is the page to open.", err=True)
+    else:
+        _print_summary(batch)
+    _print_passed_over(run.passed_over)
+    return batch, ended_by
 
 
 def _check(options: PredictOptions) -> bool:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from deepscan.batch import InputBatch, PagePictures
     from deepscan.detector import Detector
     from deepscan.errors import DeepscanError
+    from deepscan.extract.fetch import Fetcher
     from deepscan.processes import Engine
     from deepscan.report.html import Material
     from deepscan.types import Report
@@ -45,7 +46,11 @@ class PredictOptions(JudgeOptions):
 
     paths: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATH", help="Videos, images, folders or patterns.", show_default=False),
+        typer.Argument(
+            metavar="PATH",
+            help="Videos, images, folders, patterns, web addresses, or '-' for stdin.",
+            show_default=False,
+        ),
     ] = None
     from_file: Annotated[
         list[str] | None,
@@ -91,6 +96,16 @@ class PredictOptions(JudgeOptions):
     ] = None
     exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when anything is fake.")] = False
     allow_untrained: AllowUntrained = False
+    allow_private_addresses: Annotated[
+        bool, typer.Option("--allow-private-addresses", help="Fetch from this machine and private networks, too.")
+    ] = False
+
+    def fetcher(self) -> Fetcher:
+        """Makes files of addresses and stdin."""
+        from deepscan.extract.fetch import MAX_BYTES, Fetcher
+
+        limit = self.settings.limits.max_bytes
+        return Fetcher(max_bytes=min(MAX_BYTES, limit or MAX_BYTES), allow_private=self.allow_private_addresses)
 
     @property
     def keeps_results(self) -> bool:
@@ -123,8 +138,8 @@ class PredictOptions(JudgeOptions):
 class PredictRun:
     """One run of the command."""
 
-    def __init__(self, options: PredictOptions) -> None:
-        self._options = options
+    def __init__(self, options: PredictOptions, fetcher: Fetcher) -> None:
+        self._options, self._fetcher = options, fetcher
         self.passed_over: Counter[str] = Counter()
 
     @cached_property
@@ -144,7 +159,7 @@ class PredictRun:
         from deepscan.report.result_log import ResultLines
 
         options, jsonl_file = self._options, self._options.jsonl_file
-        inputs = expand_inputs(options.inputs(), self.passed_over)
+        inputs = expand_inputs(options.inputs(), self.passed_over, self._fetcher)
         if options.has_workers:
             name, info = describe_detector(options.model, options.settings)
         else:
@@ -159,7 +174,14 @@ class PredictRun:
             engine = stack.enter_context(options.start_engine()) if options.has_workers else None
             shown = _Shown(stack.enter_context(progress_bar()), options)
             pictures, inputs = self._pictures(inputs, trained=info.trained)
-            batch = InputBatch(info, lines=lines, keep=options.keeps_results, pictures=pictures, on_done=shown)
+            batch = InputBatch(
+                info,
+                lines=lines,
+                keep=options.keeps_results,
+                pictures=pictures,
+                on_done=shown,
+                fetcher=self._fetcher,
+            )
             try:
                 if engine is None:
                     batch.run(self._detector, inputs)
@@ -205,7 +227,7 @@ class PredictRun:
         def material(result: Result) -> Material | None:
             if pictures is None or result.verdict is VerdictLabel.ERROR:
                 return None
-            file, kept = Path(result.path), batch.materials.get(result.path)
+            file, kept = self._fetcher.file(result.path), batch.materials.get(result.path)
             if kept is None and pictures.heat:
                 return pictures.material(self._detector, self._detector.analyze(file, keep=pictures.keep))
             why = pictures.not_explained

@@ -80,7 +80,7 @@ def no_file(text: str) -> NoFileError | None:
         return _no_file(
             text,
             "it stands for stdin, and a video has to be read back and forth",
-            "Save it to a file first, such as with: cat > clip.mp4",
+            "deepscan predict keeps what comes; elsewhere save it first, such as with: cat > clip.mp4",
             "stdin",
         )
     if _CAMERA.fullmatch(text):
@@ -90,12 +90,12 @@ def no_file(text: str) -> NoFileError | None:
         return None
     scheme = (match[1] or match[2] or match[3]).lower()
     if scheme in _STREAMS:
-        hint = f"Record a part of it first, such as with: ffmpeg -i {text} -t 60 -c copy clip.mkv"
+        hint = f"deepscan predict --live {text} judges it as it runs; or record a part of it: ffmpeg -i {text} -t 60"
     elif scheme in (*_WEB, "www"):
-        hint = "Download it first, with a browser, curl or yt-dlp, and give the file."
+        hint = "Download it first, with a browser, curl or yt-dlp, or have deepscan predict fetch it."
     else:
         hint = "Copy it to this machine first, with the tool of that storage, and give the file."
-    return _no_file(text, "it is an address, and nothing is fetched from the network", hint, "url")
+    return _no_file(text, "it is an address, and only files are judged here", hint, "url")
 
 
 def no_regular_file(path: str, mode: int) -> MediaError:
@@ -111,7 +111,7 @@ def no_regular_file(path: str, mode: int) -> MediaError:
 
 
 def _camera(text: str) -> NoFileError:
-    hint = "Record a clip first, with a camera program or ffmpeg, and give the file."
+    hint = "Record a clip first, and give the file, or judge it as it runs: deepscan predict --live 0"
     return _no_file(text, "it stands for a camera, and only files are judged", hint, "camera")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import glob
+import hashlib
 import os
 import re
 import stat
@@ -12,11 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from deepscan.errors import ConfigError, DeepscanError, MediaError
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_media, no_file, suffix_of
 from deepscan.files import FileIdentity
+
+if TYPE_CHECKING:
+    from deepscan.extract.fetch import Fetcher
 
 _SUFFIXES = VIDEO_SUFFIXES | IMAGE_SUFFIXES
 # Longer than any path can be: a list of paths that end in NUL shows one within it.
@@ -24,7 +29,7 @@ _PIECE = 1 << 16
 
 
 def expand_inputs(
-    arguments: Iterable[str | Path], passed_over: Counter[str] | None = None
+    arguments: Iterable[str | Path], passed_over: Counter[str] | None = None, fetcher: Fetcher | None = None
 ) -> Iterator[tuple[Path, DeepscanError | None]]:
     """The files that the arguments mean, in order, each once, found as they are asked for.
 
@@ -41,11 +46,19 @@ def expand_inputs(
     Args:
         arguments: of a user, or from a list.
         passed_over: counts the files in folders that are not looked at, by their suffix in lower case.
+        fetcher: makes files of web addresses and stdin; without it they are errors.
     """
     seen_files: set[bytes] = set()
     identity = FileIdentity()
     for argument in arguments:
-        for path, error in _expand(_cleaned_path(str(argument)), Counter() if passed_over is None else passed_over):
+        text = _cleaned_path(str(argument))
+        if fetcher is not None and fetcher.takes(text) and not os.path.lexists(text):
+            key = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if key not in seen_files:
+                seen_files.add(key)
+                yield _fetched(text, fetcher)
+            continue
+        for path, error in _expand(text, Counter() if passed_over is None else passed_over):
             key = identity(path)
             if key not in seen_files:
                 seen_files.add(key)
@@ -130,6 +143,13 @@ def _cleaned_path(text: str) -> str:
         clean = unquote(re.sub("^file:(//[^/]*)?", "", clean), errors="surrogateescape")
     clean = os.path.expanduser(clean)  # noqa: PTH111
     return clean if os.path.lexists(clean) or glob.has_magic(clean) else text
+
+
+def _fetched(given: str, fetcher: Fetcher) -> tuple[Path, DeepscanError | None]:
+    try:
+        return fetcher.fetch(given), None
+    except DeepscanError as error:
+        return Path(given), error
 
 
 def _expand(path: str, passed_over: Counter[str]) -> Iterator[tuple[str, DeepscanError | None]]:

@@ -126,12 +126,12 @@ def test_what_a_folder_holds_beside_media_is_counted(tree):
         ("https://example.org/a.mp4?x=[1]", "url", "Download it first"),
         ("HTTP://example.org/*.mp4", "url", "Download it first"),
         ("www.example.org/watch?v=1", "url", "Download it first"),
-        ("rtsp://10.0.0.1/stream1", "url", "ffmpeg -i rtsp://10.0.0.1/stream1 -t 60"),
+        ("rtsp://10.0.0.1/stream1", "url", "--live rtsp://10.0.0.1/stream1"),
         ("s3://bucket/a.mp4", "url", "Copy it to this machine"),
         ("-", "stdin", "cat > clip.mp4"),
-        ("0", "camera", "Record a clip first"),
-        ("webcam", "camera", "Record a clip first"),
-        ("/dev/video99", "camera", "Record a clip first"),
+        ("0", "camera", "--live 0"),
+        ("webcam", "camera", "--live 0"),
+        ("/dev/video99", "camera", "--live 0"),
     ],
 )
 def test_what_is_no_file_says_what_to_do(tmp_path, monkeypatch, given, reason, hint):
