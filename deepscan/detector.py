@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from deepscan.extract.in_memory import InMemory
 from deepscan.extract.inputs import expand_inputs
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, prepare
 from deepscan.extract.people import (
+    MAX_FACES_PER_FRAME,
     Extraction,
     PeopleSearch,
     Person,
@@ -34,6 +36,7 @@ from deepscan.models.feature_squeezing import disagreements
 from deepscan.models.runtime_scorer import device_of, foresee_runtime, make_scorer
 from deepscan.models.scorer import Features
 from deepscan.runtimes import RuntimeName
+from deepscan.sliding import RememberingFinder, RememberingScorer
 from deepscan.streaming import Searched, search_and_score
 from deepscan.types import ModelInfo, Report, Result, Score, Track, Verdict, VerdictLabel
 from deepscan.verdict import TURNED, Hidden, abstain, decide, limit, notes_on, unjudged, visible_people
@@ -251,6 +254,17 @@ class Detector:
         for i, move in zip(judgeable, moves, strict=True):
             disagreements[i] = move
         return self.decide(tracks, scores, disagreements, n_left_out=n_left_out)
+
+    def remembering(self) -> Detector:
+        """This detector, which looks at each picture of a window that slides over a stream once.
+
+        :meth:`analyze_many` of what is in memory then finds the faces of new pictures only; one window at a time.
+        """
+        other = copy(self)
+        n_frames = self.settings.frames
+        other._finder = RememberingFinder(self._finder, n_frames)
+        other._scorer = RememberingScorer(self._scorer, n_frames * MAX_FACES_PER_FRAME)
+        return other
 
     def report(self, results: Iterable[Result]) -> Report:
         """A report of this detector over results."""

@@ -272,6 +272,28 @@ def test_samples_give_a_table(deepscan: Command) -> None:
     assert "no_face" in run.out
 
 
+def test_a_folder_of_24_clips_fits_a_screen(deepscan: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    face, nobody, dark = (tmp_path / name for name in ("face.mp4", "nobody.mp4", "dark.mp4"))
+    portrait = np.ascontiguousarray(clips.portrait())
+    clips.write_video(face, [portrait] * 2)
+    clips.write_video(nobody, clips.texture_frames(2))
+    clips.write_video(dark, [(portrait * 0.06).astype(np.uint8)] * 2)
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for n in range(24):
+        source = (face, nobody, dark)[n % 3]
+        (folder / f"{'a long name ' * 4}{n:02}.mp4").write_bytes(source.read_bytes() if n < 23 else b"")
+    run = deepscan("predict", folder, "--frames", 1, "--no-tta")
+    lines = run.out.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    assert all(sum(f"{n:02}.mp4" in line for line in lines) == 1 for n in range(23))
+    (totals,) = (line for line in lines if line.startswith("24 files: "))
+    assert "15 no answer" in totals
+    assert "1 error" in totals
+
+
 def test_all_outputs_of_one_run_agree(deepscan: Command, tmp_path: Path) -> None:
     json_file, csv_file = tmp_path / "r.json", tmp_path / "r.csv"
     run = deepscan("predict", SAMPLES, "--frames", 6, "--json", json_file, "--csv", csv_file)

@@ -30,6 +30,11 @@ def predict(options: PredictOptions) -> None:
 
     Many, and again after an interruption: deepscan predict archive/ --jsonl results.jsonl --jobs 4
     """
+    if options.live is not None:
+        from deepscan.commands.live import predict_live
+
+        predict_live(options, options.live)
+        return
     if not options.paths and not options.from_file:
         fail("Nothing to judge. Give files, folders or patterns, or a list of them with --from-file.", EXIT_USAGE)
     if "-" in (options.paths or []) and "-" in (options.from_file or []):

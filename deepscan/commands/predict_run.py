@@ -56,9 +56,16 @@ class PredictOptions(JudgeOptions):
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="A list of more: one a line, or ended by NUL; '-' is stdin. Repeatable.",
+            help="A list of more, each ending in LF or NUL; '-' is stdin.",
             show_default=False,
         ),
+    ] = None
+    live: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Watch a camera (0), rtsp://... or a file, looped."),
+    ] = None
+    live_seconds: Annotated[
+        float | None, typer.Option(min=1, metavar="SECONDS", help="End --live after them.", show_default="Ctrl-C")
     ] = None
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write JSON; '-' is stdout, instead of the table.")

@@ -29,7 +29,7 @@ from deepscan.types import Coverage, Face, Frame, MediaInfo, RgbImage, Sampling,
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
 # A crowd must not fill the memory: of each frame the largest faces are kept.
-_MAX_FACES_PER_FRAME = 16
+MAX_FACES_PER_FRAME = 16
 # Frames no further apart are looked at in turn with the networks that find faces again, which takes a sixth of the
 # time; every second one, and one in which not every face is there again, is looked at in full.
 _FOLLOW_WITHIN_S = 0.35
@@ -149,7 +149,7 @@ class PeopleSearch:
                 self._shift_s = max(self._shift_s, abs(frame.shift_s))
                 self._brightest = max(self._brightest, brightness(frame.image))
                 self._largest = max([self._largest, *(f.size_px for f in faces)])
-                usable = [f for f in faces if f.size_px >= settings.min_face_px][:_MAX_FACES_PER_FRAME]
+                usable = [f for f in faces if f.size_px >= settings.min_face_px][:MAX_FACES_PER_FRAME]
                 self._n_usable += len(usable)
                 cut = [crop_face(frame.image, face, self._crop) for face in usable]
                 self._tracker.add(frame, usable, [brightness(c) for c in cut])

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -63,6 +63,9 @@ EXPLANATIONS = {
     "turned": "the faces do not stand upright; the picture was turned for them.",
     "unjudged": "somebody in it, or what looks like it, was not judged: see --html.",
 }
+FAKE_NEXT = (
+    "no proof by itself. Look at these seconds with --html, find the original upload, do a reverse image search."
+)
 REAL_LIMITS = (
     "no sign of a manipulated face that this detector knows. It does not see voices, edits elsewhere, methods it "
     "never met, or whether the caption is true."
@@ -140,10 +143,31 @@ def print_table(report: Report, console: Console) -> None:
         for line in _details(results[0], band):
             console.print(line)
     elif results:
-        console.print(Text(_totals(results), style="bold"))
+        console.print(Text(totals(Counter(result.verdict for result in results)), style="bold"))
+    print_explanations(results, console)
+    console.print(Text(_legend(report), style="dim"))
+
+
+def print_explanations(results: Sequence[Result], console: Console) -> None:
+    """What the words of results mean and what to do next, each once."""
     for code, text in _explanations(results).items():
         console.print(Text(f"{code}: ", style="bold") + Text(_printable(text), style="not bold"))
-    console.print(Text(_legend(report), style="dim"))
+
+
+def status_line(result: Result, band: tuple[float, float]) -> Text:
+    """Verdict, P(fake), and person and seconds or why, in one line."""
+    style, word = _STYLES[result.verdict]
+    probability = "-" if result.probability is None else percent(result.probability, band)
+    return Text(f"{word:9}  ", style=style) + Text(f"{probability:>7}  {_printable(_finding(result))}", style="none")
+
+
+def totals(counts: Mapping[str, int], what: str = "file") -> str:
+    """``3 files: 1 fake, 2 real`` from how often each verdict was given."""
+    words = {label: word.lower() for label, (_, word) in _STYLES.items()}
+    words[VerdictLabel.ERROR] += "s" if counts.get(VerdictLabel.ERROR, 0) > 1 else ""
+    parts = (f"{counts[label]:,} {words[label]}" for label in VerdictLabel if counts.get(label))
+    n_all = sum(counts.values())
+    return f"{n_all:,} {what}{'s' * (n_all != 1)}: {', '.join(parts)}"
 
 
 def _table(results: Sequence[Result], root: str, band: tuple[float, float], width: int) -> Table:
@@ -198,17 +222,12 @@ def _explanations(results: Sequence[Result]) -> dict[str, str]:
                 texts.setdefault(code, result.message or "")
             else:
                 texts.setdefault(code, EXPLANATIONS.get(code, result.message or ""))
-    if any(result.verdict is VerdictLabel.REAL for result in results):
+    verdicts = {result.verdict for result in results}
+    if VerdictLabel.FAKE in verdicts:
+        texts["fake"] = FAKE_NEXT
+    if VerdictLabel.REAL in verdicts:
         texts["real"] = REAL_LIMITS
     return texts
-
-
-def _totals(results: Sequence[Result]) -> str:
-    counts = Counter(result.verdict for result in results)
-    words = {label: word.lower() for label, (_, word) in _STYLES.items()}
-    words[VerdictLabel.ERROR] += "s" if counts[VerdictLabel.ERROR] > 1 else ""
-    parts = (f"{counts[label]:,} {words[label]}" for label in VerdictLabel if counts[label])
-    return f"{len(results):,} files: {', '.join(parts)}"
 
 
 def _details(result: Result, band: tuple[float, float]) -> list[Text]:

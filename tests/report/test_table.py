@@ -21,6 +21,7 @@ from deepscan.models.card import Calibration
 from deepscan.report.table import (
     CSV_COLUMNS,
     EXPLANATIONS,
+    FAKE_NEXT,
     REAL_LIMITS,
     UNJUDGED,
     print_table,
@@ -351,6 +352,12 @@ def test_every_reason_says_what_to_do():
 def test_only_a_real_says_what_it_cannot_see():
     assert REAL_LIMITS in shown(report_of(RESULTS["real"], RESULTS["fake"]), 300)
     assert REAL_LIMITS not in shown(report_of(RESULTS["fake"], RESULTS["uncertain"]), 300)
+
+
+def test_a_fake_says_what_to_do_next():
+    for verdicts in (("fake",), ("fake", "real")):
+        assert shown(report_of(*(RESULTS[name] for name in verdicts)), 300).count(FAKE_NEXT) == 1
+    assert FAKE_NEXT not in shown(report_of(RESULTS["real"], RESULTS["uncertain"]), 300)
 
 
 def test_table_tells_every_kind():

@@ -10,7 +10,10 @@ threads that decode at the same time have one each, of which a few are kept.
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
@@ -23,11 +26,13 @@ from deepscan.types import Coverage, Frame, MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-    from pathlib import Path
 
     from deepscan.extract.file_facts.metadata import FileFacts
 
-__all__ = ["DEFAULT_ISOLATION", "IsolationLimits", "file_facts", "prepare", "probe", "sample_frames"]
+__all__ = ["DEFAULT_ISOLATION", "IsolationLimits", "file_facts", "live_frames", "prepare", "probe", "sample_frames"]
+
+# Seconds in which a stream has to give a picture.
+_STREAM_STALL_S = 30.0
 
 
 def probe(
@@ -83,6 +88,37 @@ def file_facts(
     checked_kind(path, limits)
     with closing(_responses(path, {"do": "facts"}, limits, isolation)) as items:
         return cast("FileFacts", next(items))
+
+
+def live_frames(
+    source: str,
+    every_s: float,
+    limits: MediaLimits = DEFAULT_LIMITS,
+    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
+) -> Iterator[Frame]:
+    """:func:`deepscan.extract.video.live.live_frames` in another process; without ``isolation`` in this one.
+
+    Raises:
+        MediaError, DeepscanError: as :func:`probe`.
+    """
+    from deepscan.extract.video import live
+
+    live.check_source(source)
+    return (
+        live.live_frames(source, every_s, limits) if isolation is None else _watched(source, every_s, limits, isolation)
+    )
+
+
+def _watched(source: str, every_s: float, limits: MediaLimits, isolation: IsolationLimits) -> Iterator[Frame]:
+    request = {"do": "live", "source": source, "every_s": every_s, "n_frames": sys.maxsize, "first": 0}
+    process = decoders.take(isolation)
+    try:
+        with closing(process.run(Path(source), request, limits, _STREAM_STALL_S, None)) as answers:
+            yield from cast("Iterator[Frame]", answers)
+    except ChildDied as death:
+        raise _media_error(Path(source), death, replace(isolation, stall_s=_STREAM_STALL_S)) from None
+    finally:
+        decoders.give_back(process, isolation)
 
 
 def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:

@@ -244,8 +244,13 @@ def serve(request: Message, link: Link, slots: _Slots) -> None:
     def examined(coverage: Coverage) -> None:
         link.send(coverage=[coverage.duration_s, coverage.damaged_s, coverage.cut_off_s])
 
-    share = request["nearby_share"]
-    sampled = frames.sample_frames(path, request["n_frames"], limits, nearby_share=share, examined=examined)
+    if request["do"] == "live":
+        from deepscan.extract.video.live import live_frames
+
+        sampled = live_frames(request["source"], request["every_s"], limits)
+    else:
+        share = request["nearby_share"]
+        sampled = frames.sample_frames(path, request["n_frames"], limits, nearby_share=share, examined=examined)
     with contextlib.closing(sampled):  # type: ignore[type-var]
         for frame in sampled:
             link.check()
