@@ -60,12 +60,10 @@ def test_a_file_is_shown_again_and_again_at_its_own_pace(tmp_path):
     start, taken = time.monotonic(), []
     for frame in live_frames(str(clip), 0.1, DEFAULT_LIMITS):
         taken.append(frame)
-        if frame.time_s > 1.2:
+        if len(taken) == 8:
             break
-    assert time.monotonic() - start >= 1.2
-    assert 5 <= len(taken) <= 14
+    assert time.monotonic() - start > 0.65  # seven times 0.1 s, less a picture's time
     assert [frame.index for frame in taken] == list(range(len(taken)))
-    assert all(after.time_s - before.time_s > 0.05 for before, after in pairwise(taken))
     numbers = [clips.frame_number(frame.image) for frame in taken]
     assert any(after < before for before, after in pairwise(numbers))
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 from deepscan.extract.file_kinds import NoFileError
+from deepscan.version import install_command
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -35,7 +36,6 @@ _MOST_REDIRECTS = 5
 _PIECE_BYTES = 1 << 16
 _PAGES = ("text/html", "application/xhtml+xml")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_INSTALL = "pip install 'deepscan[download]'"
 
 
 class Fetcher:
@@ -110,7 +110,9 @@ class Fetcher:
         try:
             import urllib3
         except ModuleNotFoundError as error:
-            raise _failed(given, f"fetching it needs {error.name}", f"Install it with {_INSTALL}.", "url") from error
+            raise _failed(
+                given, f"fetching it needs {error.name}", f"Install it with {install_command('download')}.", "url"
+            ) from error
         until = time.monotonic() + self._max_seconds
         try:
             response = self._open(given, address)
@@ -202,7 +204,9 @@ class Fetcher:
     def _from_page(self, given: str, address: str, path: Path) -> Path:
         """The video of a page, by yt-dlp where it is installed."""
         if find_spec("yt_dlp") is None:
-            hint = f"yt-dlp gets videos from pages: {_INSTALL}, or give the address of the file itself."
+            hint = (
+                f"yt-dlp gets videos from pages: {install_command('download')}, or give the address of the file itself."
+            )
             raise _failed(given, "it is a page, and no video", hint, "web_page")
         # Of sites that it knows only: the generic extractor would follow whatever stands in a page.
         command = [
@@ -297,7 +301,7 @@ def _file_name(path: str) -> str:
 
 def _failed(given: str, why: str, hint: str, reason: str) -> NoFileError:
     error = NoFileError(f"{given}: cannot be had", why, hint, reason=reason)
-    error.given = given
+    error.text = given
     return error
 
 

@@ -56,7 +56,7 @@ def names(monkeypatch, server):
 def reason(fetcher, given):
     with pytest.raises(MediaError) as raised:
         fetcher.fetch(given)
-    assert raised.value.given == given
+    assert raised.value.text == given
     assert "\n" not in str(raised.value)
     return raised.value.reason
 
