@@ -20,8 +20,8 @@ GENERAL = "General"
 # The options of each panel by the names of their parameters; panels and options are shown in this order.
 PANELS = {
     "Input": (
-        "data", "config", "by", "split", "dataset", "from_file", "live", "live_seconds", "on", "frames_of_data", "sample",
-        "follow_links", "shard",
+        "data", "config", "by", "split", "dataset", "from_file", "live", "live_seconds", "on", "frames_of_data",
+        "sample", "follow_links", "shard",
     ),
     "Output": (
         "html_file", "json_file", "csv_file", "jsonl_file", "to", "out", "name", "video", "heat", "error_level", "full",
