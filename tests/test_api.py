@@ -58,8 +58,8 @@ def test_a_picture_is_judged_alike_from_its_file_and_from_memory(detector, tmp_p
 def test_frames_are_judged_as_the_file_that_they_are_from(detector, face_clip):
     frames = [(frame.time_s, frame.image) for frame in sample_frames(face_clip, 6)]
     file = detector.predict(face_clip)
-    for given in (frames, tuple(frames), iter(frames)):
-        result = detector.predict(given)
+    for source in (frames, tuple(frames), iter(frames)):
+        result = detector.predict(source)
         assert scores(result) == scores(file)
         assert [f.time_s for f in result.tracks[0].frames] == [time_s for time_s, _ in frames]
     assert (result.path, result.kind, result.frames_sampled, result.sampling) == ("<frames>", "video", 6, "sequential")

@@ -122,7 +122,7 @@ def test_workers_need_not_run_in_this_folder(detector, tmp_path, monkeypatch):
 
 def test_a_worker_loads_its_networks_once(monkeypatch):
     loaded = []
-    monkeypatch.setattr(batch_module, "load_detector", lambda *given: loaded.append(given) or Judge())
+    monkeypatch.setattr(batch_module, "load_detector", lambda *arguments: loaded.append(arguments) or Judge())
     batch_module.worker_detector.cache_clear()
     other = PredictSettings(frames=8)
     for settings in (SETTINGS, PredictSettings(), other, other):

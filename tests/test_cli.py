@@ -234,7 +234,7 @@ def test_random_weights_mark_the_report(deepscan: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--frames", "0"], "frames"),
         (["--threshold", "1.5"], "threshold"),
@@ -243,10 +243,10 @@ def test_random_weights_mark_the_report(deepscan: Command) -> None:
         (["--no-such-option"], "no-such-option"),
     ],
 )
-def test_wrong_usage_exits_with_2(deepscan: Command, arguments: list[str], said: str) -> None:
+def test_wrong_usage_exits_with_2(deepscan: Command, arguments: list[str], message: str) -> None:
     run = deepscan("predict", SAMPLES, *arguments)
     assert run.code == 2
-    assert said in run.err
+    assert message in run.err
     assert run.out == ""
 
 

@@ -141,7 +141,7 @@ def test_a_list_on_stdin_may_hold_any_name(predict, judged, folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "Nothing to judge. Give files, folders or patterns, or a list of them with --from-file."),
         (["--from-file", "missing.txt"], "The list missing.txt cannot be read: No such file or directory"),
@@ -151,10 +151,10 @@ def test_a_list_on_stdin_may_hold_any_name(predict, judged, folder) -> None:
         (["x.mp4", "--address", "auto"], "The address auto is not used"),
     ],
 )
-def test_wrong_usage_is_one_line(predict, folder, arguments: list[str], said: str) -> None:
+def test_wrong_usage_is_one_line(predict, folder, arguments: list[str], message: str) -> None:
     run = predict(*arguments)
     assert (run.code, run.out) == (2, "")
-    assert run.err.startswith(f"deepscan: {said}")
+    assert run.err.startswith(f"deepscan: {message}")
     assert len(run.err.splitlines()) == 1
 
 
@@ -246,13 +246,13 @@ def test_what_is_passed_over_is_told_once(predict, judged, folder) -> None:
 
 
 def test_what_is_no_file_is_a_row_with_its_reason(predict, judged, folder) -> None:
-    given = ["ftp://example.org/a.mp4", "rtsp://example.org/a", "0", "clips/a.mp4"]
+    inputs = ["ftp://example.org/a.mp4", "rtsp://example.org/a", "0", "clips/a.mp4"]
     for jobs in ((), ("--jobs", 2)):
         if jobs:  # what is no file reaches no worker
-            given = given[:-1]
-        run = predict("--json", "-", *jobs, *given)
+            inputs = inputs[:-1]
+        run = predict("--json", "-", *jobs, *inputs)
         assert run.code == 3
-        assert [result["path"] for result in run.results] == given
+        assert [result["path"] for result in run.results] == inputs
         assert [result["reason"] for result in run.results][:3] == ["url", "url", "camera"]
 
 
@@ -369,10 +369,10 @@ def test_an_output_that_is_an_input_or_their_list(predict, judged, folder, optio
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv", "--jsonl", "--html"])
-@pytest.mark.parametrize("place", ["nowhere/x.html", "clips", "folder.html"])
-def test_what_cannot_be_written_is_told_before_the_work(predict, judged, folder, option: str, place: str) -> None:
+@pytest.mark.parametrize("target", ["nowhere/x.html", "clips", "folder.html"])
+def test_what_cannot_be_written_is_told_before_the_work(predict, judged, folder, option: str, target: str) -> None:
     Path("folder.html").mkdir()
-    run = predict("clips", option, place)
+    run = predict("clips", option, target)
     assert (run.code, run.out, judged) == (3, "", [])
     assert len(run.err.splitlines()) == 1
 
@@ -393,13 +393,13 @@ def test_devices_pipes_and_links_are_written_through(predict, judged, folder) ->
         pytest.skip("may make no devices")
     os.mkfifo("pipe")
     Path("link").symlink_to("r.json")
-    got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(Path("pipe").read_bytes()), daemon=True)
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(Path("pipe").read_bytes()), daemon=True)
     reader.start()
     run = predict("clips/b.mp4", "--json", "link", "--csv", "pipe", "--jsonl", "null")
     reader.join(20)
     assert (run.code, judged) == (0, ["b.mp4"])
-    assert got[0].startswith(b"path,verdict,")
+    assert received[0].startswith(b"path,verdict,")
     assert [stat.S_IFMT(os.lstat(name).st_mode) for name in ("null", "pipe", "link")] == [
         stat.S_IFCHR, stat.S_IFIFO, stat.S_IFLNK,
     ]  # fmt: skip

@@ -76,14 +76,14 @@ def test_readers_see_the_old_file_until_the_end(tmp_path):
     assert path.read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("place", ["missing/out.json", "file/out.json", "folder"])
-def test_where_nothing_can_be_written(tmp_path, place):
+@pytest.mark.parametrize("target", ["missing/out.json", "file/out.json", "folder"])
+def test_where_nothing_can_be_written(tmp_path, target):
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder" / "inside").mkdir(parents=True)
     with pytest.raises(OutputError, match="cannot be written") as caught:
-        write_atomically(tmp_path / place, b"x")
+        write_atomically(tmp_path / target, b"x")
     assert caught.value.reason == "output"
-    assert place in str(caught.value)
+    assert target in str(caught.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
 
 
@@ -141,12 +141,12 @@ def test_a_pipe_is_written_through(tmp_path):
     path, data = tmp_path / "pipe", os.urandom(300_000)
     os.mkfifo(path)
     check_target(path, json_of("x"))
-    got = []
-    reader = threading.Thread(target=lambda: got.append(path.read_bytes()), daemon=True)
+    received = []
+    reader = threading.Thread(target=lambda: received.append(path.read_bytes()), daemon=True)
     reader.start()
     write_atomically(path, data)
     reader.join(20)
-    assert got == [data]
+    assert received == [data]
     assert stat.S_ISFIFO(path.stat().st_mode)
     assert list(tmp_path.iterdir()) == [path]
 

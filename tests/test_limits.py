@@ -140,8 +140,8 @@ def test_a_picture_whose_text_unpacks_to_gigabytes(tmp_path: Path) -> None:
 
 
 def test_people_over_the_limit_are_not_judged_and_nobody_says_real(strict: Detector, two_people_clip: Path) -> None:
-    found = strict.extract(two_people_clip)
-    assert (len(found.people), found.people_left_out) == (1, 1)
+    extraction = strict.extract(two_people_clip)
+    assert (len(extraction.people), extraction.people_left_out) == (1, 1)
     result = strict.predict(two_people_clip)
     assert len(result.tracks) == 1
     assert result.verdict is not VerdictLabel.REAL
@@ -203,9 +203,9 @@ def test_those_seen_longest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         frames.append(Frame(image, float(number), number))
     path = clips.write_video(tmp_path / "crowd.mp4", [frame.image for frame in frames])
     monkeypatch.setattr("deepscan.extract.people.sample_frames", lambda *_, **__: iter(frames))
-    found = extract_people(path, 6, _Crowd(), CropSettings(size_px=32), TrackSettings(), MediaLimits(max_tracks=1))
-    (person,) = found.people
-    assert found.people_left_out == 3
+    extraction = extract_people(path, 6, _Crowd(), CropSettings(size_px=32), TrackSettings(), MediaLimits(max_tracks=1))
+    (person,) = extraction.people
+    assert extraction.people_left_out == 3
     assert [s.face.box[0] for s in person.track.sightings] == [200.0] * 6
 
 
@@ -214,8 +214,8 @@ def test_those_seen_longest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_options_change_what_they_name() -> None:
     assert limits_of(None) == MediaLimits()
-    given = limits_of(["pixels=2M", "bytes=1.5G", "duration=5min", "frames=none", "tracks=3"])
-    assert given == MediaLimits(
+    limits = limits_of(["pixels=2M", "bytes=1.5G", "duration=5min", "frames=none", "tracks=3"])
+    assert limits == MediaLimits(
         max_pixels=2_000_000, max_bytes=1_500_000_000, max_duration_s=300.0, max_frames=None, max_tracks=3
     )
 

@@ -107,12 +107,12 @@ def test_what_is_forbidden_is_seen(source: str) -> None:
 def test_nothing_runs_code_from_a_file_or_text_in_a_shell() -> None:
     modules = sorted(PACKAGE.rglob("*.py"))
     assert len(modules) > 100
-    found = [
+    offending = [
         offence
         for path in modules
         for offence in offences(path.read_text(encoding="utf-8"), path.relative_to(PACKAGE).as_posix())
     ]
-    assert found == []
+    assert offending == []
 
 
 def test_one_module_alone_holds_a_library_that_fetches() -> None:
@@ -138,7 +138,7 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "why"),
+    ("field", "value", "why"),
     [
         ("", b"[" * 200_000, "recursion limit"),
         ("", b'{"a":' * 200_000, "recursion limit"),
@@ -155,12 +155,12 @@ def test_yaml_makes_no_objects(tmp_path: Path) -> None:
         ("weights_sha256", "0" * 64, "damaged or was exchanged"),
     ],
 )
-def test_cards_are_checked_before_anything_is_made_of_them(tmp_path: Path, place: str, value: object, why: str) -> None:
+def test_cards_are_checked_before_anything_is_made_of_them(tmp_path: Path, field: str, value: object, why: str) -> None:
     shipped = PACKAGE / "weights" / "default"
     (tmp_path / "model.safetensors").symlink_to(shipped / "model.safetensors")
     card = json.loads((shipped / "card.json").read_text(encoding="utf-8"))
-    if place:
-        *parents, last = place.split(".")
+    if field:
+        *parents, last = field.split(".")
         at = card
         for parent in parents:
             at = at[parent]
@@ -226,8 +226,8 @@ def test_names_and_tags_are_text_in_the_page(hostile_pages: list[Path]) -> None:
 
 
 def _browser() -> ModuleType:
-    place = ROOT / "scripts" / "screenshot_report.py"
-    spec = importlib.util.spec_from_file_location("screenshot_report_for_safety", place)
+    path = ROOT / "scripts" / "screenshot_report.py"
+    spec = importlib.util.spec_from_file_location("screenshot_report_for_safety", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

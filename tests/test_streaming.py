@@ -61,28 +61,28 @@ def run(files, scorer=None, errors=None):
     return scorer, search_and_score(((path, None) for path in made), made.__getitem__, lambda path: path.name, scorer)
 
 
-def told(searched):
+def summary(searched):
     return [(file.path.name, sorted(file.features.values()), file.error) for file in searched]
 
 
 def test_pictures_share_batches():
     scorer, files = run({name: [number] for number, name in enumerate("abcdef")})
-    assert told(files) == [(name, [number], None) for number, name in enumerate("abcdef")]
+    assert summary(files) == [(name, [number], None) for number, name in enumerate("abcdef")]
     assert scorer.batches == [[0, 1, 2, 3], [4, 5]]
 
 
 def test_a_video_is_done_by_its_own_end():
     scorer, files = run({"picture": [0], "video": [1, 2, 3, 4, 5], "later": [6]})
-    assert [name for name, *_ in told(islice(files, 2))] == ["picture", "video"]
+    assert [name for name, *_ in summary(islice(files, 2))] == ["picture", "video"]
     assert scorer.batches == [[0, 1, 2, 3], [4, 5]]
-    assert told(files) == [("later", [6], None)]
+    assert summary(files) == [("later", [6], None)]
 
 
 def test_what_has_no_face_does_not_wait():
     scorer, files = run({"nobody": [], "picture": [1], "nobody again": []})
     first = next(files)
     assert (first.path.name, scorer.batches) == ("nobody", [])
-    assert [name for name, *_ in told(files)] == ["picture", "nobody again"]  # in order
+    assert [name for name, *_ in summary(files)] == ["picture", "nobody again"]  # in order
 
 
 def test_a_file_that_fails_costs_no_other():

@@ -198,7 +198,7 @@ def test_a_stretch_unlike_the_rest_of_the_person_is_conflicting_however_short():
 
 
 @pytest.mark.parametrize(
-    ("frames", "found"),
+    ("frames", "stretches"),
     [
         ([0.2] * 6 + [0.7] * 4 + [0.2] * 6, [(3.0, 4.5)]),  # 2.2 above the others
         ([0.4] * 6 + [0.7] * 4 + [0.4] * 6, []),  # 1.3
@@ -208,10 +208,10 @@ def test_a_stretch_unlike_the_rest_of_the_person_is_conflicting_however_short():
         ([1e-12] * 6 + [1 - 1e-12] * 4 + [1e-12] * 6, [(3.0, 4.5)]),
     ],
 )
-def test_within_the_band_a_stretch_is_a_segment_where_it_stands_out(frames, found):
+def test_within_the_band_a_stretch_is_a_segment_where_it_stands_out(frames, stretches):
     verdict = decide_one(0.5, BAND, frames)
     assert verdict.label is UNCERTAIN
-    assert [(s.start_s, s.end_s) for s in verdict.segments] == found
+    assert [(s.start_s, s.end_s) for s in verdict.segments] == stretches
 
 
 def test_a_stretch_does_not_change_a_fake_or_uncertain_one():
@@ -354,9 +354,9 @@ def test_a_threshold_of_the_user_and_no_promise_do_not_rise():
 
 def test_what_was_not_judged_is_listed_with_its_reason():
     dark, wall = make_track(2, 1, brightness=1.0), replace(make_track(3, 2), sureness="doubtful")
-    found = replace(make_extraction([Person(dark, np.zeros((2, 4, 4, 3), np.uint8))]), doubtful=(wall,))
-    told = unjudged(found, visible_people(found.people)[1])
-    assert [(t.id, t.reason, len(t.frames)) for t in told] == [(1, "too_dark", 2), (2, "doubtful_face", 3)]
+    extraction = replace(make_extraction([Person(dark, np.zeros((2, 4, 4, 3), np.uint8))]), doubtful=(wall,))
+    listed = unjudged(extraction, visible_people(extraction.people)[1])
+    assert [(t.id, t.reason, len(t.frames)) for t in listed] == [(1, "too_dark", 2), (2, "doubtful_face", 3)]
 
 
 def test_as_many_scores_as_tracks():
@@ -377,11 +377,11 @@ def test_no_face():
 
 
 def test_no_face_in_ten_minutes_says_what_was_looked_at():
-    found = replace(
+    extraction = replace(
         make_extraction(), media=MediaInfo(Path("x.mp4"), "video", 640, 480, 600.0, 6000), frames_sampled=32
     )
-    assert "32 frames" in abstain(found, 36).message
-    assert "18.8 s apart" in abstain(found, 36).message
+    assert "32 frames" in abstain(extraction, 36).message
+    assert "18.8 s apart" in abstain(extraction, 36).message
 
 
 def test_of_a_picture_nothing_is_said_to_be_apart():

@@ -63,7 +63,7 @@ def test_with_nothing_but_a_corpus(tmp_path, face_clip, no_face_clip):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ((), "Give the corpus"),
         (("empty",), "laid out like no corpus"),
@@ -76,13 +76,13 @@ def test_with_nothing_but_a_corpus(tmp_path, face_clip, no_face_clip):
         (("corpus", "--address", "127.0.0.1:1"), "address"),
     ],
 )
-def test_wrong_usage_is_told_in_one_line(tmp_path, monkeypatch, face_clip, arguments, told):
+def test_wrong_usage_is_told_in_one_line(tmp_path, monkeypatch, face_clip, arguments, message):
     (tmp_path / "empty").mkdir()
     place(face_clip, tmp_path / "corpus" / "real" / "a.mp4")
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["preprocess", *arguments])
     assert done.exit_code in (2, 3)
-    assert told in done.stderr
+    assert message in done.stderr
     assert [line for line in done.stderr.splitlines() if not line.startswith("WARNING")] == [
         done.stderr.splitlines()[-1]
     ]
@@ -164,11 +164,11 @@ def test_interrupted_by_a_person(tmp_path, face_clip):
     )
     wait_at_work(process, lambda: has_lines(journal, 2))
     os.killpg(process.pid, signal.SIGINT)
-    told, error = process.communicate(timeout=60)
+    output, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert "Traceback" not in told + error
+    assert "Traceback" not in output + error
     assert 2 <= len(ids(out)) < 10
-    assert "Not reached" in told
+    assert "Not reached" in output
 
 
 @pytest.mark.slow
@@ -188,9 +188,9 @@ def test_a_worker_that_dies_hangs_or_breaks_costs_its_own_video(tmp_path, face_c
         **{f"real/{name}": ("ok", None) for name in names[3:]},
     }
     assert summary.n_failed == 3
-    told = {failure.video_id: failure.message for failure in read_failures(out / "failures.csv")}
-    assert "30" in told["real/hangs"]
-    assert "\n" not in told["real/breaks"]
+    messages = {failure.video_id: failure.message for failure in read_failures(out / "failures.csv")}
+    assert "30" in messages["real/hangs"]
+    assert "\n" not in messages["real/breaks"]
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def decode(image):
     return picture[..., ::-1]
 
 
-def found(
+def people_found(
     n=3,
     *,
     colour=None,
@@ -106,7 +106,7 @@ def shade(colour, index):
 def stored(folder, name, label, *, settings=PNG, split="train", boxes_sha256=None, **facts):
     """The row of a video whose file is in the store."""
     method = "real" if label == 0 else "fake"
-    extraction = found(**facts)
+    extraction = people_found(**facts)
     clip = item(name, label=label, method=method, split=split)
     path = write_store(folder, clip, SHA, settings, extraction, boxes_sha256=boxes_sha256)
     n_tracks = len(extraction.people)
@@ -166,8 +166,8 @@ def test_every_crop_is_of_the_video_it_is_said_to_be_of(tmp_path):
     }
     for title, images in grids.items():
         for image in images:
-            told = re.fullmatch(r"Crop of part/(v\d), track ([12]) at (0\.\d\d) s", image["alt"])
-            name, track, time_s = told.groups()
+            match = re.fullmatch(r"Crop of part/(v\d), track ([12]) at (0\.\d\d) s", image["alt"])
+            name, track, time_s = match.groups()
             expected = shade(colours[name], 3 * (int(track) - 1) + round(4 * float(time_s)))
             assert np.abs(decode(image).mean((0, 1)) - expected).max() < 4
             if title in ("Real", "Fake"):
@@ -180,8 +180,8 @@ def test_a_crop_tells_where_it_is_from(tmp_path):
     rows = [stored(tmp_path, "part/clip", 1, n=1, size_px=83.6, confidence=0.98765, people=2)]
     rows[0] = replace(rows[0], method="Face2Face")
     shown = page(tmp_path, rows, per_label=1)
-    told = [a["title"] for a in shown.all("figure") if "title" in a]
-    assert told[0] == (
+    titles = [a["title"] for a in shown.all("figure") if "title" in a]
+    assert titles[0] == (
         "dfdc part/clip: fake, Face2Face; track 1 of 2 at 0.00 s; face 84 px, confidence 0.9877, brightness 120"
     )
     captions = [" ".join(caption.split()) for caption in shown.captions]
@@ -218,20 +218,20 @@ def test_skipped_and_failed_with_their_first_examples(tmp_path):
     failures = [Failure("dfdc", f"f{n:02d}", f"/in/f{n}.mp4", "unreadable", f"it is cut off ({n})") for n in range(21)]
     failures.append(Failure("dfdc", "", "/in/metadata.json", "broken_metadata", "no JSON"))
     shown = page(tmp_path, rows, [*failures, failures[0]])
-    told = shown.section("lost")
-    assert "no_face 25, of which the first 20 s00 s01 s02" in told
-    assert "s19 too_dark 1 t" in told
-    assert "unreadable 21, of which the first 20 Video or file What happened f00 it is cut off (0) f01" in told
-    assert "f20" not in told
-    assert "broken_metadata 1 Video or file What happened /in/metadata.json no JSON" in told
+    section = shown.section("lost")
+    assert "no_face 25, of which the first 20 s00 s01 s02" in section
+    assert "s19 too_dark 1 t" in section
+    assert "unreadable 21, of which the first 20 Video or file What happened f00 it is cut off (0) f01" in section
+    assert "f20" not in section
+    assert "broken_metadata 1 Video or file What happened /in/metadata.json no JSON" in section
 
 
 def test_the_distributions(tmp_path):
     rows = [*corpus(tmp_path, 2, 2, size_px=80.0), stored(tmp_path, "image", 0, size_px=90.0, duration_s=None)]
-    told = page(tmp_path, rows).section("distributions")
-    assert "Face size, px shorter side of the box, mean over the crops" in told
-    assert "real: median 80 px (3) fake: median 80 px (2) KS 0.33" in told
-    assert "Duration, s images have none 50 % 100 % 9.95 10.00 real: median 10.0 s (2) fake: median" in told
+    section = page(tmp_path, rows).section("distributions")
+    assert "Face size, px shorter side of the box, mean over the crops" in section
+    assert "real: median 80 px (3) fake: median 80 px (2) KS 0.33" in section
+    assert "Duration, s images have none 50 % 100 % 9.95 10.00 real: median 10.0 s (2) fake: median" in section
 
 
 # What it warns of
@@ -243,10 +243,10 @@ def test_a_quantity_that_tells_real_from_fake(tmp_path):
     rows.append(stored(tmp_path, "v", 1, n=1, split="val"))
     rows.append(stored(tmp_path, "w", 0, n=1, split="val"))
     shown = page(tmp_path, rows)
-    told = shown.section("warnings")
-    assert "Face size differs between real and fake: medians 153 px and 93 px, KS" in told
-    assert "A detector can learn it instead of the manipulation." in told
-    assert told.count("differs") == 1
+    section = shown.section("warnings")
+    assert "Face size differs between real and fake: medians 153 px and 93 px, KS" in section
+    assert "A detector can learn it instead of the manipulation." in section
+    assert section.count("differs") == 1
     assert shown.section("distributions").count("\u2013 differs") == 1
 
 
@@ -290,12 +290,12 @@ def test_files_that_are_missing_damaged_or_of_another_video(tmp_path, caplog):
     files[5].write_bytes(data[: start + 60] + b"\x00\x01" + data[start + 62 :])
     shown = page(tmp_path, rows)
     assert "5 of 8 files looked at are missing or damaged." in shown.section("warnings")
-    told = shown.section("lost")
-    assert f"part/r0 {rows[0].store} there is no such file" in told
-    assert f"part/r1 {rows[1].store} it ends inside of" in told
-    assert f"part/r2 {rows[2].store} its video or label is not that of the manifest" in told
-    assert f"part/r3 {rows[3].store} its video or label is not that of the manifest" in told
-    assert re.search(rf"part/f1 {re.escape(rows[5].store)} \S+ has changed since it was written", told)
+    section = shown.section("lost")
+    assert f"part/r0 {rows[0].store} there is no such file" in section
+    assert f"part/r1 {rows[1].store} it ends inside of" in section
+    assert f"part/r2 {rows[2].store} its video or label is not that of the manifest" in section
+    assert f"part/r3 {rows[3].store} its video or label is not that of the manifest" in section
+    assert re.search(rf"part/f1 {re.escape(rows[5].store)} \S+ has changed since it was written", section)
     alts = [image["alt"] for images in shown.grids.values() for image in images]
     assert {alt.split(",")[0] for alt in alts} == {f"Crop of part/f{n}" for n in (0, 2, 3)}
     assert str(tmp_path) not in shown.source
@@ -358,11 +358,11 @@ def test_crops_a_label(tmp_path):
 
 def test_the_same_store_gives_the_same_bytes_wherever_it_lies(tmp_path):
     pages = []
-    for place, seed in (("a", 0), ("b", 0), ("b", 1)):
-        folder = tmp_path / place
+    for name, seed in (("a", 0), ("b", 0), ("b", 1)):
+        folder = tmp_path / name
         rows = [*corpus(folder, 5, 5), *(lost(f"s{n}") for n in range(9)), lost("t", reason="too_dark")]
         failures = [Failure("dfdc", f"f{n}", "/in", "unreadable", "cut off") for n in range(3)]
-        if place == "b":
+        if name == "b":
             random.Random(1).shuffle(rows)
             failures.reverse()
         write_contact_sheet(folder, rows, failures, seed=seed, per_label=3)
@@ -404,7 +404,7 @@ def rows_named(folder, name):
     folder = folder.parent if folder.name == "a" else folder
     clip = item("clip", method="fake")
     clip = replace(clip, video_id=name, dataset=name, method=name, group=name)
-    path = write_store(folder, clip, SHA, PNG, found(1))
+    path = write_store(folder, clip, SHA, PNG, people_found(1))
     ok = ManifestRow.of(clip, "ok", store=path.relative_to(folder).as_posix(), n_frames=32, n_tracks=1)
     skipped = ManifestRow.of(replace(clip, video_id=f"{name}2"), "skipped", name or "reason", n_frames=32)
     gone = replace(ok, video_id=f"{name}3", store="store/00/gone.tar")

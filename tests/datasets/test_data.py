@@ -31,8 +31,8 @@ def engine(monkeypatch):
     return InProcess().install(monkeypatch)
 
 
-def prepared(tmp_path, paths, split=None, **how):
-    return open_data(paths, CROP, QUICK, split=split, preparation=Preparation(cache=tmp_path / "cache", **how))
+def prepared(tmp_path, paths, split=None, **options):
+    return open_data(paths, CROP, QUICK, split=split, preparation=Preparation(cache=tmp_path / "cache", **options))
 
 
 def test_stores_are_taken_as_they_are(tmp_path, engine):
@@ -50,13 +50,13 @@ def test_stores_are_taken_as_they_are(tmp_path, engine):
 
 def test_videos_are_preprocessed_with_the_detectors_rule(tmp_path, engine, face_clip, no_face_clip):
     root = labelled(tmp_path / "mine", face_clip, no_face_clip)
-    told = []
-    samples = prepared(tmp_path, [root], jobs=3, on_start=lambda corpus, folder: told.append((corpus, folder)))
+    started = []
+    samples = prepared(tmp_path, [root], jobs=3, on_start=lambda corpus, folder: started.append((corpus, folder)))
     assert {sample.crop for sample in samples.samples} == {CROP}
     assert {(sample.label, len(sample), sample.split) for sample in samples.samples} == {(0, 3, None), (1, 3, None)}
     assert samples.without == {("none", 0, "no_face"): 1}
     assert engine.jobs == [3]
-    ((corpus, folder),) = told
+    ((corpus, folder),) = started
     assert corpus == root
     assert folder.is_relative_to(tmp_path / "cache")
     assert (folder / "manifest.csv").is_file()
@@ -177,16 +177,16 @@ def test_problems_of_the_corpus_are_told(tmp_path, engine, face_clip, caplog):
     assert "1 x missing_file" in caplog.text
 
 
-@pytest.mark.parametrize("asked", [{}, {"attack_check": True}])
-def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip, asked):
+@pytest.mark.parametrize("changes", [{}, {"attack_check": True}])
+def test_an_evaluation_says_what_prediction_says(tmp_path, engine, face_clip, changes):
     """From the same clip, by way of a store: only the JPEG of the kept crops lies between."""
     root = labelled(tmp_path / "mine", face_clip)
     check = AttackCheck(limits={"denoise": 1e-9})  # everything moves so far
     certain = Calibration(uncertain_low=0.5, uncertain_high=0.5)
     made = card(crop=CROP, attack_check=check, calibration=certain)
-    detector = Detector(Networks.of(network(), made), PredictSettings(tta=False, frames=3, **asked))
+    detector = Detector(Networks.of(network(), made), PredictSettings(tta=False, frames=3, **changes))
     predicted = detector.predict(face_clip)
-    assert predicted.reason == ("possible_attack" if asked else None)
+    assert predicted.reason == ("possible_attack" if changes else None)
     samples = open_data([root], CROP, detector.settings, preparation=Preparation(tmp_path / "cache"))
     for video in evaluate(detector, samples, resamples=0).videos:
         assert video.probability == pytest.approx(predicted.probability, abs=0.03)

@@ -26,30 +26,30 @@ from deepscan.datasets.store.manifest import ManifestRow
 
 def rows(counts, *, split="train", status="ok", n_tracks=1):
     """So many (real, fake) videos."""
-    told = {"store": "store/00/x.tar", "n_tracks": n_tracks} if status == "ok" else {"reason": "no_face"}
+    facts = {"store": "store/00/x.tar", "n_tracks": n_tracks} if status == "ok" else {"reason": "no_face"}
     return [
-        ManifestRow.of(item(f"{split}-{status}-{label}-{n}", label=label, split=split), status, **told)
+        ManifestRow.of(item(f"{split}-{status}-{label}-{n}", label=label, split=split), status, **facts)
         for label, count in enumerate(counts)
         for n in range(count)
     ]
 
 
 def test_counts():
-    found = count_rows([*rows((3, 2), n_tracks=2), *rows((1, 0), status="skipped"), *rows((0, 4), split=None)])
-    assert found.total == Counts(videos=10, ok=9, skipped=1, failed=0, people=14)
-    assert found.kinds == (
+    counts = count_rows([*rows((3, 2), n_tracks=2), *rows((1, 0), status="skipped"), *rows((0, 4), split=None)])
+    assert counts.total == Counts(videos=10, ok=9, skipped=1, failed=0, people=14)
+    assert counts.kinds == (
         (("dfdc", "fake", "fake", "train"), Counts(2, 2, 0, 0, 4)),
         (("dfdc", "fake", "fake", ""), Counts(4, 4, 0, 0, 4)),
         (("dfdc", "fake", "real", "train"), Counts(4, 3, 1, 0, 6)),
     )
-    assert found.usable == (("train", {"real": 3, "fake": 2}), ("", {"real": 0, "fake": 4}))
-    assert found.labels == {"real": 3, "fake": 6}
-    assert found.datasets == ["dfdc"]
+    assert counts.usable == (("train", {"real": 3, "fake": 2}), ("", {"real": 0, "fake": 4}))
+    assert counts.labels == {"real": 3, "fake": 6}
+    assert counts.datasets == ["dfdc"]
 
 
 def test_splits_are_in_the_order_of_their_use():
-    found = count_rows([*rows((1, 1), split="test"), *rows((1, 1), split="val"), *rows((1, 1))])
-    assert [split for split, _ in found.usable] == ["train", "val", "test"]
+    counts = count_rows([*rows((1, 1), split="test"), *rows((1, 1), split="val"), *rows((1, 1))])
+    assert [split for split, _ in counts.usable] == ["train", "val", "test"]
 
 
 VAL = rows((2, 2), split="val")
@@ -137,39 +137,39 @@ def test_ks_is_that_of_scipy(first, second):
 @given(st.dictionaries(st.sampled_from(["real", "fake"]), values, min_size=1), st.booleans())
 def test_any_values_have_a_distribution(groups, integers):
     groups = {name: [round(v) for v in group] if integers else group for name, group in groups.items()}
-    found = distribution(groups, integers=integers)
-    assert [(each.group, each.count) for each in found.histograms] == [(n, len(group)) for n, group in groups.items()]
-    for each in found.histograms:
+    drawn = distribution(groups, integers=integers)
+    assert [(each.group, each.count) for each in drawn.histograms] == [(n, len(group)) for n, group in groups.items()]
+    for each in drawn.histograms:
         assert sum(each.shares) == pytest.approx(1)
         assert len(each.shares) <= (21 if integers else 24)
-    assert found.ticks
-    assert all(0 <= position <= 1 for position, _ in found.ticks)
+    assert drawn.ticks
+    assert all(0 <= position <= 1 for position, _ in drawn.ticks)
 
 
 def test_bars_are_shares_of_their_own_group():
-    found = distribution({"real": [1, 1, 1, 2], "fake": [1, 2] * 50}, integers=True)
-    assert [each.shares for each in found.histograms] == [(0.75, 0.25), (0.5, 0.5)]
-    assert [each.median for each in found.histograms] == [1, 1.5]
-    assert found.ticks == ((0.25, "1"), (0.75, "2"))
+    drawn = distribution({"real": [1, 1, 1, 2], "fake": [1, 2] * 50}, integers=True)
+    assert [each.shares for each in drawn.histograms] == [(0.75, 0.25), (0.5, 0.5)]
+    assert [each.median for each in drawn.histograms] == [1, 1.5]
+    assert drawn.ticks == ((0.25, "1"), (0.75, "2"))
 
 
 def test_one_outlier_does_not_squeeze_the_rest():
-    found = distribution({"real": [*np.linspace(50, 60, 999), 100_000.0]})
-    assert [text for _, text in found.ticks] == ["50", "52", "54", "56", "58", "60+"]
-    assert min(found.histograms[0].shares) > 0
-    found = distribution({"real": [*np.linspace(50, 60, 999), 0.0]})
-    assert next(text for _, text in found.ticks) == "≤50"
+    drawn = distribution({"real": [*np.linspace(50, 60, 999), 100_000.0]})
+    assert [text for _, text in drawn.ticks] == ["50", "52", "54", "56", "58", "60+"]
+    assert min(drawn.histograms[0].shares) > 0
+    drawn = distribution({"real": [*np.linspace(50, 60, 999), 0.0]})
+    assert next(text for _, text in drawn.ticks) == "≤50"
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, 100.0, 1080.0, 1e6])
 def test_equal_values_are_one_bar_on_an_axis_that_holds_them(value):
-    found = distribution({"real": [value] * 5, "fake": [value] * 3})
-    assert found.ks == 0
-    assert not found.differs
-    low, high = (float(found.ticks[end][1].replace(",", "")) for end in (0, -1))
+    drawn = distribution({"real": [value] * 5, "fake": [value] * 3})
+    assert drawn.ks == 0
+    assert not drawn.differs
+    low, high = (float(drawn.ticks[end][1].replace(",", "")) for end in (0, -1))
     assert low <= value <= high
     assert high <= value or value == 0
-    assert sorted(found.histograms[0].shares)[-1] == 1
+    assert sorted(drawn.histograms[0].shares)[-1] == 1
 
 
 def test_few_different_values_make_few_bars():
@@ -178,17 +178,17 @@ def test_few_different_values_make_few_bars():
 
 
 def test_counts_above_twenty_share_a_bar():
-    found = distribution({"real": [1, 5, 400]}, integers=True)
-    assert len(found.histograms[0].shares) == 20
-    assert found.ticks[-1][1] in ("19", "20+")
+    drawn = distribution({"real": [1, 5, 400]}, integers=True)
+    assert len(drawn.histograms[0].shares) == 20
+    assert drawn.ticks[-1][1] in ("19", "20+")
     assert distribution({"real": [30, 40]}, integers=True).ticks[0][1] == "20+"
 
 
 def test_ticks_do_not_run_into_each_other():
     for scale in (0.001, 0.01, 1, 700, 1e5):
-        found = distribution({"real": scale * np.random.default_rng(0).uniform(0.9, 1, 500)})
-        ends = [(264 * at - 3.2 * len(text), 264 * at + 3.2 * len(text)) for at, text in found.ticks]
-        assert all(before[1] < after[0] for before, after in pairwise(ends)), found.ticks
+        drawn = distribution({"real": scale * np.random.default_rng(0).uniform(0.9, 1, 500)})
+        ends = [(264 * at - 3.2 * len(text), 264 * at + 3.2 * len(text)) for at, text in drawn.ticks]
+        assert all(before[1] < after[0] for before, after in pairwise(ends)), drawn.ticks
 
 
 def test_what_counts_as_different():

@@ -107,12 +107,12 @@ def process(journal, video, settings=PNG, original=None):
     stamp, sha256 = input_stamp(video, boxes), content_sha256(video)
     of = {"boxes_sha256": boxes.sha256 if boxes else None}
     stored = find_store(journal.folder, video, sha256, settings, **of)
-    told = "found" if stored else "decoded"
+    outcome = "found" if stored else "decoded"
     if stored is None:
         write_store(journal.folder, video, sha256, settings, extraction((2,), seed=int(sha256[:6], 16)), **of)
         stored = find_store(journal.folder, video, sha256, settings, **of)
     journal.append(Entry.stored(journal.folder, video, stamp, stored))
-    return told
+    return outcome
 
 
 def test_what_is_done_again(tmp_path, clip):
@@ -122,8 +122,8 @@ def test_what_is_done_again(tmp_path, clip):
         with Journal(out) as journal:
             return process(journal, video, settings), journal.recall(video, settings).row
 
-    told, first = run()
-    assert told == "decoded"
+    outcome, first = run()
+    assert outcome == "decoded"
     assert (first.status, first.n_frames, first.n_tracks, first.split) == ("ok", 32, 1, "train")
     assert run() == ("recalled", first)
     moved = replace(clip, path=clip.path.parent / "." / clip.path.name, split="val")
@@ -183,8 +183,8 @@ def test_which_failures_are_final(tmp_path, clip, status, reason, sha256, final)
             assert journal.recall(relabelled, PNG).row.label == 0  # there is no file that says otherwise
         os.utime(clip.path, ns=(1, 1))
         assert journal.recall(clip, PNG) is None
-    told = Failure("dfdc", clip.video_id, clip.path.as_posix(), reason, f"{clip.path.name}: two lines")
-    assert entry.failure == (told if status == "failed" else None)
+    failure = Failure("dfdc", clip.video_id, clip.path.as_posix(), reason, f"{clip.path.name}: two lines")
+    assert entry.failure == (failure if status == "failed" else None)
 
 
 def test_a_missing_input_is_looked_for_again(tmp_path):
@@ -217,11 +217,11 @@ def test_a_fake_is_done_again_when_its_original_has_changed(tmp_path, clip):
 
     def run(settings=REUSING):
         with Journal(out) as journal:
-            told = [process(journal, real, settings)]
+            outcomes = [process(journal, real, settings)]
             original = journal.recall(real, settings)
-            told.append(process(journal, clip, settings, original))
+            outcomes.append(process(journal, clip, settings, original))
             stored = read_store(out / journal.recall(clip, settings, original=original).row.store)
-            return (*told, stored.video.boxes_sha256 == original.sha256)
+            return (*outcomes, stored.video.boxes_sha256 == original.sha256)
 
     assert run(PNG) == ("decoded", "decoded", False)
     assert run() == ("recalled", "decoded", True)  # reals are not done again
@@ -244,12 +244,12 @@ def test_an_original_without_a_file_is_as_good_as_none(tmp_path, clip):
         for original in (None, nobody, lost):
             assert usable_boxes(original, REUSING) is None
             assert process(journal, clip, REUSING, original) == "recalled"
-        found = journal.recall(clip, PNG)
-        assert usable_boxes(found, REUSING) is found
-        assert usable_boxes(found, PNG) is None
-        assert journal.recall(clip, REUSING, original=found) is None  # there are other boxes now
-    assert input_stamp(clip, replace(found, stamp=None)) is None  # it was gone when it was looked at
-    assert input_stamp(clip, found) != input_stamp(clip) != input_stamp(clip, replace(found, stamp="2:2"))
+        entry = journal.recall(clip, PNG)
+        assert usable_boxes(entry, REUSING) is entry
+        assert usable_boxes(entry, PNG) is None
+        assert journal.recall(clip, REUSING, original=entry) is None  # there are other boxes now
+    assert input_stamp(clip, replace(entry, stamp=None)) is None  # it was gone when it was looked at
+    assert input_stamp(clip, entry) != input_stamp(clip) != input_stamp(clip, replace(entry, stamp="2:2"))
 
 
 @pytest.mark.parametrize("boxes_sha256", [None, BOXES_SHA])
@@ -308,10 +308,10 @@ def test_ones_own_journal_counts_more(tmp_path, clip):
         process(journal, clip, JPEG)
     with Journal(tmp_path / "b") as journal:
         process(journal, clip, PNG)
-    for own, other in (("", "-1-of-2"), ("-1-of-2", "")):
-        (tmp_path / f"b/journal{own}.jsonl").write_bytes((tmp_path / "b/journal.jsonl").read_bytes())
-        (tmp_path / f"b/journal{other}.jsonl").write_bytes((tmp_path / "a/journal.jsonl").read_bytes())
-        with Journal(tmp_path / "b", own) as journal:
+    for ours, others in (("", "-1-of-2"), ("-1-of-2", "")):
+        (tmp_path / f"b/journal{ours}.jsonl").write_bytes((tmp_path / "b/journal.jsonl").read_bytes())
+        (tmp_path / f"b/journal{others}.jsonl").write_bytes((tmp_path / "a/journal.jsonl").read_bytes())
+        with Journal(tmp_path / "b", ours) as journal:
             assert journal.recall(clip, PNG) is not None
             assert journal.recall(clip, JPEG) is None
 
@@ -370,9 +370,9 @@ def test_killed_and_run_again(tmp_path, monkeypatch, where, after, expected):
 
     def run(folder):
         with Journal(folder) as journal:
-            told = [process(journal, video) for video in videos]
+            outcomes = [process(journal, video) for video in videos]
             write_manifest(folder / "manifest.csv", [journal.recall(video, PNG).row for video in videos])
-        return told
+        return outcomes
 
     whole = tmp_path / "whole"
     assert run(whole) == ["decoded"] * 4

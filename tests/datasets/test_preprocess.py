@@ -73,8 +73,8 @@ def test_dfdc(dfdc_root, tmp_path):
 def test_faceforensics(tmp_path, face_clip):
     out = tmp_path / "out"
     run(ffpp(tmp_path / "ffpp", face_clip), out)
-    found = {row.method: (row.label, row.status) for row in read_manifest(out / "manifest.csv")}
-    assert found == {"real": (0, "ok"), "Deepfakes": (1, "ok"), "NeuralTextures": (1, "ok")}
+    rows = {row.method: (row.label, row.status) for row in read_manifest(out / "manifest.csv")}
+    assert rows == {"real": (0, "ok"), "Deepfakes": (1, "ok"), "NeuralTextures": (1, "ok")}
     assert len({row.group for row in read_manifest(out / "manifest.csv")}) == 1
 
 
@@ -244,13 +244,13 @@ def test_a_metadata_path_that_leads_out_is_not_read(tmp_path, face_clip):
 def test_the_summary_tells_what_a_person_asks(dfdc_root, tmp_path, capsys):
     summary, _ = run(dfdc_root, tmp_path / "out")
     print_summary(summary, tmp_path / "out", Share(), Console(width=200, highlight=False))
-    told = {line.split("│")[0].strip(): line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines()}
-    assert told["Videos"] == "4: 3 ok, 1 skipped"
-    assert told["Face crops"] == "9"
-    assert told["Labels"] == "2 real (67%), 1 fake (33%)"
-    assert told["People a video"] == "1: 3"
-    assert told["Skipped"] == "no_face 1"
-    assert told["Metadata"] == "missing_file 1, no_entry 1"
+    cells = {line.split("│")[0].strip(): line.split("│")[1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert cells["Videos"] == "4: 3 ok, 1 skipped"
+    assert cells["Face crops"] == "9"
+    assert cells["Labels"] == "2 real (67%), 1 fake (33%)"
+    assert cells["People a video"] == "1: 3"
+    assert cells["Skipped"] == "no_face 1"
+    assert cells["Metadata"] == "missing_file 1, no_entry 1"
 
 
 def test_a_video_whose_content_is_unchanged_is_not_decoded(dfdc_root, tmp_path, monkeypatch):

@@ -70,10 +70,10 @@ def test_dfdc_broken_metadata_costs_its_part_only(tmp_path, content):
     put(tmp_path / "dfdc_train_part_10", "metadata.json", content)
     corpus = read_corpus(tmp_path)
     assert {i.path.parent.name for i in corpus.items} == {"dfdc_train_part_0"}
-    found = [(p.path.name, p.reason) for p in corpus.problems if p.path.parent.name == "dfdc_train_part_10"]
+    problems = [(p.path.name, p.reason) for p in corpus.problems if p.path.parent.name == "dfdc_train_part_10"]
     videos = [("other.mp4", "no_entry"), ("real.mp4", "no_entry")]
-    assert [f for f in found if f[0] != "metadata.json"] == videos
-    assert content == "null" or ("metadata.json", "broken_metadata") in found
+    assert [f for f in problems if f[0] != "metadata.json"] == videos
+    assert content == "null" or ("metadata.json", "broken_metadata") in problems
 
 
 def test_dfdc_part_without_metadata(tmp_path):

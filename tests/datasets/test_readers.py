@@ -285,8 +285,8 @@ def test_user_csv_originals(tmp_path):
 def test_user_csv_originals_that_are_none(tmp_path):
     names = ["gone", "out", "twice", "both", "self", "one", "two", "stray", "real", "f"]
     touch(tmp_path, "secret.mp4", *(f"c/{name}.mp4" for name in names))
-    told = {"gone": "x.mp4", "out": "../secret.mp4", "f": "stray.mp4", "self": "self.mp4", "one": "two.mp4"}
-    rows = [*(f"{fake}.mp4,fake,{original}" for fake, original in told.items()), "two.mp4,fake,one.mp4"]
+    listed = {"gone": "x.mp4", "out": "../secret.mp4", "f": "stray.mp4", "self": "self.mp4", "one": "two.mp4"}
+    rows = [*(f"{fake}.mp4,fake,{original}" for fake, original in listed.items()), "two.mp4,fake,one.mp4"]
     rows += ["real.mp4,real,", "twice.mp4,fake,real.mp4", "twice.mp4,1,./real.mp4"]
     rows += ["both.mp4,fake,real.mp4", "both.mp4,fake,"]  # it is not known which line is right
     corpus = read_corpus(put(tmp_path / "c", "list.csv", "path,label,original\n" + "\n".join(rows)))

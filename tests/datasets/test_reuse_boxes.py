@@ -67,12 +67,12 @@ def seen(media, frames, people=PEOPLE):
                 crop = crop_face(frame.image, face, OWN.crop)
                 sightings[number].append(Sighting(frame.index, frame.time_s, face, brightness(crop)))
                 crops[number].append(crop)
-    found = tuple(Person(Track(n, tuple(sightings[n])), np.stack(crops[n])) for n in people)
-    return Extraction(media, found, sampled, sampled, len(people), 50.0, 99.0, {"decode": 0.0, "detect": 1.0})
+    extraction = tuple(Person(Track(n, tuple(sightings[n])), np.stack(crops[n])) for n in people)
+    return Extraction(media, extraction, sampled, sampled, len(people), 50.0, 99.0, {"decode": 0.0, "detect": 1.0})
 
 
-def store(folder, found, settings=OWN):
-    return read_store(write_store(folder, stored.item("real"), stored.SHA, settings, found))
+def store(folder, extraction, settings=OWN):
+    return read_store(write_store(folder, stored.item("real"), stored.SHA, settings, extraction))
 
 
 @pytest.fixture(scope="module")
@@ -97,10 +97,10 @@ def reuse(path, original):
 
 def test_the_boxes_are_the_originals_and_the_crops_are_not(original, fake_clip, monkeypatch):
     monkeypatch.setattr("deepscan.extract.faces.detect.FaceFinder.detect", stored.full_disk)
-    found = reuse(fake_clip, original)
-    assert [person.track.id for person in found.people] == [4, 7]
+    extraction = reuse(fake_clip, original)
+    assert [person.track.id for person in extraction.people] == [4, 7]
     frames = {frame.index: frame for frame in sample_frames(fake_clip, SAMPLED)}
-    for person, track in zip(found.people, original.tracks, strict=True):
+    for person, track in zip(extraction.people, original.tracks, strict=True):
         for mine, theirs in zip(person.track.sightings, track.track.sightings, strict=True):
             assert (mine.frame_index, mine.face.box) == (theirs.frame_index, theirs.face.box)
             assert mine.face.confidence == theirs.face.confidence
@@ -111,38 +111,42 @@ def test_the_boxes_are_the_originals_and_the_crops_are_not(original, fake_clip, 
         assert [s.brightness for s in person.track.sightings] == [brightness(crop) for crop in crops]
     differ = [
         np.abs(person.crops.astype(int) - track.crops()).mean()
-        for person, track in zip(found.people, original.tracks, strict=True)
+        for person, track in zip(extraction.people, original.tracks, strict=True)
     ]
     assert differ[0] > 30  # this face was altered
     assert differ[1] < 10  # this one was encoded again, no more
-    brighter = [s.brightness for s in found.people[0].track.sightings]
+    brighter = [s.brightness for s in extraction.people[0].track.sightings]
     assert all(b > s.brightness + 10 for b, s in zip(brighter, original.tracks[0].track.sightings, strict=True))
 
 
 def test_what_is_told_of_the_fake(original, fake_clip):
-    found = reuse(fake_clip, original)
-    assert found.media == probe(fake_clip)
-    assert (found.frames_sampled, found.frames_with_face, found.n_usable) == (SAMPLED, FRAMES_WITH_A_FACE, SIGHTINGS)
-    assert found.largest_px == LARGEST_PX
-    assert found.brightness == max(brightness(frame.image) for frame in sample_frames(fake_clip, SAMPLED))
-    assert found.timing_s["detect"] == 0
-    assert found.timing_s["decode"] > 0
+    extraction = reuse(fake_clip, original)
+    assert extraction.media == probe(fake_clip)
+    assert (extraction.frames_sampled, extraction.frames_with_face, extraction.n_usable) == (
+        SAMPLED,
+        FRAMES_WITH_A_FACE,
+        SIGHTINGS,
+    )
+    assert extraction.largest_px == LARGEST_PX
+    assert extraction.brightness == max(brightness(frame.image) for frame in sample_frames(fake_clip, SAMPLED))
+    assert extraction.timing_s["detect"] == 0
+    assert extraction.timing_s["decode"] > 0
 
 
 def test_an_original_gives_its_own_crops(original):
-    found = reuse(original.path.parents[2] / "real.mp4", original)
-    for person, track in zip(found.people, original.tracks, strict=True):
+    extraction = reuse(original.path.parents[2] / "real.mp4", original)
+    for person, track in zip(extraction.people, original.tracks, strict=True):
         assert stored.same_tracks(person.track, track.track)
         assert np.array_equal(person.crops, track.crops())
 
 
 def test_into_the_store_and_out(tmp_path, original, fake_clip):
-    found = reuse(fake_clip, original)
+    extraction = reuse(fake_clip, original)
     of = {"boxes_sha256": original.video.sha256}
-    write_store(tmp_path, stored.ITEM, stored.BOXES_SHA, REUSING, found, **of)
+    write_store(tmp_path, stored.ITEM, stored.BOXES_SHA, REUSING, extraction, **of)
     back = find_store(tmp_path, stored.ITEM, stored.BOXES_SHA, REUSING, **of)
     assert (back.video.boxes, back.video.boxes_sha256) == ("original", original.video.sha256)
-    for track, person in zip(back.tracks, found.people, strict=True):
+    for track, person in zip(back.tracks, extraction.people, strict=True):
         assert stored.same_tracks(track.track, person.track)
         assert np.array_equal(track.crops(), person.crops)
 
@@ -209,12 +213,12 @@ def test_frames_of_other_moments_do_not_fit(original):
     times = np.array([s.time_s for s in sightings_of_all(original)])
     media = original_media(original)
     for late_s, fits in ((0.079, True), (-0.079, True), (0.081, False), (-0.081, False)):
-        found = reuse_people(media, still(times + late_s), original, REUSING)
-        assert (found is not None) is fits
+        extraction = reuse_people(media, still(times + late_s), original, REUSING)
+        assert (extraction is not None) is fits
         one_late = times + late_s * (np.arange(SAMPLED) == SAMPLED - 2)  # only the last that somebody is seen in
         assert (reuse_people(media, still(one_late), original, REUSING) is not None) is fits
         if fits:
-            assert found.people[0].track.start_s == times[0] + late_s
+            assert extraction.people[0].track.start_s == times[0] + late_s
 
 
 def test_a_clip_of_another_length_does_not_fit(tmp_path, original):
@@ -227,15 +231,15 @@ def test_a_clip_of_another_length_does_not_fit(tmp_path, original):
     ("times_s", "needed"), [([9.0] * SAMPLED, 1), ([0.08, 0.24, 0.4, 0.56, 0.72, 0.8, 0.9, 1.0], SAMPLED + 1)]
 )
 def test_no_more_is_decoded_than_it_takes_to_know(original, times_s, needed):
-    given = []
+    calls = []
 
     def frames():
         for frame in still(times_s):
-            given.append(frame.index)
+            calls.append(frame.index)
             yield frame
 
     assert reuse_people(original_media(original), frames(), original, REUSING) is None
-    assert len(given) == needed
+    assert len(calls) == needed
 
 
 def test_a_fake_that_cannot_be_read_is_not_one_that_does_not_fit(original):

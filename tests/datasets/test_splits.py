@@ -31,8 +31,8 @@ def corpora(draw):
     """Items of a few groups; a group has one official split or none, which not all of its items carry."""
     official = draw(st.dictionaries(names, st.sampled_from([None, *SPLITS]), min_size=1, max_size=12))
     groups = draw(st.lists(st.sampled_from(sorted(official)), min_size=1, max_size=40))
-    told = draw(st.lists(st.booleans(), min_size=len(groups), max_size=len(groups)))
-    return [item(i, g, official[g] if t else None) for i, (g, t) in enumerate(zip(groups, told, strict=True))]
+    flags = draw(st.lists(st.booleans(), min_size=len(groups), max_size=len(groups)))
+    return [item(i, g, official[g] if t else None) for i, (g, t) in enumerate(zip(groups, flags, strict=True))]
 
 
 @given(corpora(), shares, st.integers())

@@ -59,10 +59,10 @@ def written(tmp_path):
     st.sampled_from([0, 1]),
 )
 def test_round_trip(tmp_path, lengths, seed, name, group, label):
-    found = extraction(lengths, seed)
+    two_people = extraction(lengths, seed)
     video = item("x", label=label, group=group)
     video = replace(video, video_id=name)
-    path = write_store(tmp_path, video, SHA, PNG, found)
+    path = write_store(tmp_path, video, SHA, PNG, two_people)
     assert path.relative_to(tmp_path).as_posix().isascii()
     stored = read_store(path)
     assert (stored.video_id, stored.settings, stored.video.label) == (name, PNG, label)
@@ -70,26 +70,28 @@ def test_round_trip(tmp_path, lengths, seed, name, group, label):
     assert stored.key == store_key(video, SHA, PNG)
     assert (stored.video.kind, stored.video.width_px, stored.video.height_px) == ("video", 320, 240)
     assert (stored.video.duration_s, stored.video.n_frames, stored.video.frames_sampled) == (10 / 3, 77, 32)
-    for track, person in zip(stored.tracks, found.people, strict=True):
+    for track, person in zip(stored.tracks, two_people.people, strict=True):
         assert same_tracks(track.track, person.track)
         assert np.array_equal(track.crops(), person.crops)
 
 
 def test_how_sure_it_is_that_somebody_is_a_person_is_kept(tmp_path):
-    found = extraction([2, 2])
-    second = found.people[1]
+    two_people = extraction([2, 2])
+    second = two_people.people[1]
     unsure = replace(second, track=replace(second.track, sureness="unsure"))
-    stored = read_store(write_store(tmp_path, ITEM, SHA, PNG, replace(found, people=(found.people[0], unsure))))
+    stored = read_store(
+        write_store(tmp_path, ITEM, SHA, PNG, replace(two_people, people=(two_people.people[0], unsure)))
+    )
     assert [person.track.sureness for person in stored.tracks] == ["sure", "unsure"]
 
 
 def test_jpeg_keeps_colours_apart(tmp_path):
     """Red and blue of equal brightness in single columns: what halved colours would mix to purple."""
-    found = extraction((1,))
-    found.people[0].crops[:] = (200, 0, 60)
-    found.people[0].crops[:, :, ::2] = (0, 60, 255)
-    decoded = read_store(write_store(tmp_path, ITEM, SHA, JPEG, found)).tracks[0].crops()
-    assert np.abs(decoded.astype(int) - found.people[0].crops).max() < 30
+    two_people = extraction((1,))
+    two_people.people[0].crops[:] = (200, 0, 60)
+    two_people.people[0].crops[:, :, ::2] = (0, 60, 255)
+    decoded = read_store(write_store(tmp_path, ITEM, SHA, JPEG, two_people)).tracks[0].crops()
+    assert np.abs(decoded.astype(int) - two_people.people[0].crops).max() < 30
     assert decoded.dtype == np.uint8
 
 
@@ -171,11 +173,11 @@ def test_a_new_schema_or_revision_is_another_address(monkeypatch):
 
 
 def test_the_originals_content_is_in_the_address_of_its_fakes():
-    own = store_key(ITEM, SHA, PNG)
-    assert store_key(ITEM, SHA, REUSING) == own  # without an original nothing is different
+    plain = store_key(ITEM, SHA, PNG)
+    assert store_key(ITEM, SHA, REUSING) == plain  # without an original nothing is different
     reusing = store_key(ITEM, SHA, REUSING, boxes_sha256=BOXES_SHA)
     changed = store_key(ITEM, SHA, REUSING, boxes_sha256="ef" * 32)
-    assert len({own, reusing, changed}) == 3
+    assert len({plain, reusing, changed}) == 3
     assert len({recipe(PNG), recipe(REUSING)}) == 2
     assert recipe(REUSING.for_boxes(None)) == recipe(PNG)
     assert REUSING.for_boxes(BOXES_SHA) == REUSING

@@ -48,9 +48,9 @@ def test_changed_bytes_are_noticed_or_harmless(tmp_path, data):
     path = write_store(tmp_path, ITEM, SHA, JPEG, extraction((1, 1)))
     before = [track.crops() for track in read_store(path).tracks]
     content = bytearray(path.read_bytes())
-    place = data.draw(st.integers(0, len(content) - 1))
-    content[place] ^= data.draw(st.integers(1, 255))
-    in_crop = any(m.offset <= place < m.offset + m.size for m in list_members(path) if m.name.endswith(".jpg"))
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    in_crop = any(m.offset <= position < m.offset + m.size for m in list_members(path) if m.name.endswith(".jpg"))
     path.write_bytes(content)
     try:
         crops = [track.crops() for track in read_store(path).tracks]
@@ -149,8 +149,8 @@ def test_nothing_there(tmp_path):
             read_store(path)
 
 
-def drop(place):
-    return lambda pairs: pairs[:place] + pairs[place + 1 :]
+def drop(index):
+    return lambda pairs: pairs[:index] + pairs[index + 1 :]
 
 
 def put(*keys, value):

@@ -47,8 +47,8 @@ def test_a_recipes_own_sources(tmp_path, engine, portrait):
         {"name": "grown", "path": "real_faces/adults.tar", "group": r"anna|be\w", "test": 0.5, "val": 0.0},
         {"name": "rest", "path": "real_faces/other.tar", "share": 0.25},
     )
-    how = Preparation(cache=tmp_path / "cache")
-    samples = open_sources(root, listed, CROP, QUICK, how)
+    preparation = Preparation(cache=tmp_path / "cache")
+    samples = open_sources(root, listed, CROP, QUICK, preparation)
     assert {(sample.source, sample.group) for sample in samples.samples} == {
         ("grown", "anna"), ("grown", "ben"), ("rest", "other/cleo"),
     }  # fmt: skip
@@ -58,7 +58,7 @@ def test_a_recipes_own_sources(tmp_path, engine, portrait):
     assert all(len(split) == 1 for split in splits.values())
     assert {sample.crop.size_px for sample in samples.samples} == {192}  # room for recipes with larger crops
     assert len(engine.done) == 6
-    again = open_sources(root, listed, CROP, QUICK, how)
+    again = open_sources(root, listed, CROP, QUICK, preparation)
     assert [sample.id for sample in again.samples] == [sample.id for sample in samples.samples]
     assert len(engine.done) == 6
 
@@ -88,13 +88,13 @@ def test_a_folder_of_a_recipes_sources_is_read_source_by_source(tmp_path, engine
     assert sources_in(root, listed)
     assert not sources_in(root, ())
     assert not sources_in(root / "a", sources({"name": "adults", "path": "real.tar"}))  # a corpus is read as one
-    how = Preparation(cache=tmp_path / "cache")
-    (only,) = open_sources(root, listed, CROP, QUICK, how, split="test").samples
+    preparation = Preparation(cache=tmp_path / "cache")
+    (only,) = open_sources(root, listed, CROP, QUICK, preparation, split="test").samples
     assert (only.source, only.facts.file_type) == ("adults", "jpg")
     assert only.columns == {"age_band": "18 to 29", "race": "asian", "sex": "female"}
     assert len(engine.done) == 1  # nothing else is preprocessed
     with pytest.raises(ConfigError, match="nothing in split"):
-        open_sources(root, listed, CROP, QUICK, how, split="val")
+        open_sources(root, listed, CROP, QUICK, preparation, split="val")
 
 
 def test_fakes_of_a_source_are_cut_at_the_boxes_of_their_originals(tmp_path, engine, face_clip):
@@ -105,8 +105,8 @@ def test_fakes_of_a_source_are_cut_at_the_boxes_of_their_originals(tmp_path, eng
     pairs = {}
     for reuse in (False, True):
         (source,) = sources({"name": "mine", "path": "mine.csv", "reuse_boxes": reuse, "val": 0.0, "test": 0.0})
-        found = open_sources(root, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
-        pairs[reuse] = [sample.aligned for sample in found.samples if sample.label]
+        samples = open_sources(root, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+        pairs[reuse] = [sample.aligned for sample in samples.samples if sample.label]
     assert pairs == {False: [False], True: [True]}
 
 
@@ -138,8 +138,8 @@ def test_sources_are_used_where_all_of_them_are(tmp_path):
 def test_a_source_for_the_last_measurement_is_never_trained_on(tmp_path, engine, portrait):
     face_tar(tmp_path / "real.tar", portrait, ["anna.jpg", "ben.jpg", "cleo.jpg"])
     listed = sources({"name": "kept", "path": "real.tar", "use": "test"})
-    found = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
-    assert {sample.split for sample in found.samples} == {"test"}
+    samples = open_sources(tmp_path, listed, CROP, QUICK, Preparation(cache=tmp_path / "cache"))
+    assert {sample.split for sample in samples.samples} == {"test"}
 
 
 def collection(root, portrait):
@@ -158,8 +158,8 @@ def test_origins_and_methods_of_a_collection_are_held_out_with_whoever_shares_th
     plan = {"name": "set", "path": ["not/there", "set"], "val": 0, "test": 0, "hold_out": ["web"]}
     (source,) = sources({**plan, "leave_out": ["copied"]})
     samples = open_sources(tmp_path, [source], CROP, QUICK, Preparation(cache=tmp_path / "cache"))
-    found = {(sample.source, sample.method, sample.family, sample.split) for sample in samples.samples}
-    assert found == {
+    facts = {(sample.source, sample.method, sample.family, sample.split) for sample in samples.samples}
+    assert facts == {
         ("set/paper", "real", "real", "train"),
         ("set/paper", "swapper", "swap", "train"),
         ("set/web", "talker", "lipsync", "test"),
@@ -176,9 +176,9 @@ def test_excluded_groups_appear_nowhere(tmp_path, engine, portrait):
     collection(tmp_path / "set", portrait)
     (source,) = sources({"name": "set", "path": "set"})
     (tmp_path / "never.txt").write_text(hashlib.sha256(b"two").hexdigest()[:16])
-    how = Preparation(cache=tmp_path / "cache")
+    preparation = Preparation(cache=tmp_path / "cache")
     with pytest.raises(ConfigError, match="group two"):
-        open_sources(tmp_path, [source], CROP, QUICK, how, exclude="never.txt")
+        open_sources(tmp_path, [source], CROP, QUICK, preparation, exclude="never.txt")
     with pytest.raises(ConfigError, match=r"not-there\.txt"):
-        open_sources(tmp_path, [source], CROP, QUICK, how, exclude="not-there.txt")
+        open_sources(tmp_path, [source], CROP, QUICK, preparation, exclude="not-there.txt")
     assert not engine.done

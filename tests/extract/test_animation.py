@@ -21,8 +21,7 @@ LOSSLESS = {".webp": {"lossless": True}, ".png": {}, ".avif": {"quality": 100}}
 
 def write(path, durations_ms, **options):
     first, *others = (Image.fromarray(picture) for picture in clips.numbered_frames(len(durations_ms)))
-    own = LOSSLESS[path.suffix]
-    first.save(path, save_all=True, append_images=others, duration=durations_ms, **own, **options)
+    first.save(path, save_all=True, append_images=others, duration=durations_ms, **LOSSLESS[path.suffix], **options)
     return path
 
 

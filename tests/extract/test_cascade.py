@@ -49,19 +49,21 @@ def pictures():
 def wanted(pictures):
     """What facenet-pytorch finds in them: boxes, confidences, landmarks."""
     detector = MTCNN(keep_all=True, min_face_size=SMALLEST_PX, thresholds=list(THRESHOLDS))
-    found = []
+    detections = []
     for picture in pictures:
         with torch.no_grad():
             box, confidence, points = detector.detect(picture, landmarks=True)
-        found.append((np.asarray(box, np.float32), np.asarray(confidence, np.float32), np.asarray(points, np.float32)))
-    return found
+        detections.append(
+            (np.asarray(box, np.float32), np.asarray(confidence, np.float32), np.asarray(points, np.float32))
+        )
+    return detections
 
 
-def matches(found, wanted):
+def matches(detections, wanted):
     """For every face of the reference: IoU, and distance of the landmarks in pixels, each axis, at most; -1 for both
     where there is none."""
     pairs = []
-    for ours, (theirs, confidences, points) in zip(found, wanted, strict=True):
+    for ours, (theirs, confidences, points) in zip(detections, wanted, strict=True):
         for box, confidence, landmarks in zip(theirs, confidences, points, strict=True):
             if confidence < 0.9 or min(box[2:] - box[:2]) < 40:
                 continue
@@ -116,36 +118,42 @@ def test_small_faces_down_to_the_smallest_asked_for(faces_cascade, portrait):
     for i, side in enumerate(sides):
         y, x = 160 * (i // 5), 160 * (i % 5)
         frame[y : y + side, x : x + side] = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
-    (found,) = faces_cascade.detect([frame], [40])
-    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2
+    (detections,) = faces_cascade.detect([frame], [40])
+    middles = (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
     cells = {
-        (int(y // 160), int(x // 160)) for (x, y), sure in zip(middles, found.confidences, strict=True) if sure > 0.9
+        (int(y // 160), int(x // 160))
+        for (x, y), sure in zip(middles, detections.confidences, strict=True)
+        if sure > 0.9
     }
     assert cells == {(i // 5, i % 5) for i in range(20)}
-    assert 36 < (found.boxes[:, 2] - found.boxes[:, 0]).min() < 46
+    assert 36 < (detections.boxes[:, 2] - detections.boxes[:, 0]).min() < 46
 
 
 def test_a_batch_is_as_each_alone(faces_cascade, pictures):
     batch = [*pictures[:4], np.zeros((90, 70, 3), np.uint8), pictures[4]]
     together = faces_cascade.detect(batch, [20, 40, 20, 30, 20, 20])
-    for image, smallest, found in zip(batch, [20, 40, 20, 30, 20, 20], together, strict=True):
+    for image, smallest, detections in zip(batch, [20, 40, 20, 30, 20, 20], together, strict=True):
         (alone,) = faces_cascade.detect([image], [smallest])
-        np.testing.assert_allclose(found.boxes, alone.boxes, atol=0.05)
-        np.testing.assert_allclose(found.confidences, alone.confidences, atol=1e-4)
-        np.testing.assert_allclose(found.landmarks, alone.landmarks, atol=0.05)
+        np.testing.assert_allclose(detections.boxes, alone.boxes, atol=0.05)
+        np.testing.assert_allclose(detections.confidences, alone.confidences, atol=1e-4)
+        np.testing.assert_allclose(detections.landmarks, alone.landmarks, atol=0.05)
 
 
 def test_nothing_to_look_at(faces_cascade):
     assert faces_cascade.detect([], []) == []
     assert faces_cascade.follow([], []) == []
     flat = np.full((64, 64, 3), 128, np.uint8)
-    for (found,) in (
+    for (detections,) in (
         faces_cascade.detect([flat], [20]),
         faces_cascade.detect([flat], [500]),  # no level is large enough
         faces_cascade.follow([flat], [np.zeros((0, 4), np.float32)]),
         faces_cascade.follow([flat], [np.array([[500, 500, 560, 560]], np.float32)]),
     ):
-        assert (found.boxes.shape, found.confidences.shape, found.landmarks.shape) == ((0, 4), (0,), (0, 5, 2))
+        assert (detections.boxes.shape, detections.confidences.shape, detections.landmarks.shape) == (
+            (0, 4),
+            (0,),
+            (0, 5, 2),
+        )
 
 
 def test_networks_see_few_sizes(networks):
@@ -183,10 +191,10 @@ def test_patterns_take_bounded_memory():
         return network
 
     images = [np.zeros((480, 640, 3), np.uint8)] * 2
-    found = Cascade(pnet, sure(5), sure(15), THRESHOLDS).detect(images, [20, 20])
+    detections = Cascade(pnet, sure(5), sure(15), THRESHOLDS).detect(images, [20, 20])
     assert max(sizes) <= 64
     assert sum(sizes) <= 2 * 2 * 1100
-    assert all(1 < len(f.boxes) <= 1024 for f in found)
+    assert all(1 < len(f.boxes) <= 1024 for f in detections)
 
 
 def test_thresholds_are_the_networks(networks, portrait):
@@ -194,8 +202,8 @@ def test_thresholds_are_the_networks(networks, portrait):
     assert len(usual.boxes) == 1
     for stage in range(3):
         strict = [1.0 if i == stage else t for i, t in enumerate(THRESHOLDS)]
-        (found,) = Cascade(*networks, tuple(strict)).detect([portrait], [20])
-        assert len(found.boxes) == 0
+        (detections,) = Cascade(*networks, tuple(strict)).detect([portrait], [20])
+        assert len(detections.boxes) == 0
     (loose,) = Cascade(*networks, (0.1, 0.01, 0.0)).detect([portrait], [20])
     assert len(loose.boxes) > 1
     assert loose.confidences.min() < 0.1

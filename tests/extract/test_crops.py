@@ -40,8 +40,8 @@ def noise(width, height, seed=0):
     st.floats(-0.5, 1),
     st.floats(-0.5, 0.5),
 )
-def test_square_of_a_box_far_from_the_edge(place, margin, shift):
-    x, y, width, height = place
+def test_square_of_a_box_far_from_the_edge(position, margin, shift):
+    x, y, width, height = position
     box = (x, y, x + width, y + height)
     square = face_square(make_face(box), (600, 600, 3), CropSettings(margin=margin, shift_y=shift))
     assert square.side == pytest.approx(max(width, height) * (1 + margin))

@@ -22,9 +22,9 @@ def clip(tmp_path, suffix=".mp4", codec=None, gop=GOP, options=None, n=N):
 
 
 def sampled(path, n=1000, sample=sample_frames):
-    told = []
-    frames = list(sample(path, n, examined=told.append))
-    (coverage,) = told
+    coverages = []
+    frames = list(sample(path, n, examined=coverages.append))
+    (coverage,) = coverages
     return frames, coverage
 
 

@@ -152,13 +152,13 @@ def test_a_large_image_is_scaled_down_and_boxes_back(finder, portrait):
 def test_the_detection_size_bounds_what_is_looked_for(monkeypatch, portrait, side, smallest):
     """In pixels of the image; what the networks see goes with it."""
     bounded = FaceFinder(FaceSettings(detect_side_px=side, min_face_px=8))
-    asked = []
+    calls = []
     real = bounded.cascade.detect
     monkeypatch.setattr(
-        bounded.cascade, "detect", lambda i, smallest_px: asked.append(smallest_px) or real(i, smallest_px)
+        bounded.cascade, "detect", lambda i, smallest_px: calls.append(smallest_px) or real(i, smallest_px)
     )
     ((face,),) = bounded.detect([portrait])
-    assert asked == [[smallest]]
+    assert calls == [[smallest]]
     assert contains(face, CENTRE)
 
 
@@ -180,18 +180,18 @@ def test_the_networks_see_no_more_of_a_large_frame(monkeypatch, portrait):
 def test_faces_too_small_to_be_scored_are_looked_for_where_there_is_no_other(monkeypatch, portrait):
     """All that are large enough at the first look, at a third of the cost; a second look where there is nobody."""
     finder = FaceFinder(FaceSettings(min_face_px=40))
-    asked = []
+    calls = []
     real = finder.cascade.detect
-    monkeypatch.setattr(finder.cascade, "detect", lambda i, px: asked.append([round(p) for p in px]) or real(i, px))
+    monkeypatch.setattr(finder.cascade, "detect", lambda i, px: calls.append([round(p) for p in px]) or real(i, px))
     small = cv2.resize(portrait, (150, 150), interpolation=cv2.INTER_AREA)
     ((face,),) = finder.detect([portrait])
     assert contains(face, CENTRE)
-    assert asked == [[29]]
-    asked.clear()
-    found = finder.detect([np.full((300, 300, 3), 90, np.uint8), small])
-    assert asked in ([[29, 29], [20]], [[29, 29], [20, 20]])
-    assert found[0] == []
-    (face,) = found[1]
+    assert calls == [[29]]
+    calls.clear()
+    detections = finder.detect([np.full((300, 300, 3), 90, np.uint8), small])
+    assert calls in ([[29, 29], [20]], [[29, 29], [20, 20]])
+    assert detections[0] == []
+    (face,) = detections[1]
     assert contains(face, np.array(CENTRE) * 150 / 512)
     assert 20 < face.size_px < 40
 
@@ -210,10 +210,10 @@ def test_faces_come_largest_first(finder, portrait):
 
 def returns(finder, monkeypatch, boxes, confidences):
     """Make the cascade find the same in every image."""
-    found = Detections(
+    detections = Detections(
         np.array(boxes, np.float32), np.array(confidences, np.float32), np.zeros((len(boxes), 5, 2), np.float32)
     )
-    monkeypatch.setattr(finder.cascade, "detect", lambda images, smallest_px: [found] * len(images))
+    monkeypatch.setattr(finder.cascade, "detect", lambda images, smallest_px: [detections] * len(images))
 
 
 def test_unsure_detections_are_left_out(finder, monkeypatch):

@@ -25,8 +25,8 @@ HOSTILE = "<script>alert(1)</script>"
 
 def fact(facts, name):
     """The fact of that name; there is exactly one."""
-    (found,) = [one for one in (*facts.facts, *facts.signs) if one.name == name]
-    return found
+    (match,) = [one for one in (*facts.facts, *facts.signs) if one.name == name]
+    return match
 
 
 def remuxed(path, out, tags, stream_tags=None):
@@ -46,7 +46,7 @@ def remuxed(path, out, tags, stream_tags=None):
 
 
 def keys(*lengths):
-    return [place == 0 for length in lengths for place in range(length)]
+    return [index == 0 for length in lengths for index in range(length)]
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,8 @@ def keys(*lengths):
     ],
 )
 def test_kinds_of_groups(lengths, kind):
-    found = gops_of(keys(*lengths))
-    assert (found.kind, found.lengths) == (kind, lengths)
+    groups = gops_of(keys(*lengths))
+    assert (groups.kind, groups.lengths) == (kind, lengths)
 
 
 def test_packets_before_the_first_keyframe_belong_to_no_group():
@@ -90,14 +90,14 @@ def test_joined_videos_are_noticed(tmp_path):
         stream = None
         for part in parts:
             with av.open(str(part)) as source:
-                given = source.streams.video[0]
-                stream = stream or target.add_stream_from_template(given)
-                for packet in source.demux(given):
+                video = source.streams.video[0]
+                stream = stream or target.add_stream_from_template(video)
+                for packet in source.demux(video):
                     if packet.dts is not None:
                         packet.dts, packet.pts = packet.dts + shift, packet.pts + shift
                         packet.stream = stream
                         target.mux(packet)
-                shift += given.duration
+                shift += video.duration
     sign = fact(file_facts(joined), "Keyframes")
     assert sign.noticed
     assert sign.value.startswith("mixed, 5 to 10 frames apart")
@@ -224,10 +224,10 @@ def test_tables_of_ones_own_are_a_guess():
 
 
 def test_a_generated_picture_says_so(tmp_path):
-    told = PngImagePlugin.PngInfo()
-    told.add_text("parameters", "a face, Steps: 20")
+    tags = PngImagePlugin.PngInfo()
+    tags.add_text("parameters", "a face, Steps: 20")
     path = tmp_path / "made.png"
-    Image.new("RGB", (16, 16)).save(path, pnginfo=told)
+    Image.new("RGB", (16, 16)).save(path, pnginfo=tags)
     programs = fact(file_facts(path), "Programs")
     assert programs.noticed
     assert "neural network" in programs.meaning
@@ -262,12 +262,12 @@ class FakeError(Exception):
 
 def fake_reader(monkeypatch, answer):
     """A stand-in for the optional package; `answer` is the JSON, None, or an exception."""
-    asked = []
+    calls = []
 
     class Reader:
         @classmethod
         def try_create(cls, file, context):
-            asked.append(context)
+            calls.append(context)
             if isinstance(answer, Exception):
                 raise answer
             return None if answer is None else cls()
@@ -283,27 +283,27 @@ def fake_reader(monkeypatch, answer):
 
     module = SimpleNamespace(Reader=Reader, Context=SimpleNamespace(from_dict=lambda settings: settings))
     monkeypatch.setitem(sys.modules, "c2pa", module)
-    return asked
+    return calls
 
 
 def test_without_the_reader_it_is_not_looked_for(monkeypatch, portrait_image):
     monkeypatch.setitem(sys.modules, "c2pa", None)
-    found = read_provenance(portrait_image)
-    assert found.state == "not_looked_for"
-    assert "deepscan-video[c2pa]" in found.meaning
+    provenance = read_provenance(portrait_image)
+    assert provenance.state == "not_looked_for"
+    assert "deepscan-video[c2pa]" in provenance.meaning
 
 
 def test_the_reader_may_fetch_nothing(monkeypatch, portrait_image):
-    asked = fake_reader(monkeypatch, None)
+    calls = fake_reader(monkeypatch, None)
     assert read_provenance(portrait_image).state == "absent"
-    assert asked[0]["verify"] == {"remote_manifest_fetch": False, "ocsp_fetch": False}
-    assert asked[0]["core"]["allowed_network_hosts"] == []
+    assert calls[0]["verify"] == {"remote_manifest_fetch": False, "ocsp_fetch": False}
+    assert calls[0]["core"]["allowed_network_hosts"] == []
 
 
 @pytest.mark.parametrize(
-    ("told", "state"), [("Valid", "valid"), ("Trusted", "trusted"), ("Invalid", "present"), (None, "present")]
+    ("validation", "state"), [("Valid", "valid"), ("Trusted", "trusted"), ("Invalid", "present"), (None, "present")]
 )
-def test_states_of_a_manifest(monkeypatch, portrait_image, told, state):
+def test_states_of_a_manifest(monkeypatch, portrait_image, validation, state):
     actions = [{"action": "c2pa.created", "digitalSourceType": "http://x/trainedAlgorithmicMedia"}] * 50
     manifest = {
         "title": HOSTILE * 100,
@@ -315,18 +315,18 @@ def test_states_of_a_manifest(monkeypatch, portrait_image, told, state):
     answer = {
         "active_manifest": "a",
         "manifests": {"a": manifest},
-        "validation_state": told,
+        "validation_state": validation,
         "validation_status": status,
     }
     fake_reader(monkeypatch, answer)
-    found = read_provenance(portrait_image)
-    assert found.state == state
-    assert "proof" in found.meaning
-    assert dict(found.claims)["Written by"] == "Maker 2"
-    assert ("Action", "c2pa.created (trainedAlgorithmicMedia)") in found.claims
-    assert found.problems == ("assertion.dataHash.mismatch",)
-    assert len(found.claims) <= 12
-    assert max(len(value) for _, value in found.claims) <= 200
+    provenance = read_provenance(portrait_image)
+    assert provenance.state == state
+    assert "proof" in provenance.meaning
+    assert dict(provenance.claims)["Written by"] == "Maker 2"
+    assert ("Action", "c2pa.created (trainedAlgorithmicMedia)") in provenance.claims
+    assert provenance.problems == ("assertion.dataHash.mismatch",)
+    assert len(provenance.claims) <= 12
+    assert max(len(value) for _, value in provenance.claims) <= 200
 
 
 @pytest.mark.parametrize("answer", [[], {"manifests": []}, {"active_manifest": 3, "manifests": {"3": []}}, "text"])
@@ -356,16 +356,16 @@ def test_with_the_real_reader(tmp_path, portrait_image):
     signed = tmp_path / "signed.jpg"
     _sign(c2pa, portrait_image, signed)
     assert read_provenance(portrait_image).state == "absent"
-    found = read_provenance(signed)
-    assert found.state == "valid"
-    assert dict(found.claims)["Title"] == HOSTILE
+    provenance = read_provenance(signed)
+    assert provenance.state == "valid"
+    assert dict(provenance.claims)["Title"] == HOSTILE
     data = bytearray(signed.read_bytes())
     data[-2000] ^= 1
     changed = tmp_path / "changed.jpg"
     changed.write_bytes(data)
-    found = read_provenance(changed)
-    assert found.state == "present"
-    assert found.problems == ("assertion.dataHash.mismatch",)
+    provenance = read_provenance(changed)
+    assert provenance.state == "present"
+    assert provenance.problems == ("assertion.dataHash.mismatch",)
 
 
 def _sign(c2pa, source, out):
@@ -404,8 +404,8 @@ def _sign(c2pa, source, out):
     claim = {"title": HOSTILE, "claim_generator_info": [{"name": "test", "version": "1"}],
              "assertions": [{"label": "c2pa.actions", "data": {"actions": [action]}}]}  # fmt: skip
     context = c2pa.Context.from_dict({"verify": {"verify_after_sign": False}})
-    with source.open("rb") as given, out.open("w+b") as target:
-        c2pa.Builder(json.dumps(claim), context=context).sign(signer, "image/jpeg", given, target)
+    with source.open("rb") as source_file, out.open("w+b") as target:
+        c2pa.Builder(json.dumps(claim), context=context).sign(signer, "image/jpeg", source_file, target)
 
 
 def test_facts_need_no_torch():

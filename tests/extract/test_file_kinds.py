@@ -47,13 +47,13 @@ MADE = {
     "h264 264": ("libx264", "h264"),
     "h265 265 hevc": ("libx265", "hevc"),
 }
-HOW = {f".{ending}": how for endings, how in MADE.items() for ending in endings.split()}
+WRITERS = {f".{ending}": writer for endings, writer in MADE.items() for ending in endings.split()}
 SIZES = {"dvvideo": (720, 576), "rv10": (176, 144)}
 
 
 def made(path):
     """Twelve frames of texture."""
-    codec, muxer = HOW[path.suffix]
+    codec, muxer = WRITERS[path.suffix]
     width, height = SIZES.get(codec, (96, 64))
     pixels = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
     with av.open(str(path), "w", format=muxer) as out:
@@ -68,7 +68,7 @@ def made(path):
 
 
 def test_every_ending_can_be_made_here():
-    assert set(HOW) == VIDEO_SUFFIXES
+    assert set(WRITERS) == VIDEO_SUFFIXES
 
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES))
@@ -100,7 +100,7 @@ def test_what_is_passed_over_is_one_line_by_ending():
 
 
 def test_the_documents_have_the_same_list():
-    told = re.search(r"<!-- endings -->(.*?)<!-- /endings -->", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-    assert told is not None
-    listed = {f".{ending}" for ending in re.findall(r"`(\w+)`", told[1])}
-    assert VIDEO_SUFFIXES | IMAGE_SUFFIXES <= listed <= set(HOW) | IMAGE_SUFFIXES
+    section = re.search(r"<!-- endings -->(.*?)<!-- /endings -->", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    assert section is not None
+    listed = {f".{ending}" for ending in re.findall(r"`(\w+)`", section[1])}
+    assert VIDEO_SUFFIXES | IMAGE_SUFFIXES <= listed <= set(WRITERS) | IMAGE_SUFFIXES

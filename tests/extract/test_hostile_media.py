@@ -89,14 +89,14 @@ def test_damage_is_told_alike_here_and_there(tmp_path):
     for mutant in hostile.mutated(hostile.seeds(), 60, 1):
         path = tmp_path / mutant.name
         path.write_bytes(mutant.data)
-        told = []
+        coverages = []
         for sample in (video.sample_frames, sample_frames):
             try:
-                told.append([(frame.time_s, frame.image.tobytes()) for frame in sample(path, 4)])
+                coverages.append([(frame.time_s, frame.image.tobytes()) for frame in sample(path, 4)])
             except MediaError as error:
                 assert error.reason in _REASONS
-                told.append(str(error))
-        n_read += isinstance(told[1], list)
+                coverages.append(str(error))
+        n_read += isinstance(coverages[1], list)
         if path.suffix in _PICTURES:
-            assert told[0] == told[1], mutant.name
+            assert coverages[0] == coverages[1], mutant.name
     assert 10 < n_read < 55

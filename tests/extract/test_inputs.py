@@ -37,12 +37,12 @@ def names(root, expanded):
 
 
 def test_a_folder_gives_the_media_below_it(tree):
-    found = names(tree, expand_inputs([tree]))
-    assert sorted(found) == ["a.JPG", "b.mp4", "sub/c.webm", "sub/d.png", "sub/deep/e.avi", "z.mov"]
+    paths = names(tree, expand_inputs([tree]))
+    assert sorted(paths) == ["a.JPG", "b.mp4", "sub/c.webm", "sub/d.png", "sub/deep/e.avi", "z.mov"]
     for folder in ("", "sub"):  # sorted within each folder
-        inside = [name for name in found if os.path.dirname(name) == folder]  # noqa: PTH120 - a plain string
+        inside = [name for name in paths if os.path.dirname(name) == folder]  # noqa: PTH120 - a plain string
         assert inside == sorted(inside)
-    assert found == names(tree, expand_inputs([str(tree)]))
+    assert paths == names(tree, expand_inputs([str(tree)]))
 
 
 @pytest.mark.parametrize("suffix", sorted(VIDEO_SUFFIXES | IMAGE_SUFFIXES))
@@ -53,8 +53,8 @@ def test_every_suffix_is_found_in_any_case(tmp_path, suffix):
 
 
 def test_a_file_by_name_is_taken_whatever_it_is_called(tree):
-    given = [tree / "notes.txt", tree / ".hidden.mp4", tree / "no_suffix"]
-    assert list(expand_inputs(given)) == [(path, None) for path in given]
+    inputs = [tree / "notes.txt", tree / ".hidden.mp4", tree / "no_suffix"]
+    assert list(expand_inputs(inputs)) == [(path, None) for path in inputs]
 
 
 def test_patterns(tree, monkeypatch):
@@ -92,11 +92,11 @@ def test_a_missing_file_stays_in_the_list(tree):
 
 def test_each_file_once_in_the_order_of_first_mention(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    found = [str(path) for path, _ in expand_inputs(["z.mov", "*.mov", "./z.mov", "b.mp4", "z.mov", "b.mp4"])]
-    assert found == ["z.mov", "b.mp4"]
-    found = [str(path) for path, _ in expand_inputs(["sub/d.png", "sub"])]
-    assert found[0] == "sub/d.png"
-    assert len(found) == len(set(found)) == 3
+    paths = [str(path) for path, _ in expand_inputs(["z.mov", "*.mov", "./z.mov", "b.mp4", "z.mov", "b.mp4"])]
+    assert paths == ["z.mov", "b.mp4"]
+    paths = [str(path) for path, _ in expand_inputs(["sub/d.png", "sub"])]
+    assert paths[0] == "sub/d.png"
+    assert len(paths) == len(set(paths)) == 3
 
 
 @posix
@@ -105,9 +105,9 @@ def test_each_file_once_by_whichever_path(tree, monkeypatch):
     Path("link.mp4").symlink_to("b.mp4")
     Path("elsewhere").symlink_to("sub")
     Path("loose.mp4").symlink_to("nowhere.mp4")
-    given = ["b.mp4", tree / "b.mp4", "./b.mp4", "sub/../b.mp4", "link.mp4", "elsewhere/c.webm", "sub", "elsewhere"]
-    found = [str(path) for path, _ in expand_inputs([*given, "loose.mp4", "nowhere.mp4"])]
-    assert found == ["b.mp4", "elsewhere/c.webm", "sub/d.png", "sub/deep/e.avi", "loose.mp4"]
+    inputs = ["b.mp4", tree / "b.mp4", "./b.mp4", "sub/../b.mp4", "link.mp4", "elsewhere/c.webm", "sub", "elsewhere"]
+    paths = [str(path) for path, _ in expand_inputs([*inputs, "loose.mp4", "nowhere.mp4"])]
+    assert paths == ["b.mp4", "elsewhere/c.webm", "sub/d.png", "sub/deep/e.avi", "loose.mp4"]
     os.link("b.mp4", "hard.mp4")  # a file of its own, as far as names go
     assert len(list(expand_inputs(["b.mp4", "hard.mp4"]))) == 2
 
@@ -121,7 +121,7 @@ def test_what_a_folder_holds_beside_media_is_counted(tree):
 
 
 @pytest.mark.parametrize(
-    ("given", "reason", "hint"),
+    ("inputs", "reason", "hint"),
     [
         ("https://example.org/a.mp4?x=[1]", "url", "Download it first"),
         ("HTTP://example.org/*.mp4", "url", "Download it first"),
@@ -134,26 +134,26 @@ def test_what_a_folder_holds_beside_media_is_counted(tree):
         ("/dev/video99", "camera", "--live 0"),
     ],
 )
-def test_what_is_no_file_says_what_to_do(tmp_path, monkeypatch, given, reason, hint):
+def test_what_is_no_file_says_what_to_do(tmp_path, monkeypatch, inputs, reason, hint):
     monkeypatch.chdir(tmp_path)
-    ((_, error),) = expand_inputs([given])
+    ((_, error),) = expand_inputs([inputs])
     assert error.reason == reason
-    assert error.text == given
+    assert error.text == inputs
     assert hint in str(error)
     assert "\n" not in str(error)
     with pytest.raises(MediaError) as caught:  # and where nothing is expanded
-        probe(Path(given))
+        probe(Path(inputs))
     assert caught.value.reason == reason
-    if "/" not in given:  # a file of that name is a file
-        Path(given).write_bytes(b"")
-        assert list(expand_inputs([given])) == [(Path(given), None)]
+    if "/" not in inputs:  # a file of that name is a file
+        Path(inputs).write_bytes(b"")
+        assert list(expand_inputs([inputs])) == [(Path(inputs), None)]
 
 
 @posix
 def test_pipes_and_devices_say_what_to_do(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path, said in ((tmp_path / "pipe", "Save what comes through it"), (tmp_path, "it is a folder")):
-        with pytest.raises(MediaError, match=said) as caught:
+    for path, message in ((tmp_path / "pipe", "Save what comes through it"), (tmp_path, "it is a folder")):
+        with pytest.raises(MediaError, match=message) as caught:
             probe(path)
         assert caught.value.reason == "not_a_file"
 
@@ -189,8 +189,8 @@ def test_a_folder_that_cannot_be_searched_is_an_error(tree, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    *found, (path, error) = expand_inputs([tree])
-    assert names(tree, found) == ["a.JPG", "b.mp4", "z.mov"]
+    *paths, (path, error) = expand_inputs([tree])
+    assert names(tree, paths) == ["a.JPG", "b.mp4", "z.mov"]
     assert path == tree / "sub"
     assert (error.reason, str(error)) == (
         "unreadable",
@@ -262,8 +262,8 @@ def test_lists_hold_names_of_any_bytes(tmp_path):
     path.write_bytes(b"")
     assert listed(tmp_path, os.fsencode(path) + b"\0") == [str(path)]
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"")
-    ((found, error),) = expand_inputs(listed(tmp_path, os.fsencode(tmp_path) + b"/caf\xe9.mp4\n"))
-    assert (found.exists(), error) == (True, None)
+    ((paths, error),) = expand_inputs(listed(tmp_path, os.fsencode(tmp_path) + b"/caf\xe9.mp4\n"))
+    assert (paths.exists(), error) == (True, None)
 
 
 def test_lists_of_other_programs(tmp_path, monkeypatch):
@@ -275,8 +275,8 @@ def test_lists_of_other_programs(tmp_path, monkeypatch):
         (tmp_path / name).write_bytes(b"")
     lines = [f'"{tmp_path}/a b.mp4"', (tmp_path / names[1]).as_uri(), f"  {tmp_path}/c.mp4\t", "~/d.mp4"]
     lines += [f"'{tmp_path}/[e].mp4' "]  # a pattern
-    found = list(expand_inputs(listed(tmp_path, "\n".join(lines).encode())))
-    assert found == [(tmp_path / name, None) for name in names]
+    paths = list(expand_inputs(listed(tmp_path, "\n".join(lines).encode())))
+    assert paths == [(tmp_path / name, None) for name in names]
     (tmp_path / '"c.mp4"').write_bytes(b"")  # what is there as it stands comes first
     (tmp_path / " c.mp4").write_bytes(b"")
     monkeypatch.chdir(tmp_path)
@@ -315,8 +315,8 @@ def test_lists_that_cannot_be_read(tmp_path):
 
 def test_a_list_expands_like_arguments_from_the_current_folder(tree, monkeypatch):
     monkeypatch.chdir(tree)
-    found = expand_inputs(listed(tree, b"sub\n*.m*\n./b.mp4\nnotes.txt\n*.mkv\n"))
-    assert [(path.as_posix(), error and error.reason) for path, error in found] == [
+    paths = expand_inputs(listed(tree, b"sub\n*.m*\n./b.mp4\nnotes.txt\n*.mkv\n"))
+    assert [(path.as_posix(), error and error.reason) for path, error in paths] == [
         ("sub/c.webm", None),
         ("sub/d.png", None),
         ("sub/deep/e.avi", None),

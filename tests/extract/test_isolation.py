@@ -122,13 +122,13 @@ def test_facts_may_be_long(tmp_path, face_clip):
             if packet.dts is not None:
                 packet.stream = copy
                 target.mux(packet)
-    told = client.file_facts(path)
-    assert told == facts.file_facts(path)
-    assert len(json.dumps([tag.value for tag in told.tags])) > 1 << 16
+    result = client.file_facts(path)
+    assert result == facts.file_facts(path)
+    assert len(json.dumps([tag.value for tag in result.tags])) > 1 << 16
 
 
 @pytest.mark.parametrize(
-    "told",
+    "line",
     [
         "link.send(facts=['{}', True])",
         "link.send(facts=['{', True])",
@@ -139,8 +139,8 @@ def test_facts_may_be_long(tmp_path, face_clip):
     ],
     ids=["none", "no json", "no truth", "nothing", "endless", "something else"],
 )
-def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, told):
-    serving(monkeypatch, told)
+def test_lies_about_what_a_file_says_end_it(face_clip, monkeypatch, line):
+    serving(monkeypatch, line)
     with pytest.raises(MediaError) as caught:
         client.file_facts(face_clip)
     assert caught.value.reason == "decoder_crashed"
@@ -178,13 +178,13 @@ def test_errors_are_the_same(tmp_path, face_clip):
         (tmp_path / "nothing.mp4", MediaLimits()),
         (tmp_path, MediaLimits()),
     ]:
-        told = []
+        warnings_logged = []
         for module in (video, client):
             for look in (module.probe, lambda p, lim, m=module: next(m.sample_frames(p, 4, lim))):
                 with pytest.raises(MediaError) as caught:
                     look(path, limits)
-                told.append((str(caught.value), caught.value.reason))
-        assert len(set(told)) == 1
+                warnings_logged.append((str(caught.value), caught.value.reason))
+        assert len(set(warnings_logged)) == 1
 
 
 def test_no_file_needs_no_process(tmp_path):
@@ -553,7 +553,7 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
 
 
 @pytest.mark.parametrize(
-    "told",
+    "line",
     [
         "['song', 2, 2, 1.0, 1, 0]",
         "['video', 9**9, 9**9, 1.0, 1, 0]",
@@ -563,8 +563,8 @@ def test_lies_end_it(face_clip, monkeypatch, lie):
         "[]",
     ],
 )
-def test_lies_about_a_file_end_it(face_clip, monkeypatch, told):
-    serving(monkeypatch, f"link.send(probe={told})")
+def test_lies_about_a_file_end_it(face_clip, monkeypatch, line):
+    serving(monkeypatch, f"link.send(probe={line})")
     with pytest.raises(MediaError) as caught:
         probe(face_clip)
     assert caught.value.reason == "decoder_crashed"

@@ -42,11 +42,11 @@ def cache(tmp_path, monkeypatch):
 def test_a_network_computes_what_facenet_pytorchs_does(reference, name):
     x = pixels(name)
     with torch.no_grad():
-        got = build(name)(torch.from_numpy(x)).numpy()
+        ours = build(name)(torch.from_numpy(x)).numpy()
         outputs = reference[name](torch.from_numpy((x.transpose(0, 3, 1, 2) - 127.5) / 128))
     *others, probabilities = [out.movedim(1, -1).numpy() for out in outputs]
-    np.testing.assert_allclose(1 / (1 + np.exp(-got[..., 0])), probabilities[..., 1], atol=1e-5)
-    np.testing.assert_allclose(got[..., 1:], np.concatenate(others, axis=-1), atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-ours[..., 0])), probabilities[..., 1], atol=1e-5)
+    np.testing.assert_allclose(ours[..., 1:], np.concatenate(others, axis=-1), atol=1e-5)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="OpenVINO is not installed")

@@ -48,9 +48,9 @@ def search(images, finder, step_s=0.3):
 
 def test_every_second_frame_is_looked_at_in_full(finder):
     images = list(clips.moving_portrait(7, shift_px=4))
-    found = search(images, finder)
+    extraction = search(images, finder)
     assert finder.asked == ["detect", "follow", "detect", "follow", "detect", "follow", "detect"]
-    (person,) = found.people
+    (person,) = extraction.people
     assert [s.frame_index for s in person.track.sightings] == list(range(7))
     for sighting, (face,) in zip(person.track.sightings, FaceFinder().detect(images), strict=True):
         assert iou(sighting.face.box, face.box) > 0.85
@@ -66,26 +66,26 @@ def test_a_face_that_has_gone_is_looked_for(finder, portrait):
     here = np.ascontiguousarray(portrait[:240, 60:380])
     gone = here.copy()
     gone[40:200, 100:230] = gone[40:200, 100:230].mean(axis=(0, 1))
-    found = search([here, gone, gone, here], finder)
+    extraction = search([here, gone, gone, here], finder)
     assert finder.asked == ["detect", "follow", "detect", "detect", "detect"]
-    assert [s.frame_index for p in found.people for s in p.track.sightings] == [0, 3]
+    assert [s.frame_index for p in extraction.people for s in p.track.sightings] == [0, 3]
 
 
 def test_nobody_is_followed_over_a_cut(finder, portrait):
     dark = (clips.other_person(portrait)[:240, 120:440] // 3).astype(np.uint8)
     bright = portrait[:240, 60:380]
     images = [np.ascontiguousarray(image) for image in (bright, dark, bright, dark)]
-    found = search(images, finder)
+    extraction = search(images, finder)
     assert finder.asked == ["detect"] * 4
-    assert found.frames_with_face == 4
+    assert extraction.frames_with_face == 4
 
 
 def test_who_comes_in_is_seen_in_the_frame_after(finder):
     alone = list(clips.moving_portrait(4, (240, 240), 1))
     both = list(clips.two_people_frames(4))
     images = [np.hstack([image, np.full_like(image, 90)]) for image in alone[:1]] + both[1:]
-    found = search(images, finder)
-    counts = [sum(s.frame_index == i for p in found.people for s in p.track.sightings) for i in range(4)]
+    extraction = search(images, finder)
+    counts = [sum(s.frame_index == i for p in extraction.people for s in p.track.sightings) for i in range(4)]
     assert counts[2:] == [2, 2]
 
 
@@ -122,7 +122,7 @@ def test_how_much_was_examined_comes_with_the_people(tmp_path, finder):
     whole = clips.write_video(tmp_path / "whole.mkv", clips.texture_frames(60, (96, 64)), 20, gop=10)
     path = damagedclips.repack(whole, tmp_path / "hit.mkv", damagedclips.halved(43))
     for source, damaged_s in ((whole, 0.0), (path, 0.35)):
-        found = extract_people(source, 8, finder, CROP, TRACK, MediaLimits())
-        assert found.frames_sampled == 8
-        assert found.coverage.damaged_s == pytest.approx(damaged_s, abs=0.06)
-        assert found.coverage.duration_s == pytest.approx(3.0, abs=0.06)
+        extraction = extract_people(source, 8, finder, CROP, TRACK, MediaLimits())
+        assert extraction.frames_sampled == 8
+        assert extraction.coverage.damaged_s == pytest.approx(damaged_s, abs=0.06)
+        assert extraction.coverage.duration_s == pytest.approx(3.0, abs=0.06)

@@ -17,9 +17,9 @@ from deepscan.extract.video.frames import probe, sample_frames
 
 
 def images(path, n=3):
-    found = [frame.image for frame in sample_frames(path, n)]
-    assert {(image.shape[1], image.shape[0]) for image in found} == {(probe(path).width_px, probe(path).height_px)}
-    return found
+    pictures = [frame.image for frame in sample_frames(path, n)]
+    assert {(image.shape[1], image.shape[0]) for image in pictures} == {(probe(path).width_px, probe(path).height_px)}
+    return pictures
 
 
 # Pixels that are not square

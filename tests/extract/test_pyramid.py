@@ -27,10 +27,10 @@ def test_on_the_canvas_as_alone(shape):
     canvas = canvas_of(octaves.image, 20)
     assert len(canvas.levels) >= 3
     (outputs,) = run_pyramids(pnet, [octaves], [canvas])
-    for level, got in zip(canvas.levels, outputs, strict=True):
+    for level, output in zip(canvas.levels, outputs, strict=True):
         wanted = pnet(level_alone(octaves, level))[0][0]
-        assert got.shape == wanted.shape
-        np.testing.assert_allclose(got, wanted, atol=1e-4)
+        assert output.shape == wanted.shape
+        np.testing.assert_allclose(output, wanted, atol=1e-4)
 
 
 def test_frames_share_a_call_where_their_canvases_are_alike(monkeypatch):
@@ -71,9 +71,9 @@ def test_levels_are_inside_and_apart(width, height, smallest):
         )
         assert rows[1] <= taken.shape[0]
         assert columns[1] <= taken.shape[1]
-        place = taken[slice(*rows), slice(*columns)]
-        assert not place.any()
-        place[:] = True
+        part = taken[slice(*rows), slice(*columns)]
+        assert not part.any()
+        part[:] = True
     if canvas.levels and min(width, height) > 200 and smallest <= 40:
         assert taken.mean() > 0.6
 

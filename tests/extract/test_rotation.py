@@ -38,10 +38,10 @@ def test_a_face_that_is_not_upright_is_found_and_told_where_it_is_seen(tmp_path,
     turned = [np.rot90(image, degrees // 90) for image in upright]  # counterclockwise, and back clockwise
     path = clips.write_video(tmp_path / "turned.mp4", turned, fps=4)
     search = search_people(*arguments(path, FaceFinder()))
-    keys = {key for found in search.look() for key in found}
-    found = search.finish()
-    assert found.turned == degrees
-    (person,) = found.people
+    keys = {key for extraction in search.look() for key in extraction}
+    extraction = search.finish()
+    assert extraction.turned == degrees
+    (person,) = extraction.people
     assert len(person.track.sightings) == 6
     assert set(crop_keys(person.track)) <= keys  # their scores are found again
     seen = FaceFinder().detect(upright)
@@ -59,12 +59,12 @@ def test_a_face_that_is_not_upright_is_found_and_told_where_it_is_seen(tmp_path,
 
 def test_upright_faces_cost_no_further_look(face_clip):
     finder = Watched()
-    found = extract_people(*arguments(face_clip, finder))
-    assert (found.turned, finder.glanced, len(found.people)) == (None, 0, 1)
+    extraction = extract_people(*arguments(face_clip, finder))
+    assert (extraction.turned, finder.glanced, len(extraction.people)) == (None, 0, 1)
 
 
 def test_where_nobody_is_a_few_pictures_are_looked_at_once_more(no_face_clip):
     finder = Watched()
-    found = extract_people(*arguments(no_face_clip, finder))
-    assert (found.turned, found.people) == (None, ())
+    extraction = extract_people(*arguments(no_face_clip, finder))
+    assert (extraction.turned, extraction.people) == (None, ())
     assert 0 < finder.glanced <= 9

@@ -26,9 +26,9 @@ def numbers(path, n=1000):
 
 
 def examined(path):
-    told = []
-    list(sample_frames(path, 4, examined=told.append))
-    return told[-1]
+    coverages = []
+    list(sample_frames(path, 4, examined=coverages.append))
+    return coverages[-1]
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_what_is_not_read_is_not_called_damaged(tmp_path):
     text, torn = tmp_path / "letter.mp4", tmp_path / "torn.mp4"
     text.write_text("Dear editor, the clip is attached.\n" * 50)
     torn.write_bytes(damagedclips.cut(numbered(tmp_path / "clip.mp4"), 0.5).read_bytes())
-    told = {}
+    causes = {}
     for path in (text, torn):
         with pytest.raises(MediaError) as caught:
             probe(path)
-        told[path] = caught.value.cause
+        causes[path] = caught.value.cause
         assert caught.value.reason == "unreadable"
-    assert "damaged" not in told[text]
-    assert "damaged" in told[torn]
+    assert "damaged" not in causes[text]
+    assert "damaged" in causes[torn]

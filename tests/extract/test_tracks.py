@@ -158,8 +158,8 @@ def test_a_much_smaller_face_in_the_same_place_is_somebody_else(side, same):
     for i in range(4):
         faces = [face(100, 40) if i < 2 else face(120 - side // 2, 60 - side // 2, side=side)]
         tracker.add(Frame(image, i * STEP_S, i), faces)
-    found = [[s.frame_index for s in t.sightings] for t in tracker.finish()]
-    assert found == ([[0, 1, 2, 3]] if same else [[0, 1], [2, 3]])
+    tracks = [[s.frame_index for s in t.sightings] for t in tracker.finish()]
+    assert tracks == ([[0, 1, 2, 3]] if same else [[0, 1], [2, 3]])
 
 
 def test_over_long_steps_the_look_decides():
@@ -260,42 +260,42 @@ def extract(path, n_frames, **face_settings):
 
 
 def test_two_people_are_two_tracks(two_people_clip):
-    found = extract(two_people_clip, 4)
-    assert (found.frames_sampled, found.frames_with_face, found.n_usable) == (4, 4, 8)
-    left, right = found.people
-    for person in found.people:
+    tracks = extract(two_people_clip, 4)
+    assert (tracks.frames_sampled, tracks.frames_with_face, tracks.n_usable) == (4, 4, 8)
+    left, right = tracks.people
+    for person in tracks.people:
         assert [s.frame_index for s in person.track.sightings] == list(range(4))
         assert person.crops.shape == (4, 48, 48, 3)
         assert person.crops.dtype == np.uint8
     assert all(s.face.box[2] < 240 for s in left.track.sightings)
     assert all(s.face.box[0] > 240 for s in right.track.sightings)
     # The second person is tinted blue: every crop belongs to its own track.
-    redness = [(p.crops[..., 0].astype(float) - p.crops[..., 2]).mean(axis=(1, 2)) for p in found.people]
+    redness = [(p.crops[..., 0].astype(float) - p.crops[..., 2]).mean(axis=(1, 2)) for p in tracks.people]
     assert redness[0].min() > redness[1].max() + 20
-    assert 36 < found.largest_px < 140
-    assert set(found.timing_s) == {"decode", "detect"}
+    assert 36 < tracks.largest_px < 140
+    assert set(tracks.timing_s) == {"decode", "detect"}
 
 
 def test_a_cut_is_a_new_track(cut_clip):
-    found = extract(cut_clip, 4)
-    assert [[s.frame_index for s in p.track.sightings] for p in found.people] == [[0, 1], [2, 3]]
-    assert found.people[0].track.end_s < 1.0 <= found.people[1].track.start_s
+    tracks = extract(cut_clip, 4)
+    assert [[s.frame_index for s in p.track.sightings] for p in tracks.people] == [[0, 1], [2, 3]]
+    assert tracks.people[0].track.end_s < 1.0 <= tracks.people[1].track.start_s
 
 
 def test_faces_too_small_are_counted_but_not_followed(face_clip):
-    found = extract(face_clip, 2, min_face_px=200)
-    assert found.people == ()
-    assert (found.frames_with_face, found.n_usable) == (2, 0)
-    assert 60 < found.largest_px < 200
+    tracks = extract(face_clip, 2, min_face_px=200)
+    assert tracks.people == ()
+    assert (tracks.frames_with_face, tracks.n_usable) == (2, 0)
+    assert 60 < tracks.largest_px < 200
 
 
 def test_a_still_image_gives_one_person(portrait_image):
-    found = extract(portrait_image, 8)
-    assert (found.frames_sampled, found.media.kind, len(found.people)) == (1, "image", 1)
-    assert found.people[0].crops.shape == (1, 48, 48, 3)
-    assert found.people[0].track.sightings[0].brightness == pytest.approx(found.people[0].crops.mean(), abs=20)
+    tracks = extract(portrait_image, 8)
+    assert (tracks.frames_sampled, tracks.media.kind, len(tracks.people)) == (1, "image", 1)
+    assert tracks.people[0].crops.shape == (1, 48, 48, 3)
+    assert tracks.people[0].track.sightings[0].brightness == pytest.approx(tracks.people[0].crops.mean(), abs=20)
 
 
 def test_nobody_there(no_face_clip):
-    found = extract(no_face_clip, 2)
-    assert (found.people, found.frames_sampled, found.frames_with_face, found.largest_px) == ((), 2, 0, 0.0)
+    tracks = extract(no_face_clip, 2)
+    assert (tracks.people, tracks.frames_sampled, tracks.frames_with_face, tracks.largest_px) == ((), 2, 0, 0.0)

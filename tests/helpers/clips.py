@@ -125,7 +125,7 @@ def corner_colours(image: Rgb) -> str:
     names = {"r": (200, 30, 30), "g": (30, 200, 30), "b": (30, 30, 200), "w": (220, 220, 220)}
     places = [(y, x) for y in (height // 8, -height // 8) for x in (width // 8, -width // 8)]
     return "".join(
-        min(names, key=lambda n: float(np.abs(image[place].astype(float) - names[n]).sum())) for place in places
+        min(names, key=lambda n: float(np.abs(image[area].astype(float) - names[n]).sum())) for area in places
     )
 
 

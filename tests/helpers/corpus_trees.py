@@ -96,7 +96,7 @@ def make_folders(root):
 
 def make_split_folders(root):
     places = [f"{split}/{label}" for split in ("Train", "Validation", "Test") for label in ("Real", "Fake")]
-    return touch(root, *(f"{place}/{name}.jpg" for place in places for name in "ab"))
+    return touch(root, *(f"{path}/{name}.jpg" for path in places for name in "ab"))
 
 
 def make_crops(root):

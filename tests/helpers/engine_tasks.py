@@ -57,25 +57,25 @@ def torch_threads(_):
     return torch.get_num_threads()
 
 
-def trouble(what):
+def trouble(kind):
     """Ends as its argument says; an integer is given back."""
-    if what == "kill":
+    if kind == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if what == "segfault":
+    if kind == "segfault":
         ctypes.string_at(0)
-    if isinstance(what, str) and what.startswith("exit "):
-        os._exit(int(what.removeprefix("exit ")))
-    if what == "sys.exit":
+    if isinstance(kind, str) and kind.startswith("exit "):
+        os._exit(int(kind.removeprefix("exit ")))
+    if kind == "sys.exit":
         sys.exit(0)
-    if what == "hang":
+    if kind == "hang":
         time.sleep(600)
-    if what == "exception":
+    if kind == "exception":
         raise TypeError("two\nlines " + "x" * 1000)
-    if what == "unpicklable":
+    if kind == "unpicklable":
         return lambda: None
-    if what == "disk full":
+    if kind == "disk full":
         raise OutputError("crops cannot be written", "no space left", "Free some.", reason="disk_full")
-    return what
+    return kind
 
 
 def note(task):
@@ -108,10 +108,10 @@ def end_parent(path):
     time.sleep(60)
 
 
-def leave_a_file(what):
+def leave_a_file(kind):
     """Write a temporary file and tell where, or hang with it open."""
     with tempfile.NamedTemporaryFile(delete=False) as file:
         file.write(b"left")
-    if what == "hang":
+    if kind == "hang":
         time.sleep(600)
     return file.name

@@ -122,11 +122,11 @@ def encode(
         CannotWrite: this build of FFmpeg has no such encoder, or it does not go with the pixels or the container.
     """
     encoder, options = CODECS[codec]
-    what = f"{encoder} with {pixels} in {CONTAINERS.get(path.suffix, path.suffix)}"
+    description = f"{encoder} with {pixels} in {CONTAINERS.get(path.suffix, path.suffix)}"
     if path.suffix == ".ts" and codec in ("vp9", "av1", "mjpeg"):
         raise CannotWrite(f"mpegts has no name for {encoder}: it is written as data of no kind")
     if encoder not in av.codecs_available:
-        raise CannotWrite(f"no encoder for {what}")
+        raise CannotWrite(f"no encoder for {description}")
     stored = _stored(codec, pixels)
     if not _takes(codec, pixels):
         raise CannotWrite(f"{encoder} does not write {pixels} (for {path.suffix})")
@@ -149,7 +149,7 @@ def encode(
             if stream is not None:
                 container.mux(stream.encode(None))
     except (av.FFmpegError, ValueError) as error:
-        raise CannotWrite(f"FFmpeg refuses {what}: {error}") from error
+        raise CannotWrite(f"FFmpeg refuses {description}: {error}") from error
     return path
 
 
@@ -429,11 +429,11 @@ def lie_about_length(data: bytes, rng: random.Random) -> bytes:
         if at < 0:
             continue
         # Before the mark in mp4 and PNG, after it in the others; further on lie counts and sizes.
-        place = at + rng.choice([-4, len(mark), len(mark), len(mark) + 4 * rng.randrange(12)])
+        position = at + rng.choice([-4, len(mark), len(mark), len(mark) + 4 * rng.randrange(12)])
         value = rng.choice([*_LENGTHS, rng.getrandbits(32), rng.randrange(1, 4 * len(data))])
         packed = struct.pack(rng.choice(["<I", ">I"]), value & 0xFFFFFFFF)
-        if 0 <= place <= len(out) - 4:
-            out[place : place + 4] = packed
+        if 0 <= position <= len(out) - 4:
+            out[position : position + 4] = packed
     return bytes(out)
 
 
@@ -486,6 +486,6 @@ def mutated(made: dict[str, bytes], n: int, seed: int) -> Iterator[Mutant]:
         data = made[name]
         for mutation in chosen:
             data = mutation(data, rng) or data[:1]
-        how = "+".join(mutation.__name__ for mutation in chosen)
+        mutations = "+".join(mutation.__name__ for mutation in chosen)
         stem, _, suffix = name.rpartition(".")
-        yield Mutant(f"{number:05}-{stem}-{how}.{suffix}", data)
+        yield Mutant(f"{number:05}-{stem}-{mutations}.{suffix}", data)

@@ -69,5 +69,4 @@ class StripeDetector(Detector):
 
     def score(self, sequences):
         self.calls.append([len(crops) for crops in sequences])
-        found = [stripe_logits(crops) for crops in sequences]
-        return [Score(float(np.mean(logits)), logits) for logits in found]
+        return [Score(float(np.mean(logits)), logits) for logits in map(stripe_logits, sequences)]

@@ -58,9 +58,9 @@ def image(path="face.jpg"):
 
 
 def no_face(path="empty.mp4"):
-    told = "No face was found, so there is nothing to judge."
+    message = "No face was found, so there is nothing to judge."
     return Result(
-        path, "01" * 32, "video", VerdictLabel.NOT_APPLICABLE, "no_face", told, duration_s=2.0, frames_sampled=8
+        path, "01" * 32, "video", VerdictLabel.NOT_APPLICABLE, "no_face", message, duration_s=2.0, frames_sampled=8
     )
 
 
@@ -69,9 +69,11 @@ def error(path="gone.mp4"):
 
 
 def uncertain(path="odd.mp4"):
-    told = "The evidence points neither way clearly enough to keep the promised error rate."
+    message = "The evidence points neither way clearly enough to keep the promised error rate."
     person = track(1, VerdictLabel.UNCERTAIN, 0.5)
-    return Result(path, "23" * 32, "video", VerdictLabel.UNCERTAIN, "low_confidence", told, 0.5, 2.0, 8, 8, (person,))
+    return Result(
+        path, "23" * 32, "video", VerdictLabel.UNCERTAIN, "low_confidence", message, 0.5, 2.0, 8, 8, (person,)
+    )
 
 
 def report(*results, model=MODEL):

@@ -30,5 +30,5 @@ def _cores(_):
     return sorted(os.sched_getaffinity(0))
 
 
-def _fail(what):
-    raise MediaError(what, "on purpose", reason="tried")
+def _fail(name):
+    raise MediaError(name, "on purpose", reason="tried")

@@ -47,7 +47,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 20.0) -> bool:
 def listening(pids: list[int]) -> list[str]:
     """Addresses that TCP sockets of these processes listen on; needs /proc of Linux."""
     inodes = {target for pid in pids for target in _links(Path(f"/proc/{pid}/fd"))}
-    found = []
+    processes = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
@@ -56,8 +56,8 @@ def listening(pids: list[int]) -> list[str]:
                 text = fields[1].partition(":")[0]
                 packed = b"".join(bytes.fromhex(text[i : i + 8])[::-1] for i in range(0, len(text), 8))
                 address = ipaddress.ip_address(packed)
-                found.append(str(getattr(address, "ipv4_mapped", None) or address))
-    return found
+                processes.append(str(getattr(address, "ipv4_mapped", None) or address))
+    return processes
 
 
 def _links(folder: Path) -> list[str]:

@@ -62,9 +62,9 @@ def test_combining_is_the_weighted_mean_of_calibrated_logits(members):
         for folder, calibration in zip(members, calibrations, strict=True)
     )
     both = weighted([one, two], [0.25, 0.75], one.card)
-    got = both.combine([Score(1.0, np.array([1.0, -2.0])), Score(-3.0, np.array([0.0, 4.0]))])
-    assert got.video_logit == pytest.approx(0.25 * 3 + 0.75 * -3)
-    np.testing.assert_allclose(got.frame_logits, [0.25 * 0.75 + 0.75 * -1, 0.25 * -0.75 + 0.75 * 11])
+    combined = both.combine([Score(1.0, np.array([1.0, -2.0])), Score(-3.0, np.array([0.0, 4.0]))])
+    assert combined.video_logit == pytest.approx(0.25 * 3 + 0.75 * -3)
+    np.testing.assert_allclose(combined.frame_logits, [0.25 * 0.75 + 0.75 * -1, 0.25 * -0.75 + 0.75 * 11])
     assert len(weighted([one, two], [0, 1], one.card).parts) == 1  # what has no share is not run
 
 
@@ -75,8 +75,8 @@ def test_it_scores_as_its_members_do(members, tmp_path):
     assert networks.card.crop == CropSettings(size_px=64, margin=0.2)
     sequences = [sequence(3), sequence(1, seed=1)]
     scorer = torch_scorer(networks)
-    got = scorer.score(sequences)
-    assert [len(score.frame_logits) for score in got] == [3, 1]
+    scored = scorer.score(sequences)
+    assert [len(score.frame_logits) for score in scored] == [3, 1]
     video, frames = 0.0, np.zeros(3)
     for folder, share in zip(members, (0.75, 0.25), strict=True):
         part = open_detector(folder)
@@ -84,9 +84,9 @@ def test_it_scores_as_its_members_do(members, tmp_path):
         (alone,) = torch_scorer(part).score([resized(sequences[0], part.card.crop.size_px)])
         video += share * (alone.video_logit * calibration.scale + calibration.bias)
         frames += share * (alone.frame_logits * calibration.frame_scale + calibration.frame_bias)
-        assert abs(alone.video_logit - got[0].video_logit) > 0.01  # the members do not say the same
-    assert got[0].video_logit == pytest.approx(video, rel=1e-5)
-    np.testing.assert_allclose(got[0].frame_logits, frames, rtol=1e-5)
+        assert abs(alone.video_logit - scored[0].video_logit) > 0.01  # the members do not say the same
+    assert scored[0].video_logit == pytest.approx(video, rel=1e-5)
+    np.testing.assert_allclose(scored[0].frame_logits, frames, rtol=1e-5)
     assert scorer.score([]) == []
 
 
@@ -155,9 +155,14 @@ def test_without_calibration_it_promises_no_more_than_its_members(tmp_path):
         make(tmp_path / "a", "cnn", calibration=one),
         make(tmp_path / "b", "meso", calibration=two),
     ]
-    got = save_ensemble(tmp_path / "all", folders, name="x").calibration
-    assert (got.scale, got.bias, got.uncertain_low, got.uncertain_high) == (1, 0, 0.3, 0.9)
-    assert got.threshold == pytest.approx(0.5)
+    calibration = save_ensemble(tmp_path / "all", folders, name="x").calibration
+    assert (calibration.scale, calibration.bias, calibration.uncertain_low, calibration.uncertain_high) == (
+        1,
+        0,
+        0.3,
+        0.9,
+    )
+    assert calibration.threshold == pytest.approx(0.5)
 
 
 def test_an_ensemble_can_be_a_member(members, tmp_path):
@@ -167,11 +172,11 @@ def test_an_ensemble_can_be_a_member(members, tmp_path):
     shutil.rmtree(inner)
     crops = [sequence(2)]
     outer = open_detector(tmp_path / "outer")
-    got = torch_scorer(outer).score(crops)[0].video_logit
+    logit = torch_scorer(outer).score(crops)[0].video_logit
     inside = open_detector(tmp_path / "outer" / outer.card.members[0].folder)
     one = torch_scorer(inside).score(crops)[0].video_logit * 2 + 1
     two = torch_scorer(open_detector(third)).score([resized(crops[0], 48)])[0].video_logit * 2 + 0.3
-    assert got == pytest.approx((one + two) / 2, rel=1e-5)
+    assert logit == pytest.approx((one + two) / 2, rel=1e-5)
 
 
 def test_saving_again_replaces_and_leaves_nothing_behind(members, tmp_path):
@@ -245,9 +250,9 @@ def test_a_folder_with_something_else_is_left_alone(members, tmp_path):
 
 def test_an_exchanged_member_is_refused(members, tmp_path):
     out = tmp_path / "all"
-    place = out / save_ensemble(out, members, name="x").members[0].folder
-    shutil.rmtree(place)
-    make(place, "cnn", seed=9)
+    member = out / save_ensemble(out, members, name="x").members[0].folder
+    shutil.rmtree(member)
+    make(member, "cnn", seed=9)
     with pytest.raises(ModelError, match="was exchanged"):
         open_detector(out)
 
@@ -260,13 +265,13 @@ def edit(folder, change):
 
 def test_a_damaged_or_missing_member(members, tmp_path):
     out = tmp_path / "all"
-    place = out / save_ensemble(out, members, name="x").members[1].folder
-    data = bytearray((place / WEIGHTS_FILE).read_bytes())
+    member = out / save_ensemble(out, members, name="x").members[1].folder
+    data = bytearray((member / WEIGHTS_FILE).read_bytes())
     data[-1] ^= 1
-    (place / WEIGHTS_FILE).write_bytes(data)
+    (member / WEIGHTS_FILE).write_bytes(data)
     with pytest.raises(ModelError, match="damaged or was exchanged"):
         open_detector(out)
-    shutil.rmtree(place)
+    shutil.rmtree(member)
     with pytest.raises(ModelError, match="cannot be read"):
         open_detector(out)
 
@@ -289,19 +294,19 @@ def test_a_crop_rule_changed_by_hand(members, tmp_path):
         open_detector(tmp_path / "all")
 
 
-@pytest.mark.parametrize("place", ["../b", "/etc", "", ".", "members/../../b", "c:\\x", "a\\b"])
-def test_members_outside_are_refused(members, tmp_path, place):
+@pytest.mark.parametrize("member", ["../b", "/etc", "", ".", "members/../../b", "c:\\x", "a\\b"])
+def test_members_outside_are_refused(members, tmp_path, member):
     save_ensemble(tmp_path / "all", members, name="x")
-    edit(tmp_path / "all", lambda card: card["members"][1].update(folder=place))
+    edit(tmp_path / "all", lambda card: card["members"][1].update(folder=member))
     with pytest.raises(ModelError, match="not a valid model card"):
         open_detector(tmp_path / "all")
 
 
 def test_a_link_to_itself_is_refused(members, tmp_path):
     out = tmp_path / "all"
-    place = out / save_ensemble(out, members, name="x").members[1].folder
-    shutil.rmtree(place)
-    place.symlink_to(out, target_is_directory=True)
+    member = out / save_ensemble(out, members, name="x").members[1].folder
+    shutil.rmtree(member)
+    member.symlink_to(out, target_is_directory=True)
     with pytest.raises(ModelError, match="leads out of the folder"):
         open_detector(out)
 
@@ -328,8 +333,8 @@ def test_it_predicts(tmp_path, portrait_image):
         probability = load_detector(folder, PredictSettings(tta=False)).predict(portrait_image).probability
         logits.append(np.log(probability / (1 - probability)))
     assert abs(logits[0] - logits[1]) > 0.01
-    got = np.log(result.probability / (1 - result.probability))
-    assert got == pytest.approx(0.75 * logits[0] + 0.25 * logits[1], abs=1e-3)
+    logit = np.log(result.probability / (1 - result.probability))
+    assert logit == pytest.approx(0.75 * logits[0] + 0.25 * logits[1], abs=1e-3)
 
 
 def test_untrained_members_make_an_untrained_ensemble(members, tmp_path):

@@ -75,8 +75,8 @@ def run_readme(folder, target):
     return names["probability"]
 
 
-def run(*given):
-    return CliRunner().invoke(app, ["export", *map(str, given)])
+def run(*arguments):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
 
 
 @pytest.mark.parametrize(
@@ -258,10 +258,12 @@ def exported(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("place", ["a-out", "both-out", "a-out/card.json", "a-out/detector.xml", "a-out/networks.json"])
-def test_an_export_is_no_detector_and_says_what_it_is_for(exported, place):
+@pytest.mark.parametrize(
+    "target", ["a-out", "both-out", "a-out/card.json", "a-out/detector.xml", "a-out/networks.json"]
+)
+def test_an_export_is_no_detector_and_says_what_it_is_for(exported, target):
     with pytest.raises(ModelError, match=r"without deepscan.*exported from") as caught:
-        load_detector(exported / place)
+        load_detector(exported / target)
     assert caught.value.reason == "exported_model"
     assert "\n" not in str(caught.value)
 
@@ -325,6 +327,6 @@ def test_the_guides_example_runs(tmp_path, monkeypatch, capsys, portrait):
     load_openvino()
     exec(example, {"__name__": "__main__"})  # noqa: S102 - what is under test
     assert "torch" not in re.findall(r"^(?:import|from) (\w+)", example, re.MULTILINE)
-    said = capsys.readouterr().out
-    assert re.search(r"P\(fake\) = 0\.\d{3}", said)
+    output = capsys.readouterr().out
+    assert re.search(r"P\(fake\) = 0\.\d{3}", output)
     assert sys.modules["openvino"] is load_openvino()

@@ -93,7 +93,7 @@ def test_the_largest_change_of_the_log_odds_counts_by_its_limit():
 def test_known_features_give_the_same_and_are_not_asked_for_again():
     people = [noise(n, 16, 16, 3, seed=n) for n in (1, 3, 9)]
     plain, spared = Counting(), Counting()
-    known = [plain.features(own) for own in people]
+    known = [plain.features(crops_of) for crops_of in people]
     plain.asked.clear()
     whole = disagreements(plain, people, CALIBRATION, CHECK)
     assert disagreements(spared, people, CALIBRATION, CHECK, known) == pytest.approx(whole)

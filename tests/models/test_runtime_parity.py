@@ -106,8 +106,8 @@ def assert_parity(files, side, lengths=LENGTHS, tta=True):
     scorer, runtime = make_scorer(files, settings)
     assert runtime == "openvino"
     expected = torch_scorer(files, tta=tta).score(sequences)
-    got = scorer.score(sequences)
-    for a, b, n in zip(got, expected, lengths, strict=True):
+    scored = scorer.score(sequences)
+    for a, b, n in zip(scored, expected, lengths, strict=True):
         assert a.frame_logits.shape == (n,)
         assert a.frame_logits.dtype == np.float64
         assert type(a.video_logit) is float
@@ -234,7 +234,7 @@ def test_auto_is_openvino_on_the_processor(tiny):
 def test_a_gpu_is_for_torch(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     made = []
-    monkeypatch.setattr(runtime_scorer, "torch_scorer", lambda *_, **given: made.append(given))
+    monkeypatch.setattr(runtime_scorer, "torch_scorer", lambda *_, **options: made.append(options))
     assert make_scorer(tiny, PredictSettings())[1] == "torch"
     assert foresee_runtime(tiny, PredictSettings()) == "torch"
     assert made == [{"device": "cuda", "tta": True, "precision": "auto"}]

@@ -22,10 +22,10 @@ from deepscan.processes import Engine, Lost
 LEADER = Path(__file__).parents[1] / "helpers" / "leader.py"
 
 
-def lost(engine: Engine, what: str) -> Lost:
+def lost(engine: Engine, trouble_name: str) -> Lost:
     """What comes of one task in the midst of good ones, which must all come through."""
-    results = dict(engine.map(engine_tasks.trouble, [1, 2, what, 3, 4, 5]))
-    result = results.pop(what)
+    results = dict(engine.map(engine_tasks.trouble, [1, 2, trouble_name, 3, 4, 5]))
+    result = results.pop(trouble_name)
     assert results == {number: number for number in range(1, 6)}
     assert isinstance(result, Lost)
     assert "\n" not in result.message
@@ -94,7 +94,7 @@ def test_a_task_over_the_time_limit_is_lost_and_the_others_are_not(make_engine):
 
 
 @pytest.mark.parametrize(
-    ("what", "message"),
+    ("trouble_name", "message"),
     [
         ("kill", "its worker process was ended by SIGKILL; the memory may have run out, fewer jobs need less"),
         ("segfault", "its worker process was ended by SIGSEGV"),
@@ -103,8 +103,8 @@ def test_a_task_over_the_time_limit_is_lost_and_the_others_are_not(make_engine):
     ],
 )
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_a_dead_worker_costs_only_its_task(engine, what, message):
-    assert lost(engine, what) == Lost("worker_died", message)
+def test_a_dead_worker_costs_only_its_task(engine, trouble_name, message):
+    assert lost(engine, trouble_name) == Lost("worker_died", message)
 
 
 def test_an_unexpected_exception_costs_only_its_task(engine, caplog):
@@ -117,9 +117,9 @@ def test_an_unexpected_exception_costs_only_its_task(engine, caplog):
     assert [record.levelno for record in traces] == [logging.DEBUG]
 
 
-@pytest.mark.parametrize("what", ["unpicklable", "sys.exit"])
-def test_odd_ends_of_a_function_are_losses_too(engine, what):
-    assert lost(engine, what).reason == "internal"
+@pytest.mark.parametrize("trouble_name", ["unpicklable", "sys.exit"])
+def test_odd_ends_of_a_function_are_losses_too(engine, trouble_name):
+    assert lost(engine, trouble_name).reason == "internal"
 
 
 def test_a_task_that_cannot_be_sent_is_lost(engine):

@@ -35,9 +35,9 @@ def test_a_prediction_with_converted_networks_does_without_torch(face_clip, tmp_
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["model"]["settings"]["runtime"] == "openvino"
     assert report["results"][0]["frames_with_face"] == 2
-    got = imported(second.stderr)
-    assert {"deepscan", "numpy", "cv2", "openvino"} <= got  # the log says what was imported
-    assert not got & HEAVY
+    modules = imported(second.stderr)
+    assert {"deepscan", "numpy", "cv2", "openvino"} <= modules  # the log says what was imported
+    assert not modules & HEAVY
 
 
 def test_help_and_the_package_itself_import_no_runtime():

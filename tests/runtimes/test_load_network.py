@@ -88,9 +88,9 @@ def test_both_give_what_the_module_gives(runtime):
         x = images(*shape)
         with torch.inference_mode():
             expected = [out.numpy() for out in module(torch.from_numpy(x))]
-        got = network(x)
-        assert [out.dtype for out in got] == [np.float32, np.float32]
-        for a, b in zip(got, expected, strict=True):
+        outputs = network(x)
+        assert [out.dtype for out in outputs] == [np.float32, np.float32]
+        for a, b in zip(outputs, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -172,8 +172,8 @@ def test_a_damaged_copy_is_made_again(keep, caplog):
     path = cache_folder() / "networks" / kept()[0]
     path.write_bytes(path.read_bytes()[:keep])
     with caplog.at_level(logging.INFO, "deepscan"):
-        got = load()(x)
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-5)
+        outputs = load()(x)
+    np.testing.assert_allclose(outputs[1], expected[1], rtol=1e-5)
     assert "is damaged" in caplog.text
     assert read_entry(path) is not None
 
@@ -282,8 +282,8 @@ print(cpu_has_bf16())
 def test_bf16_only_where_the_processor_has_it_and_may_use_it(flags, limit, expected):
     """In a process of its own: what the processor has is found out once."""
     words = [sys.executable, "-c", _HAS_BF16.format(flags=flags)]
-    told = subprocess.run(words, env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit}, capture_output=True, check=True)
-    assert told.stdout.split() == [str(expected).encode()]
+    printed = subprocess.run(words, env={**os.environ, "ONEDNN_MAX_CPU_ISA": limit}, capture_output=True, check=True)
+    assert printed.stdout.split() == [str(expected).encode()]
 
 
 def test_in_bf16_torch_gives_nearly_the_same(monkeypatch):

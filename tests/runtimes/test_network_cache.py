@@ -60,12 +60,12 @@ def test_every_key_has_its_own_file():
     assert len({cache.entry_path("a", "1"), cache.entry_path("a", "2"), cache.entry_path("b", "1")}) == 3
 
 
-@pytest.mark.parametrize("place", [0, 25, 90, -1])
-def test_a_changed_byte_is_seen(caplog, place):
+@pytest.mark.parametrize("position", [0, 25, 90, -1])
+def test_a_changed_byte_is_seen(caplog, position):
     path = cache.entry_path("net", "key")
     cache.write_entry(path, b"<net/>", b"weights")
     data = bytearray(path.read_bytes())
-    data[place] ^= 1
+    data[position] ^= 1
     path.write_bytes(data)
     with caplog.at_level(logging.INFO, "deepscan"):
         assert read(path) is None

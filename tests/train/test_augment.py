@@ -76,8 +76,8 @@ def test_a_real_and_its_fake_stay_aligned(crop, seed):
     fake[50:78, 50:78] = 255 - fake[50:78, 50:78]
     mark = np.zeros_like(crop)
     mark[50:78, 50:78] = 255
-    place = {name: getattr(exact, name) for name in ("flip", "scale", "angle", "shift")}
-    touched = cv2.dilate(apply(mark, 96, **place), np.ones((3, 3))).max(axis=2) > 0
+    geometry = {name: getattr(exact, name) for name in ("flip", "scale", "angle", "shift")}
+    touched = cv2.dilate(apply(mark, 96, **geometry), np.ones((3, 3))).max(axis=2) > 0
     differs = (augment(crop, exact, 96) != augment(fake, exact, 96)).any(axis=2)
     assert differs.any()
     assert not (differs & ~touched).any()
@@ -101,15 +101,15 @@ def test_scale_angle_and_shift_move_the_picture():
     dot = np.zeros((129, 129, 3), np.uint8)
     dot[62:67, 92:97] = 255  # 30 px right of the centre
 
-    def place(**changes):
+    def placed(**changes):
         y, x = np.nonzero(apply(dot, **changes)[..., 0] > 100)
         return x.mean() - 64, y.mean() - 64
 
-    assert place() == pytest.approx((30, 0), abs=0.6)
-    assert place(scale=1.1) == pytest.approx((33, 0), abs=0.6)
-    assert place(shift=(0.05, -0.03)) == pytest.approx((30 + 6.45, -3.87), abs=0.6)
-    assert place(angle=90.0) == pytest.approx((0, -30), abs=0.6)
-    assert place(flip=True) == pytest.approx((-30, 0), abs=0.6)
+    assert placed() == pytest.approx((30, 0), abs=0.6)
+    assert placed(scale=1.1) == pytest.approx((33, 0), abs=0.6)
+    assert placed(shift=(0.05, -0.03)) == pytest.approx((30 + 6.45, -3.87), abs=0.6)
+    assert placed(angle=90.0) == pytest.approx((0, -30), abs=0.6)
+    assert placed(flip=True) == pytest.approx((-30, 0), abs=0.6)
 
 
 def test_light_and_colour(crop):

@@ -63,7 +63,7 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (["--config", "missing.yaml"], "no file and no recipe"),
         (["--set", "stages.0.epoch=1"], "did you mean epochs?"),
@@ -73,7 +73,7 @@ def test_the_default_recipe_killed_and_resumed_gives_the_same_weights(tmp_path):
         (["--set", "crop.size_px=64"], "too small"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(tmp_path, monkeypatch, change, told):
+def test_what_is_wrong_is_told_in_one_line(tmp_path, monkeypatch, change, message):
     store = pairs_store(tmp_path / "store", n=5)
     monkeypatch.chdir(tmp_path)
     words = ["--config", str(DEFAULT), "--data", str(store), "--out", "run"]
@@ -85,7 +85,7 @@ def test_what_is_wrong_is_told_in_one_line(tmp_path, monkeypatch, change, told):
         words += [option, value] if option == "--set" else []
     done = CliRunner().invoke(app, ["train", *words])
     assert done.exit_code in (2, 3), done.output
-    assert told in done.stderr
+    assert message in done.stderr
     assert len([line for line in done.stderr.splitlines() if line.startswith("deepscan:")]) == 1
 
 
@@ -132,7 +132,7 @@ def test_a_model_of_other_data_does_not_pose_as_the_recipes_own(tmp_path, recipe
 
 
 @pytest.mark.parametrize(
-    ("out", "changes", "own", "named", "folder"),
+    ("out", "changes", "own_sources", "named", "folder"),
     [
         ("runs/mine", (), False, ("mine", "1"), "runs/mine"),
         ("runs/my first", (), False, ("my-first", "1"), "runs/my first"),
@@ -144,18 +144,18 @@ def test_a_model_of_other_data_does_not_pose_as_the_recipes_own(tmp_path, recipe
         ("runs/again", ("name=default",), True, ("default", "9.8"), "runs/again"),
     ],
 )
-def test_a_detector_is_called_by_its_run_or_by_its_user(recipe_file, out, changes, own, named, folder):
+def test_a_detector_is_called_by_its_run_or_by_its_user(recipe_file, out, changes, own_sources, named, folder):
     recipe = load_recipe(recipe_file, changes)
-    found, run = settle(recipe, [Path("data/videos")], out and Path(out), changes, own_sources=own)
-    assert (found.name, found.version) == named
+    settled, run = settle(recipe, [Path("data/videos")], out and Path(out), changes, own_sources=own_sources)
+    assert (settled.name, settled.version) == named
     assert run == Path(folder)
-    assert bool(found.limits) == bool(found.data.sources) == own
-    assert found == load_recipe(recipe_file).model_copy(
-        update={"name": named[0], "version": named[1], "limits": found.limits, "data": found.data}
+    assert bool(settled.limits) == bool(settled.data.sources) == own_sources
+    assert settled == load_recipe(recipe_file).model_copy(
+        update={"name": named[0], "version": named[1], "limits": settled.limits, "data": settled.data}
     )
 
 
 def test_what_the_user_says_of_the_model_stays(recipe_file):
     changes = ("limits=[Mine sees nothing.]", "version=7")
-    found, _ = settle(load_recipe(recipe_file, changes), [Path("x")], None, changes, own_sources=False)
-    assert (found.limits, found.version) == (("Mine sees nothing.",), "7")
+    settled, _ = settle(load_recipe(recipe_file, changes), [Path("x")], None, changes, own_sources=False)
+    assert (settled.limits, settled.version) == (("Mine sees nothing.",), "7")

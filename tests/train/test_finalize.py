@@ -82,11 +82,11 @@ def test_a_check_for_attacks_is_fitted_where_there_are_enough_people(samples, tm
     monkeypatch.setattr(finish, "fit_attack_check", partial(fit_attack_check, rate=rate))
     finalize_detector(recipe, made, samples, tmp_path / "run")
     card = load_card(tmp_path / "run")
-    told = [note for note in card.training["calibration_notes"] if "check for attacked input" in note]
+    notes = [note for note in card.training["calibration_notes"] if "check for attacked input" in note]
     if rate == 0.02:  # 28 people are too few
         assert card.attack_check is None
-        assert len(told) == 1
+        assert len(notes) == 1
     else:
         assert min(card.attack_check.limits.values()) > 0
         assert card.attack_check.false_positive_rate == rate
-        assert told == []
+        assert notes == []

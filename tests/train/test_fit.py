@@ -114,7 +114,7 @@ def test_gradients_are_clipped_in_every_precision(tmp_path, made, precision, opt
 
 
 @pytest.mark.parametrize(
-    ("asked", "has_bf16", "given"),
+    ("setting", "has_bf16", "expected"),
     [
         ("auto", True, "bf16-mixed"),
         ("auto", False, "32-true"),
@@ -123,10 +123,10 @@ def test_gradients_are_clipped_in_every_precision(tmp_path, made, precision, opt
         ("16", False, "16-mixed"),
     ],
 )
-def test_which_precision_it_is(monkeypatch, asked, has_bf16, given):
+def test_which_precision_it_is(monkeypatch, setting, has_bf16, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(processor, "cpu_has_bf16", lambda: has_bf16)
-    assert pick_precision(recipe(precision=asked)) == given
+    assert pick_precision(recipe(precision=setting)) == expected
 
 
 def test_training_in_bf16_is_another_run_that_is_resumed_exactly(tmp_path, made, monkeypatch):
@@ -315,15 +315,15 @@ def test_time_matters(tmp_path):
     samples = read_samples(order_store(tmp_path / "store"))
     stage = {"epochs": 6, "sequence_length": 4, "learning_rate": 2e-3, "loss": {"frame": 0.0, "ranking": 0.0}}
     plain = {"strength": 0.0, **dict.fromkeys(("flip", "blur", "reduction", "noise", "jpeg", "grey", "cutout"), 0.0)}
-    found = {}
+    aucs = {}
     for head in ("lstm", "mean"):
         model = {"backbone": "custom_cnn", "head": {"name": head, "hidden": 16}}
         plan = recipe(stage, model=model, augment=plain)
         network = train_network(plan, samples, tmp_path / head)
         labels, logits = scores(network, samples.split("val"))
-        found[head] = roc_auc_score(labels, logits)
-    assert found["lstm"] > 0.95
-    assert found["mean"] < 0.75
+        aucs[head] = roc_auc_score(labels, logits)
+    assert aucs["lstm"] > 0.95
+    assert aucs["mean"] < 0.75
 
 
 @pytest.mark.parametrize(
@@ -416,14 +416,14 @@ def test_attacked_batches_raise_the_loss_within_the_budget(made, video, share):
     batch.mask[0, 1] = False  # a sequence that is shorter
     state = {name: value.clone() for name, value in module.state_dict().items()}
     clean = batch.crops[batch.mask].movedim(-1, 1).float() / 255
-    found = module.attacked(plan.adversarial, batch)
+    attacked = module.attacked(plan.adversarial, batch)
     assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
     assert all(part.training for part in module.network.modules())
     assert all(parameter.grad is None for parameter in module.parameters())
     if share < 1:
-        assert torch.equal(found, clean)
+        assert torch.equal(attacked, clean)
         return
-    assert 0 < float((found - clean).abs().max()) <= 6 / 255 + 1e-6
+    assert 0 < float((attacked - clean).abs().max()) <= 6 / 255 + 1e-6
     module.network.eval()
 
     def loss(pixels):
@@ -433,7 +433,7 @@ def test_attacked_batches_raise_the_loss_within_the_budget(made, video, share):
             out = module(batch._replace(crops=crops))
         return total_loss(plan.stages[0].loss, out.video, out.frames, out.cells, batch)["loss"]
 
-    assert loss(found) > loss(clean)
+    assert loss(attacked) > loss(clean)
 
 
 WEIGHTS = {"model": {"backbone": "resnet18", "head": {"name": "lstm", "hidden": 8, "corrects_mean": True}}}

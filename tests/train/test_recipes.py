@@ -133,8 +133,8 @@ def test_the_list_of_recipes(monkeypatch):
 
 
 def test_the_recipes_are_those_of_the_docs():
-    told = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    assert [path.stem for path in CONFIGS if f"`{path.stem}`" not in told] == []
+    document = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    assert [path.stem for path in CONFIGS if f"`{path.stem}`" not in document] == []
 
 
 @pytest.mark.parametrize(
@@ -159,15 +159,15 @@ def test_wrong_settings_are_told(change, message):
         load_recipe(CONFIGS[0], (change,))
 
 
-@pytest.mark.parametrize("told", ["32", "16", "bf16", "auto", "'32'"])
-def test_a_precision_is_a_word_also_where_yaml_makes_a_number_of_it(told):
-    assert load_recipe(CONFIGS[0], (f"precision={told}",)).precision == told.strip("'")
+@pytest.mark.parametrize("value", ["32", "16", "bf16", "auto", "'32'"])
+def test_a_precision_is_a_word_also_where_yaml_makes_a_number_of_it(value):
+    assert load_recipe(CONFIGS[0], (f"precision={value}",)).precision == value.strip("'")
 
 
-@pytest.mark.parametrize("told", ["64", "true", "32.0"])
-def test_no_precision(told):
+@pytest.mark.parametrize("value", ["64", "true", "32.0"])
+def test_no_precision(value):
     with pytest.raises(ConfigError, match="precision"):
-        load_recipe(CONFIGS[0], (f"precision={told}",))
+        load_recipe(CONFIGS[0], (f"precision={value}",))
 
 
 @pytest.mark.parametrize(

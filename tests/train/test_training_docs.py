@@ -45,7 +45,7 @@ def test_they_work_on_the_samples(tmp_path):
             (tmp_path / "mine" / label / f"{label}{number}.mp4").write_bytes(content)
     (tmp_path / "clip.mp4").write_bytes((samples / "real.mp4").read_bytes())
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
-    told = {}
+    printed = {}
     for _, command, *arguments in commands()[1:]:
         short = SHORT if command == "train" else []
         words = [sys.executable, "-m", "deepscan.cli", command, *arguments, *short]
@@ -60,9 +60,9 @@ def test_they_work_on_the_samples(tmp_path):
         )
         assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
-        told[command] = done.stdout
+        printed[command] = done.stdout
     assert (tmp_path / "data" / "mine-faces" / "report.html").exists()
     card = json.loads((tmp_path / "runs" / "mine" / "card.json").read_text())
     assert card["trained"]
-    assert "AUC" in told["evaluate"]
-    assert "clip.mp4" in told["predict"]
+    assert "AUC" in printed["evaluate"]
+    assert "clip.mp4" in printed["predict"]
