@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from deepscan.config import CropSettings, FaceSettings, TrackSettings
 from deepscan.errors import DeepscanError
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.people import find_people
+from deepscan.extract.people import PeopleSearch
 from deepscan.extract.tracks import iou
 from deepscan.extract.video.frames import sample_frames
 from deepscan.runtimes.openvino_runtime import is_installed
@@ -215,7 +215,7 @@ class Search(FaceFinder):
         """Of every frame of a clip."""
         self._found = []
         media = MediaInfo(Path(), "video", *frames[0].image.shape[1::-1], None, None)
-        find_people(media, iter(frames), self, CropSettings(), TrackSettings())
+        PeopleSearch(media, iter(frames), self, CropSettings(), TrackSettings()).run()
         return self._found
 
 

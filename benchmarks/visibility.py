@@ -26,7 +26,7 @@ from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.isolation.client import probe, sample_frames
-from deepscan.extract.people import Person, find_people
+from deepscan.extract.people import PeopleSearch, Person
 from deepscan.files import write_atomically
 from deepscan.report.model_card import markdown_table
 from deepscan.train.finalize import halved
@@ -96,7 +96,7 @@ def clip_rows(detector: Detector, clips: Sequence[Path], seed: int = 0) -> Itera
             make = CHANGES[name].steps if name in CHANGES else None
             steps = () if make is None else make(strength)
             changed = run_steps(steps, iter(frames), Setting(seed, STILL_RATE, lambda _: ()))
-            people = find_people(media, changed, finder, detector.card.crop, settings.track).people
+            people = PeopleSearch(media, changed, finder, detector.card.crop, settings.track).run().people
             by_id = {
                 person.track.id: score
                 for person, score in zip(people, detector.score([p.crops for p in people]), strict=True)

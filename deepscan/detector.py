@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,6 @@ from deepscan.extract.people import (
     PeopleSearch,
     Person,
     crop_keys,
-    extract_people,
     search_people,
 )
 from deepscan.extract.pictures import KeepPictures
@@ -145,12 +145,7 @@ class Detector:
         self, inputs: Iterable[tuple[Path | InMemory, DeepscanError | None]], *, keep: KeepPictures | None = None
     ) -> Iterator[Analysis]:
         """:meth:`analyze` of files or what is in memory, or what is wrong with it already, as :meth:`predict_files`."""
-        settings = self.settings
-
-        def search(path: Path | InMemory) -> PeopleSearch:
-            rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
-            return search_people(path, settings.frames, self._finder, *rules, keep)
-
+        search = partial(self._search, keep=keep)
         for file in search_and_score(inputs, search, _content_sha256, self._scorer):
             yield self._analysis_or_error(file)
 
@@ -160,17 +155,12 @@ class Detector:
         Raises:
             MediaError: the file cannot be read.
         """
+        return self._search(path).run()
+
+    def _search(self, path: Path | InMemory, keep: KeepPictures | None = None) -> PeopleSearch:
         settings = self.settings
-        return extract_people(
-            path,
-            settings.frames,
-            self._finder,
-            self.card.crop,
-            settings.track,
-            settings.limits,
-            settings.min_segment_s,
-            self.isolation,
-        )
+        rules = self.card.crop, settings.track, settings.limits, settings.min_segment_s, self.isolation
+        return search_people(path, settings.frames, self._finder, *rules, keep)
 
     def visible(self, people: Sequence[Person]) -> tuple[tuple[Person, ...], tuple[Hidden, ...]]:
         """Who of an input can be judged by this detector, and who cannot; see :func:`visible_people`."""

@@ -159,12 +159,18 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class FrameResult:
-    """One sighting with its calibrated probability."""
+class SightingResult:
+    """One sighting, as it is reported; without more it is of somebody who was not judged."""
 
     time_s: float
     box: Box
     confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class FrameResult(SightingResult):
+    """One sighting with its calibrated probability."""
+
     probability: float
 
 
@@ -179,26 +185,6 @@ class TrackResult:
     end_s: float
     frames: tuple[FrameResult, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """One entry of ``tracks``."""
-        return {
-            "id": self.id,
-            "verdict": str(self.verdict),
-            "probability": round(self.probability, 4),
-            "start_s": round(self.start_s, 3),
-            "end_s": round(self.end_s, 3),
-            "frames": [_sighting(f.time_s, f.box, f.confidence, f.probability) for f in self.frames],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SightingResult:
-    """One sighting of somebody who was not judged."""
-
-    time_s: float
-    box: Box
-    confidence: float
-
 
 @dataclass(frozen=True, slots=True)
 class UnjudgedTrack:
@@ -210,18 +196,6 @@ class UnjudgedTrack:
     end_s: float
     frames: tuple[SightingResult, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """One entry of ``tracks``, without a probability."""
-        return {
-            "id": self.id,
-            "verdict": str(VerdictLabel.NOT_APPLICABLE),
-            "reason": self.reason,
-            "probability": None,
-            "start_s": round(self.start_s, 3),
-            "end_s": round(self.end_s, 3),
-            "frames": [_sighting(f.time_s, f.box, f.confidence, None) for f in self.frames],
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -231,15 +205,6 @@ class Segment:
     start_s: float
     end_s: float
     probability: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """One entry of ``segments``."""
-        return {
-            "track": self.track,
-            "start_s": round(self.start_s, 3),
-            "end_s": round(self.end_s, 3),
-            "probability": round(self.probability, 4),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,8 +281,10 @@ class Result:
             "frames_with_face": self.frames_with_face,
             "sampling": self.sampling,
             "turned": self.turned,
-            "tracks": [*(t.to_dict() for t in self.tracks), *(t.to_dict() for t in self.unjudged)],
-            "segments": [segment.to_dict() for segment in self.segments],
+            "tracks": [*map(_track, self.tracks), *map(_track, self.unjudged)],
+            "segments": [
+                {"track": s.track, **_times(s), "probability": round(s.probability, 4)} for s in self.segments
+            ],
             "timing_s": {name: round(value, 3) for name, value in self.timing_s.items()},
             "examined_s": _rounded(self.examined_s, 3),
             "left_out": _rounded(self.left_out, 4),
@@ -376,9 +343,8 @@ class Report:
     def __repr__(self) -> str:
         counts = {str(label): sum(r.verdict is label for r in self.results) for label in VerdictLabel}
         counted = ", ".join(f"{name}: {n}" for name, n in counts.items() if n)
-        return (
-            f"Report({len(self.results)} results of model {self.model.name} {self.model.version}: {counted or 'none'})"
-        )
+        model = f"{self.model.name} {self.model.version}"
+        return f"Report({len(self.results)} results of model {model}: {counted or 'none'})"
 
     def _repr_html_(self) -> str:
         return html_table(RESULT_COLUMNS, [_cells(result) for result in self.results])
@@ -403,13 +369,26 @@ def json_text(content: dict[str, Any]) -> str:
     return encodable(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _sighting(time_s: float, box: Box, confidence: float, probability: float | None) -> dict[str, Any]:
-    return {
-        "time_s": round(time_s, 3),
-        "box": [round(v, 1) for v in box],
-        "confidence": round(confidence, 4),
-        "probability": _rounded(probability, 4),
-    }
+def _track(track: TrackResult | UnjudgedTrack) -> dict[str, Any]:
+    answer = (
+        {"verdict": str(track.verdict), "probability": round(track.probability, 4)}
+        if isinstance(track, TrackResult)
+        else {"verdict": str(VerdictLabel.NOT_APPLICABLE), "reason": track.reason, "probability": None}
+    )
+    frames = [
+        {
+            "time_s": round(frame.time_s, 3),
+            "box": [round(v, 1) for v in frame.box],
+            "confidence": round(frame.confidence, 4),
+            "probability": round(frame.probability, 4) if isinstance(frame, FrameResult) else None,
+        }
+        for frame in track.frames
+    ]
+    return {"id": track.id, **answer, **_times(track), "frames": frames}
+
+
+def _times(part: TrackResult | UnjudgedTrack | Segment) -> dict[str, float]:
+    return {"start_s": round(part.start_s, 3), "end_s": round(part.end_s, 3)}
 
 
 def _rounded(value: float | None, digits: int) -> float | None:

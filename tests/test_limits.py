@@ -21,7 +21,7 @@ from deepscan.errors import MediaError
 from deepscan.extract.faces.detect import FaceFinder
 from deepscan.extract.file_facts.facts import file_facts
 from deepscan.extract.images.stills import webp_size
-from deepscan.extract.people import extract_people
+from deepscan.extract.people import search_people
 from deepscan.extract.video.frames import probe, sample_frames
 from deepscan.models.card import Calibration
 from deepscan.types import Face, Frame, Score, Sighting, Track, VerdictLabel
@@ -203,7 +203,9 @@ def test_those_seen_longest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         frames.append(Frame(image, float(number), number))
     path = clips.write_video(tmp_path / "crowd.mp4", [frame.image for frame in frames])
     monkeypatch.setattr("deepscan.extract.people.sample_frames", lambda *_, **__: iter(frames))
-    extraction = extract_people(path, 6, _Crowd(), CropSettings(size_px=32), TrackSettings(), MediaLimits(max_tracks=1))
+    extraction = search_people(
+        path, 6, _Crowd(), CropSettings(size_px=32), TrackSettings(), MediaLimits(max_tracks=1)
+    ).run()
     (person,) = extraction.people
     assert extraction.people_left_out == 3
     assert [s.face.box[0] for s in person.track.sightings] == [200.0] * 6

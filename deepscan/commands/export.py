@@ -73,11 +73,11 @@ def _people(path: Path, card: Card) -> list[NDArray[np.uint8]]:
     """The crops of everybody in a file, as a prediction sees them."""
     from deepscan.config import DEFAULT_LIMITS, PredictSettings
     from deepscan.extract.faces.detect import FaceFinder
-    from deepscan.extract.people import clear_people, extract_people
+    from deepscan.extract.people import clear_people, search_people
 
     settings = PredictSettings()
     finder = FaceFinder(settings.face)
-    extraction = extract_people(path, settings.frames, finder, card.crop, settings.track, DEFAULT_LIMITS)
+    extraction = search_people(path, settings.frames, finder, card.crop, settings.track, DEFAULT_LIMITS).run()
     return [person.crops for person in clear_people(extraction)]
 
 

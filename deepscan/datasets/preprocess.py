@@ -35,7 +35,7 @@ from deepscan.datasets.store.manifest import (
 from deepscan.datasets.store.store import StoreSettings, find_store, read_store, write_store
 from deepscan.errors import DeepscanError, OutputError
 from deepscan.extract.faces.detect import cached_finder
-from deepscan.extract.people import Extraction, clear_people, find_people, nobody_reason
+from deepscan.extract.people import Extraction, PeopleSearch, clear_people, nobody_reason
 from deepscan.files import remove_marked
 from deepscan.processes import Engine, Lost
 
@@ -256,7 +256,9 @@ def _extract(task: Task) -> Extraction:
     settings = task.settings
     with opened_item(task.item, settings.frames, task.limits) as source:
         finder = cached_finder(settings.face)
-        return find_people(source.media, source.frames, finder, settings.crop, settings.track, close_up=source.stills)
+        return PeopleSearch(
+            source.media, source.frames, finder, settings.crop, settings.track, close_up=source.stills
+        ).run()
 
 
 def _reused(task: Task, boxes: Entry) -> Extraction | None:

@@ -7,7 +7,7 @@ as soon as they have been looked at; what stays in memory are the crops.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -87,7 +87,8 @@ class Extraction:
 
 
 class PeopleSearch:
-    """Looks for the people of one file. Iterate over :meth:`look` to its end, then call :meth:`finish`.
+    """Looks for the people of one file. Iterate over :meth:`look` to its end, then call
+    :meth:`finish`; or call :meth:`run`.
 
     Args:
         media: what is known of the file.
@@ -164,12 +165,18 @@ class PeopleSearch:
                 yield crops
         yield from self._look_turned()
 
+    def run(self) -> Extraction:
+        """Look to the end, then finish; raises as :meth:`look`."""
+        for _ in self.look():
+            pass
+        return self.finish()
+
     def finish(self) -> Extraction:
         """Everything that was found."""
         if self._turned is not None:
             frames, turned_search = self._turned
             extraction = turned_search.finish()
-            if _is_anyone_sure(p.track for p in extraction.people):
+            if any(p.track.sureness == "sure" for p in extraction.people):
                 return replace(
                     extraction,
                     people=tuple(Person(frames.track(p.track), p.crops) for p in extraction.people),
@@ -207,7 +214,7 @@ class PeopleSearch:
 
     def _look_turned(self) -> Iterator[dict[CropKey, RgbImage]]:
         """The same, in frames turned for their faces to be upright, where nobody was surely seen upright as it is."""
-        if self._again is None or _is_anyone_sure(self._tracker.finish()):
+        if self._again is None or any(track.sureness == "sure" for track in self._tracker.finish()):
             return
         start = time.perf_counter()
         quarters = self._spare.quarters(self._finder)
@@ -253,10 +260,6 @@ class PeopleSearch:
     def _detect(self, batch: Sequence[Frame], chosen: Sequence[int], faces_of: dict[int, list[Face]]) -> None:
         faces = self._finder.detect([batch[i].image for i in chosen], close_up=self._close_up)
         faces_of.update(zip(chosen, faces, strict=True))
-
-
-def _is_anyone_sure(tracks: Iterable[Track]) -> bool:
-    return any(track.sureness == "sure" for track in tracks)
 
 
 def _batches(frames: Iterator[Frame], n: int) -> Iterator[list[Frame]]:
@@ -373,39 +376,6 @@ def search_people(
         coverage=coverage,
         keep=keep,
     )
-
-
-def extract_people(
-    path: Path,
-    n_frames: int,
-    finder: FaceFinder,
-    crop: CropSettings,
-    track: TrackSettings,
-    limits: MediaLimits,
-    min_segment_s: float | None = None,
-    isolation: IsolationLimits | None = DEFAULT_ISOLATION,
-) -> Extraction:
-    """Find the people of a video or image; arguments and errors as for :func:`search_people`."""
-    return _finished(search_people(path, n_frames, finder, crop, track, limits, min_segment_s, isolation))
-
-
-def find_people(
-    media: MediaInfo,
-    frames: Iterator[Frame],
-    finder: FaceFinder,
-    crop: CropSettings,
-    track: TrackSettings,
-    *,
-    close_up: bool = False,
-) -> Extraction:
-    """Find the people in frames that are sampled already; arguments and errors as for :class:`PeopleSearch`."""
-    return _finished(PeopleSearch(media, frames, finder, crop, track, close_up=close_up))
-
-
-def _finished(search: PeopleSearch) -> Extraction:
-    for _ in search.look():
-        pass
-    return search.finish()
 
 
 def is_too_dark(track: Track) -> bool:

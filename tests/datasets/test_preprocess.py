@@ -258,7 +258,7 @@ def test_a_video_whose_content_is_unchanged_is_not_decoded(dfdc_root, tmp_path, 
     out = tmp_path / "out"
     run(dfdc_root, out)
     (out / "journal.jsonl").unlink()
-    monkeypatch.setattr("deepscan.datasets.preprocess.find_people", lambda *_a, **_k: pytest.fail("was decoded"))
+    monkeypatch.setattr("deepscan.datasets.preprocess.PeopleSearch", lambda *_a, **_k: pytest.fail("was decoded"))
     item = next(item for item in read_corpus(dfdc_root).items if item.label)
     entry = process(Task(replace(item, split="train"), out, QUICK))
     assert entry.row.status == "ok"

@@ -9,7 +9,7 @@ import pytest
 
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.people import PeopleSearch, extract_people, find_people
+from deepscan.extract.people import PeopleSearch, search_people
 from deepscan.extract.tracks import iou
 from deepscan.types import Frame, MediaInfo
 
@@ -43,7 +43,7 @@ def frames_of(images, step_s=0.3):
 
 def search(images, finder, step_s=0.3):
     media = MediaInfo("clip.mp4", "video", 320, 240, len(images) * step_s, len(images))
-    return find_people(media, frames_of(images, step_s), finder, CROP, TRACK)
+    return PeopleSearch(media, frames_of(images, step_s), finder, CROP, TRACK).run()
 
 
 def test_every_second_frame_is_looked_at_in_full(finder):
@@ -101,7 +101,7 @@ def test_crops_come_frame_by_frame(finder):
 
 def test_how_frames_were_reached(tmp_path, finder, portrait_image):
     def sampling(path, n):
-        return extract_people(path, n, finder, CROP, TRACK, MediaLimits()).sampling
+        return search_people(path, n, finder, CROP, TRACK, MediaLimits()).run().sampling
 
     path = clips.write_video(tmp_path / "clip.mp4", clips.texture_frames(150, (96, 64)), 30, gop=15)
     assert sampling(path, 2) == "seek"
@@ -112,7 +112,7 @@ def test_how_frames_were_reached(tmp_path, finder, portrait_image):
 @pytest.mark.parametrize(("min_segment_s", "shifted"), [(None, True), (2.5, False)])
 def test_keyframes_nearby_are_taken_unless_stretches_are_to_be_found(tmp_path, finder, min_segment_s, shifted):
     path = clips.write_video(tmp_path / "clip.mp4", clips.texture_frames(150, (96, 64)), 30, gop=15)
-    found = extract_people(path, 4, finder, CROP, TRACK, MediaLimits(), min_segment_s)
+    found = search_people(path, 4, finder, CROP, TRACK, MediaLimits(), min_segment_s).run()
     assert (found.frames_sampled, found.sampling) == (4, "seek")
     assert (found.sampling_shift_s > 0) is shifted
     assert found.sampling_shift_s <= 0.25 * 5 / 4
@@ -122,7 +122,7 @@ def test_how_much_was_examined_comes_with_the_people(tmp_path, finder):
     whole = clips.write_video(tmp_path / "whole.mkv", clips.texture_frames(60, (96, 64)), 20, gop=10)
     path = damagedclips.repack(whole, tmp_path / "hit.mkv", damagedclips.halved(43))
     for source, damaged_s in ((whole, 0.0), (path, 0.35)):
-        extraction = extract_people(source, 8, finder, CROP, TRACK, MediaLimits())
+        extraction = search_people(source, 8, finder, CROP, TRACK, MediaLimits()).run()
         assert extraction.frames_sampled == 8
         assert extraction.coverage.damaged_s == pytest.approx(damaged_s, abs=0.06)
         assert extraction.coverage.duration_s == pytest.approx(3.0, abs=0.06)

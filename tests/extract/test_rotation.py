@@ -8,7 +8,7 @@ import pytest
 
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.people import crop_keys, extract_people, search_people
+from deepscan.extract.people import crop_keys, search_people
 from deepscan.extract.tracks import iou
 
 
@@ -53,18 +53,18 @@ def test_a_face_that_is_not_upright_is_found_and_told_where_it_is_seen(tmp_path,
             270: (y1, 200 - x2, y2, 200 - x1),
         }
         assert iou(back[degrees], face.box) > 0.85
-    upright_crop = extract_people(*arguments(clips.write_video(tmp_path / "up.mp4", upright, fps=4), FaceFinder()))
+    upright_crop = search_people(*arguments(clips.write_video(tmp_path / "up.mp4", upright, fps=4), FaceFinder())).run()
     assert np.abs(person.crops.astype(float) - upright_crop.people[0].crops).mean() < 12
 
 
 def test_upright_faces_cost_no_further_look(face_clip):
     finder = Watched()
-    extraction = extract_people(*arguments(face_clip, finder))
+    extraction = search_people(*arguments(face_clip, finder)).run()
     assert (extraction.turned, finder.glanced, len(extraction.people)) == (None, 0, 1)
 
 
 def test_where_nobody_is_a_few_pictures_are_looked_at_once_more(no_face_clip):
     finder = Watched()
-    extraction = extract_people(*arguments(no_face_clip, finder))
+    extraction = search_people(*arguments(no_face_clip, finder)).run()
     assert (extraction.turned, extraction.people) == (None, ())
     assert 0 < finder.glanced <= 9

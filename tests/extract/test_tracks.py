@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from deepscan.config import CropSettings, FaceSettings, MediaLimits, TrackSettings
 from deepscan.extract.faces.detect import FaceFinder
-from deepscan.extract.people import extract_people
+from deepscan.extract.people import search_people
 from deepscan.extract.tracks import Tracker, iou
 from deepscan.types import Face, Frame
 
@@ -256,7 +256,7 @@ def test_iou_by_hand():
 
 def extract(path, n_frames, **face_settings):
     finder = FaceFinder(FaceSettings(**face_settings))
-    return extract_people(path, n_frames, finder, CropSettings(size_px=48), TrackSettings(), MediaLimits())
+    return search_people(path, n_frames, finder, CropSettings(size_px=48), TrackSettings(), MediaLimits()).run()
 
 
 def test_two_people_are_two_tracks(two_people_clip):

@@ -40,7 +40,7 @@ from deepscan.extract.crops import brightness, crop_face
 from deepscan.extract.faces.detect import cached_finder
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 from deepscan.extract.images.stills import read_image
-from deepscan.extract.people import clear_people, find_people, nobody_reason
+from deepscan.extract.people import PeopleSearch, clear_people, nobody_reason
 from deepscan.processes import Engine, Lost
 from deepscan.types import Face, Frame, MediaInfo, RgbImage, Sighting, Sureness, Track
 
@@ -271,7 +271,9 @@ def _faces(item: CorpusItem, image: RgbImage, settings: StoreSettings) -> list[t
     height, width = image.shape[:2]
     media = MediaInfo(item.path, "image", width, height, None, 1)
     frames = iter([Frame(image, time_s=0.0, index=0)])
-    extraction = find_people(media, frames, cached_finder(settings.face), settings.crop, settings.track, close_up=True)
+    extraction = PeopleSearch(
+        media, frames, cached_finder(settings.face), settings.crop, settings.track, close_up=True
+    ).run()
     clear = clear_people(extraction)
     faces = [(person.track.sightings[0].face, person.track.sureness) for person in clear]
     return faces or nobody_reason(extraction)
