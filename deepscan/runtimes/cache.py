@@ -1,4 +1,4 @@
-"""Converted networks on disk, one file each, in a folder of the user's.
+"""Converted and compiled networks on disk, one file each, in a folder of the user's.
 
 A file appears whole or not at all, says what it must hash to, and is made again when it does not. Nobody's prediction
 fails for this folder: where it cannot be read or written, networks are converted in memory.
@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 from deepscan.errors import OutputError
 from deepscan.files import write_atomically
@@ -20,6 +21,16 @@ log = logging.getLogger(__name__)
 
 _MAGIC = b"deepscan.network/1 "
 _SUFFIX, _NOTE_SUFFIX = ".network", ".failed"
+
+Kind = Literal["networks", "compiled"]
+
+
+class Entry(NamedTuple):
+    """What a file holds; a compiled network is all graph."""
+
+    graph: bytes
+    weights: memoryview
+    sha256: str
 
 
 def cache_folder() -> Path:
@@ -35,27 +46,28 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deepscan"
 
 
-def entry_path(name: str, key: str) -> Path:
-    """The file of a converted network.
+def entry_path(name: str, key: str, kind: Kind = "networks") -> Path:
+    """The file of a converted or a compiled network.
 
     Args:
         name: for people; what no file name takes is replaced.
         key: all that decides over its content.
+        kind: the folder it is kept in.
 
     Raises:
         RuntimeError: there is no home folder.
     """
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:60]
-    return cache_folder() / "networks" / f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{_SUFFIX}"
+    return cache_folder() / kind / f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{_SUFFIX}"
 
 
-def read_entry(path: Path) -> tuple[bytes, memoryview] | None:
-    """Graph and weights of a file, None where it is missing, unreadable or damaged."""
+def read_entry(path: Path) -> Entry | None:
+    """What is kept in a file, None where it is missing, unreadable or damaged."""
     try:
         data = path.read_bytes()
     except OSError as error:
         if not isinstance(error, FileNotFoundError):
-            log.info("%s cannot be read (%s): the network is converted again.", path, error.strerror)
+            log.info("%s cannot be read (%s): the network is made again.", path, error.strerror)
         return None
     head = data[: data.find(b"\n") + 1]
     fields = head.removeprefix(_MAGIC).split()
@@ -66,14 +78,14 @@ def read_entry(path: Path) -> tuple[bytes, memoryview] | None:
         or not fields[1].isdigit()
         or hashlib.sha256(content).hexdigest().encode() != fields[0]
     ):
-        log.info("%s is damaged: the network is converted again.", path)
+        log.info("%s is damaged: the network is made again.", path)
         return None
     size = int(fields[1])
-    return bytes(content[:size]), content[size:]
+    return Entry(bytes(content[:size]), content[size:], fields[0].decode())
 
 
 def write_entry(path: Path, graph: bytes, weights: bytes) -> None:
-    """Keep a converted network; where that cannot be, say so in the log and go on."""
+    """Keep a network; where that cannot be, say so in the log and go on."""
     content = graph + weights
     head = b"%s%s %d\n" % (_MAGIC, hashlib.sha256(content).hexdigest().encode(), len(graph))
     try:
@@ -81,7 +93,7 @@ def write_entry(path: Path, graph: bytes, weights: bytes) -> None:
         write_atomically(path, head + content)
         path.with_suffix(_NOTE_SUFFIX).unlink(missing_ok=True)
     except (OSError, OutputError) as error:
-        log.info("The converted network is not kept, and is converted at every start: %s.", error)
+        log.info("The network is not kept, and is made at every start: %s.", error)
 
 
 def read_note(path: Path) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import sys
 import tempfile
 import threading
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from deepscan.errors import ModelError
 from deepscan.runtimes.base import NetworkSpec
-from deepscan.runtimes.cache import entry_path, read_entry, read_note, write_entry, write_note
+from deepscan.runtimes.cache import Entry, entry_path, read_entry, read_note, write_entry, write_note
 from deepscan.runtimes.processor import thread_limit
 
 if TYPE_CHECKING:
@@ -79,10 +80,11 @@ def load(spec: NetworkSpec, build: Callable[[], torch.nn.Module]) -> OpenVinoNet
     """
     start = time.perf_counter()
     path = _entry(spec)
-    model = None if path is None else _read(path)
-    if model is not None:
+    entry = None if path is None else read_entry(path)
+    compiled = None if path is None or entry is None else _compiled(spec, path, entry)
+    if compiled is not None:
         log.debug("%s: converted network read in %.2f s", spec.name, time.perf_counter() - start)
-        return OpenVinoNetwork(compile_model(model))
+        return OpenVinoNetwork(compiled)
     try:
         model, network = _convert(build(), spec)
     except ConversionError as error:
@@ -184,17 +186,30 @@ def _entry(spec: NetworkSpec) -> Path | None:
         return None
 
 
-def _read(path: Path) -> Any:
-    entry = read_entry(path)
-    if entry is None:
-        return None
-    graph, weights = entry
-    openvino = load_openvino()
+def _compiled(spec: NetworkSpec, path: Path, entry: Entry) -> Any:
+    """A kept network, compiled: as it was kept, too, or now; None where it does not fit this OpenVINO."""
+    openvino, settings = load_openvino(), _settings()
+    # Compiling takes five times as long as reading what was compiled for this processor and these settings.
+    processor = core().get_property("CPU", "FULL_DEVICE_NAME"), os.environ.get("ONEDNN_MAX_CPU_ISA", "")
+    key = f"{_FORMAT} {installed_version()} {entry.sha256} {processor} {sorted(settings.items())}"
+    compiled_path = entry_path(spec.name, key, "compiled")
+    kept = read_entry(compiled_path)
+    if kept is not None:
+        try:
+            return core().import_model(kept.graph, "CPU", settings)
+        except RuntimeError as error:
+            log.info("%s does not fit this OpenVINO (%s): it is compiled again.", compiled_path, _one_line(error))
     try:
-        return core().read_model(graph, openvino.Tensor(np.frombuffer(weights, np.uint8)))
+        model = core().read_model(entry.graph, openvino.Tensor(np.frombuffer(entry.weights, np.uint8)))
     except (RuntimeError, TypeError) as error:
         log.info("%s does not fit this OpenVINO (%s): the network is converted again.", path, _one_line(error))
         return None
+    compiled = compile_model(model)
+    try:
+        write_entry(compiled_path, compiled.export_model().getvalue(), b"")
+    except RuntimeError as error:
+        log.info("%s: the compiled network cannot be kept: %s", spec.name, _one_line(error))
+    return compiled
 
 
 def _convert(module: torch.nn.Module, spec: NetworkSpec) -> tuple[Any, OpenVinoNetwork]:
@@ -237,18 +252,21 @@ def compile_model(model: Any) -> Any:
     Raises:
         ConversionError: OpenVINO cannot run it.
     """
+    try:
+        return core().compile_model(model, "CPU", _settings())
+    except RuntimeError as error:
+        raise ConversionError("OpenVINO cannot run the network", _one_line(error), "Use --runtime torch.") from error
+
+
+def _settings() -> dict[str, Any]:
     limit = thread_limit()
-    settings = {
+    return {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "f32",
         # Processes that run side by side would all be bound to the same cores.
         "ENABLE_CPU_PINNING": False,
         **({} if limit is None else {"INFERENCE_NUM_THREADS": limit}),
     }
-    try:
-        return core().compile_model(model, "CPU", settings)
-    except RuntimeError as error:
-        raise ConversionError("OpenVINO cannot run the network", _one_line(error), "Use --runtime torch.") from error
 
 
 def _serialised(model: Any) -> tuple[bytes, bytes]:

@@ -143,6 +143,50 @@ def test_it_is_converted_once():
         np.testing.assert_array_equal(a, b)
 
 
+def compiled_copies():
+    return sorted((cache_folder() / "compiled").glob("*"))
+
+
+def test_it_is_compiled_once(monkeypatch):
+    x = images(2, 3, 24, 24)
+    load()
+    first = load()(x)
+    (path,) = compiled_copies()
+    assert path.name.startswith("small-")
+    monkeypatch.setattr(openvino_runtime, "compile_model", never)
+    for a, b in zip(load()(x), first, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_for_other_settings_it_is_compiled_anew(monkeypatch):
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        load()
+        load()
+    assert len(compiled_copies()) == 2
+    assert len(kept()) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no network", None], ids=["empty", "other bytes", "whole, of something else"]
+)
+def test_a_compiled_copy_that_is_of_no_use_is_made_again(content, caplog):
+    x = images(1, 3, 24, 24)
+    load()
+    expected = load()(x)
+    (path,) = compiled_copies()
+    if content is None:
+        write_entry(path, b"no network", b"")
+    else:
+        path.write_bytes(content)
+    with caplog.at_level(logging.INFO, "deepscan"):
+        np.testing.assert_array_equal(load()(x)[1], expected[1])
+    assert str(path) in caplog.text
+    entry = read_entry(path)
+    assert entry is not None
+    assert entry.graph != b"no network"
+
+
 def test_other_weights_and_other_shapes_are_other_networks():
     x = images(2, 3, 24, 24)
     one = load()(x)[1]
