@@ -156,7 +156,9 @@ class Throughput(Callback):
     def _share_of_peak(self, pl_module: L.LightningModule, batch: Batch) -> float:
         if not self._peak:
             device = batch.crops.device
-            self._flop_an_image = _PASSES * _flop(self._network, batch.crops.shape[-2], device)
+            trained = any(parameter.requires_grad for parameter in self._network.parameters())
+            passes = _PASSES if trained else 1  # a frozen backbone is not gone back through
+            self._flop_an_image = passes * _flop(self._network, batch.crops.shape[-2], device)
             dtype = torch.bfloat16 if "bf16" in str(pl_module.trainer.precision) else torch.float32
             self._peak = matrix_peak(device, dtype)
         return self.images_s * self._flop_an_image / self._peak
