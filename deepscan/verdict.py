@@ -81,6 +81,12 @@ MESSAGES = {
 }
 
 
+def unjudged_label(reason: str | None) -> VerdictLabel:
+    """The answer for an input without anybody who can be judged: nobody is in it or to be seen, or it failed."""
+    nobody = ("no_face", "no_stable_face", *HIDDEN.values())
+    return VerdictLabel.NOT_APPLICABLE if reason in nobody else VerdictLabel.ERROR
+
+
 # What is said of a picture that was turned clockwise by so many degrees.
 TURNED = {
     90: "The faces lie on their side: the picture was turned a quarter to the right for them.",

@@ -30,6 +30,7 @@ from deepscan.evaluate.slices import BUILT_IN, SliceRow, differences, groupings,
 from deepscan.evaluate.training_groups import group_hash
 from deepscan.models.card import Card
 from deepscan.types import ModelInfo, VerdictLabel
+from deepscan.verdict import unjudged_label
 from deepscan.version import __version__
 
 log = logging.getLogger(__name__)
@@ -48,8 +49,6 @@ _ANSWERS = (
 _HEIGHTS_PX = (360, 480, 720, 1080)
 _LABELS = {0: "real", 1: "fake"}
 _FEW_SCORED = 0.9
-# Why a readable video has no sample; every other reason is a failure.
-_NOBODY = ("no_face", "no_stable_face", "face_too_small", "too_dark", "too_blurred", "too_compressed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +182,7 @@ class Evaluation:
         for video in self.videos:
             counts[_LABELS[video.label]][str(video.verdict)] += 1
         for (_, label, reason), count in self.without.items():
-            word = VerdictLabel.NOT_APPLICABLE if reason in _NOBODY else VerdictLabel.ERROR
-            counts[_LABELS[label]][str(word)] += count
+            counts[_LABELS[label]][str(unjudged_label(reason))] += count
         return counts
 
     def to_dict(self) -> dict[str, Any]:
@@ -353,7 +351,7 @@ def _judged(detector: Detector, people: ScoredPeople) -> ScoredVideo:
     if not people.scored:
         return ScoredVideo(
             **facts,
-            verdict=VerdictLabel.NOT_APPLICABLE if people.reason in _NOBODY else VerdictLabel.ERROR,
+            verdict=unjudged_label(people.reason),
             reason=people.reason,
             probability=None,
             frames=np.empty(0),
@@ -420,19 +418,11 @@ def _table(blank: Evaluation) -> pd.DataFrame:
 
 
 def _warnings(blank: Evaluation, train_groups: frozenset[str]) -> list[str]:
-    warnings = []
-    if not blank.model.trained:
-        warnings.append("Random weights were used: these figures say nothing.")
     level = blank.video_level()
-    del level["answers"]  # no warning is about them
     names = [video.group_name for video in blank.videos]
     level["groups"] = [*names, *(f"\0{row}" for row in range(len(level["labels"]) - len(names)))]
-    trained_on = {v.group_name for v in blank.videos if group_hash(v.dataset, v.group) in train_groups}
-    warnings += find_warnings(**level, threshold=blank.model.threshold, train_groups=trained_on)
-    if not train_groups and blank.model.trained:
-        warnings.append(
-            "The model does not say which groups it was trained on: whether these were among them is unknown."
-        )
+    groups = {(video.dataset, video.group) for video in blank.videos}
+    warnings = model_warnings(blank.model, level, groups, train_groups)
     training = sum(video.split == "train" for video in blank.videos)
     if blank.split is None and 0 < training < len(blank.videos):
         warnings.append(
@@ -444,6 +434,28 @@ def _warnings(blank: Evaluation, train_groups: frozenset[str]) -> list[str]:
             f"Only {coverage['scored']} of {coverage['videos']} videos have a score: the figures are of these alone."
         )
     return [writable(warning) for warning in warnings]
+
+
+def model_warnings(
+    model: ModelInfo, level: Mapping[str, Any], groups: Iterable[tuple[str, str]], train_groups: frozenset[str]
+) -> list[str]:
+    """What is to be known of figures of a detector, whatever was done to its inputs.
+
+    Args:
+        model: that was measured.
+        level: as of :meth:`Evaluation.video_level`, with groups called ``DATASET/GROUP``.
+        groups: their datasets and names.
+        train_groups: as for :func:`evaluate`.
+    """
+    warnings = [] if model.trained else ["Random weights were used: these figures say nothing."]
+    trained_on = {f"{dataset}/{group}" for dataset, group in groups if group_hash(dataset, group) in train_groups}
+    inputs = {name: values for name, values in level.items() if name != "answers"}  # no warning is about them
+    warnings += find_warnings(**inputs, threshold=model.threshold, train_groups=trained_on)
+    if not train_groups and model.trained:
+        warnings.append(
+            "The model does not say which groups it was trained on: whether these were among them is unknown."
+        )
+    return warnings
 
 
 def _numbers(names: Iterable[str]) -> NDArray[np.int64]:

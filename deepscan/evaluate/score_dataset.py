@@ -122,30 +122,44 @@ def _loaded(
     frames: int | None,
     max_tracks: int | None,
 ) -> ScoredPeople:
-    by_id, cropped = {}, []
-    wanted = wanted_frames(people, frames)
-    kept = {track.id for track in seen_longest([person.track.track for person in people], max_tracks)}
-    for person in people:
-        if person.track.track.id not in kept:
-            continue
-        sightings = person.track.track.sightings
-        positions = [i for i, seen in enumerate(sightings) if wanted is None or seen.frame_index in wanted]
-        track = replace(person.track.track, sightings=tuple(sightings[i] for i in positions))
-        if not positions:
-            continue
-        try:
-            cropped.append(Person(track, person.crops(positions, size_px)))
-        except StoreError as error:
-            log.warning("%s; its video is not scored", error)
-            return ScoredPeople(people, reason=error.reason)
-        by_id[track.id] = person
+    try:
+        cropped, left_out = stored_people(people, size_px, frames, max_tracks)
+    except StoreError as error:
+        log.warning("%s; its video is not scored", error)
+        return ScoredPeople(people, reason=error.reason)
     visible, hidden = visible_people(cropped, limits)
+    by_id = {sample.track.track.id: sample for sample in people}
     scored = tuple(by_id[person.track.id] for person in visible)
     reason = None if visible else hidden[0][1] if hidden else "no_face"
-    return ScoredPeople(people, scored, visible, reason=reason, left_out=len(people) - len(kept) if scored else 0)
+    return ScoredPeople(people, scored, visible, reason=reason, left_out=left_out if scored else 0)
 
 
-def wanted_frames(people: tuple[Sample, ...], frames: int | None) -> set[int] | None:
+def stored_people(
+    samples: Sequence[Sample], size_px: int, frames: int | None = None, max_tracks: int | None = None
+) -> tuple[list[Person], int]:
+    """The people of a stored video as a prediction has them, and how many are left out as too many.
+
+    Args:
+        samples: of one video.
+        size_px: of their crops.
+        frames, max_tracks: as for :func:`score_samples`.
+
+    Raises:
+        StoreError: the store's file has changed or is damaged.
+    """
+    wanted = _wanted_frames(samples, frames)
+    kept = {track.id for track in seen_longest([sample.track.track for sample in samples], max_tracks)}
+    people = []
+    for sample in samples:
+        track = sample.track.track
+        positions = [i for i, seen in enumerate(track.sightings) if wanted is None or seen.frame_index in wanted]
+        if track.id in kept and positions:
+            seen = replace(track, sightings=tuple(track.sightings[i] for i in positions))
+            people.append(Person(seen, sample.crops(positions, size_px)))
+    return people, len(samples) - len(kept)
+
+
+def _wanted_frames(people: Sequence[Sample], frames: int | None) -> set[int] | None:
     """Sampled frames of a video that are to be scored, evenly spaced among those with a face; None takes all."""
     if frames is None:
         return None

@@ -24,6 +24,7 @@ OF_PEOPLE = ("sex", "age_band", "race", "skin_tone")
 _OF_FAKES_ALONE = ("method", "family")
 _OF_REALS = ("fpr", "real_called_fake", "error_answered_real")
 _OF_FAKES = ("fnr", "fake_called_real", "error_answered_fake")
+_NO_REALS = "its reals are those of its sources"
 _TOO_FEW = f"fewer than {FEW_OF_A_CLASS}"
 _BINS = {"face size": ("face_px", FACE_EDGES_PX, " px"), "brightness": ("luma", LUMA_EDGES, " of 255")}
 _CLASSES = ((0, "reals", "fake"), (1, "fakes", "real"))
@@ -183,6 +184,7 @@ def _row(
         answered = videos[own]["answer"].where(videos[own]["probability"].notna(), -1) >= 0
         groups = videos[own]["group"].to_numpy()
         values["coverage"] = share(answered, groups, resamples=resamples, seed=seed)
+        values |= {name: MetricValue(None, reason=_NO_REALS) for name in _OF_REALS}
     too_few = {metric for metric in SLICE_METRICS if 0 < count[metric] < FEW_OF_A_CLASS}
     return replace(row, metrics={name: none[name] if name in too_few else values[name] for name in SLICE_METRICS})
 

@@ -223,14 +223,24 @@ def test_of_a_clip_only_the_middle(footage, monkeypatch):
     detector = Detector(Networks.of(network(), card()), PredictSettings(tta=False, frames=2))
     bench = FrameBench(detector, footage[:1], seconds=0.2)
     results = []
-    predict = Detector.predict_or_error
-    monkeypatch.setattr(
-        Detector, "predict_or_error", lambda self, path: results.append(predict(self, path)) or results[-1]
-    )
+    analyze = Detector.analyze
+    monkeypatch.setattr(Detector, "analyze", lambda self, path: results.append(analyze(self, path)) or results[-1])
     picked = conditions("noise", "hevc-crf", place="frames", noise=[2], **{"hevc-crf": [30]})
     outcomes = [outcome for _, outcome in bench.judge(bench.subjects[0], picked)]
-    assert [result.duration_s for result in results] == pytest.approx([0.2, 0.2, 0.2], abs=0.06)
+    assert [analysis.result.duration_s for analysis in results] == pytest.approx([0.2, 0.2, 0.2], abs=0.06)
     assert all(outcome.probability is not None for outcome in outcomes)
+
+
+def test_a_clip_is_analysed_once_however_often_its_faces_are_asked_for(footage, monkeypatch):
+    detector = Detector(Networks.of(network(), card()), PredictSettings(tta=False, frames=2))
+    analysed, extracted = [], []
+    analyze, extract = Detector.analyze, Detector.extract
+    monkeypatch.setattr(Detector, "analyze", lambda self, path: analysed.append(path.name) or analyze(self, path))
+    monkeypatch.setattr(Detector, "extract", lambda self, path: extracted.append(path.name) or extract(self, path))
+    bench = FrameBench(detector, footage[:1])
+    outcomes = [o for _, o in bench.judge(bench.subjects[0], conditions("occlusion", place="frames", occlusion=[0.5]))]
+    assert (analysed, extracted) == (["face.mp4", "changed.mp4"], [])
+    assert outcomes[0].probability != outcomes[1].probability
 
 
 def test_folders_and_tars_are_read_too(tmp_path, footage, portrait_image):

@@ -17,6 +17,8 @@ from deepscan.datasets.store.manifest import write_manifest
 from deepscan.datasets.store.store import read_store, write_store
 from deepscan.evaluate import score_dataset as scoring
 from deepscan.evaluate.evaluation import evaluate
+from deepscan.evaluate.robustness.subjects import CropBench
+from deepscan.evaluate.robustness.sweep import Condition
 from deepscan.evaluate.score_dataset import by_video, score_samples
 from deepscan.extract.people import Person
 from deepscan.types import Sighting, Track
@@ -140,6 +142,16 @@ def test_people_over_the_limit_are_left_out_as_in_a_prediction(tmp_path, crops):
     assert (video.verdict, video.reason, video.people) == ("uncertain", "too_many_people", 2)
     (video,) = evaluate(StripeDetector(), samples, resamples=0).videos
     assert (video.verdict, video.reason, video.people) == ("real", None, 3)
+
+
+def test_people_over_the_limit_are_left_out_where_robustness_is_measured(tmp_path, crops):
+    samples = store(tmp_path, a=[person(1, crops[:2]), person(2, crops[:4]), person(3, crops[:3])])
+    few = NO_TTA.model_copy(update={"limits": MediaLimits(max_tracks=2)})
+    for settings in (few, NO_TTA):
+        bench = CropBench(StripeDetector(settings), samples)
+        ((_, answer),) = bench.judge(bench.subjects[0], [Condition()])
+        (video,) = evaluate(StripeDetector(settings), samples, resamples=0).videos
+        assert (answer.verdict, answer.reason) == (video.verdict, video.reason)
 
 
 def test_a_damaged_file_costs_its_own_video_alone(tmp_path, caplog):

@@ -119,6 +119,7 @@ def test_a_method_has_its_own_fakes_and_is_ranked_against_the_reals_of_their_sou
     assert (row.n_fake, row.n_real) == (own.sum(), ((data.source == "FF") & (data.label == 0)).sum())
     answered = own & (data.answer >= 0) & ~data.probability.isna()
     assert row.metrics["coverage"].n == own.sum()
+    assert row.metrics["real_called_fake"].value is None  # it has no reals of its own
     assert row.metrics["coverage"].value == pytest.approx(answered.sum() / own.sum())
     assert row.metrics["error_answered_fake"].value == pytest.approx((data.answer[answered] == 0).mean())
 

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 
 from deepscan.datasets.readers.base import writable
 from deepscan.evaluate.bootstrap import answers_of, checked_inputs, resampled_figures
-from deepscan.evaluate.evaluation import model_to_dict
-from deepscan.evaluate.metrics import MetricValue, evaluate_scores, find_warnings, percentile_interval, share, to_json
+from deepscan.evaluate.evaluation import model_to_dict, model_warnings
+from deepscan.evaluate.metrics import MetricValue, evaluate_scores, percentile_interval, share, to_json
 from deepscan.evaluate.robustness.attack_corruptions import AttackSetup
 from deepscan.evaluate.robustness.corruptions import Change, Target
 from deepscan.evaluate.robustness.sweep import Answer, Condition, Subject, SweepAnswers
-from deepscan.evaluate.training_groups import group_hash
 from deepscan.models.card import AttackCheck
 from deepscan.types import ModelInfo, VerdictLabel
 from deepscan.version import __version__
@@ -359,19 +358,12 @@ def _warnings(
     answers: SweepAnswers, model: ModelInfo, train_groups: frozenset[str], without: int, measured: dict[Change, None]
 ) -> list[str]:
     warnings = []
-    if not model.trained:
-        warnings.append("Random weights were used: these figures say nothing.")
     if answers.interrupted:
         warnings.append(f"Interrupted: the figures are of {len(answers.subjects)} of {answers.wanted} subjects.")
     if answers.subjects:
         arrays = _arrays(answers.subjects, [outcomes[0] for outcomes in answers.outcomes])
-        seen = {s.group_name for s in answers.subjects if group_hash(s.dataset, s.group) in train_groups}
-        del arrays["answers"]  # no warning is about them
-        warnings += find_warnings(**arrays, threshold=model.threshold, train_groups=seen)
-    if not train_groups and model.trained:
-        warnings.append(
-            "The model does not say which groups it was trained on: whether these were among them is unknown."
-        )
+        groups = {(subject.dataset, subject.group) for subject in answers.subjects}
+        warnings += model_warnings(model, arrays, groups, train_groups)
     if without:
         warnings.append(
             f"{without} videos of the store have no crops: they are in no figure, as no change can reach them."

@@ -7,12 +7,14 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
 
+from deepscan.analysis import Analysis
 from deepscan.config import DEFAULT_LIMITS
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.datasets.item_frames import opened_item
@@ -25,7 +27,7 @@ from deepscan.evaluate.robustness.attack_corruptions import rescaled
 from deepscan.evaluate.robustness.codecs import LOSSLESS, STILL_RATE, write_clip
 from deepscan.evaluate.robustness.corruptions import Change, Encode, Pixels, Setting, Target, change_crops, run_steps
 from deepscan.evaluate.robustness.sweep import NOT_POSSIBLE, Answer, Condition, Subject, subject_seed
-from deepscan.evaluate.score_dataset import by_video, wanted_frames
+from deepscan.evaluate.score_dataset import by_video, stored_people
 from deepscan.extract.crops import brightness
 from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import Person
@@ -33,7 +35,7 @@ from deepscan.extract.video.sampling import frames_for
 from deepscan.models.card import AttackCheck
 from deepscan.models.feature_squeezing import disagreements
 from deepscan.models.scorer import torch_scorer
-from deepscan.types import Box, Frame, MediaInfo, Result, Track, VerdictLabel
+from deepscan.types import Box, Frame, MediaInfo, VerdictLabel
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +120,18 @@ class FrameBench:
                 for condition in conditions:
                     yield condition, Answer(VerdictLabel.ERROR, None, error.reason)
                 return
-            boxes = _Boxes(self._detector, clip.path)
+            unchanged = _Unchanged(self._detector, clip.path)
             for condition in conditions:
                 change = condition.change
                 if change is None:
-                    yield condition, _outcome(self._detector.predict_or_error(clip.path))
+                    yield condition, _answer(unchanged.analysis)
                 elif clip.still and change.moving:
                     yield condition, NOT_POSSIBLE
                 else:
-                    yield condition, self._changed(subject, change, condition.strength, clip, boxes.at, folder)
+                    yield (
+                        condition,
+                        self._changed(subject, change, condition.strength, clip, unchanged.boxes_at, folder),
+                    )
 
     def _changed(
         self,
@@ -150,7 +155,7 @@ class FrameBench:
         except OSError as error:
             raise OutputError(f"{file} cannot be written", error.strerror or str(error)) from error
         try:
-            return _outcome(self._detector.predict_or_error(file))
+            return _answer(self._detector.analyze(file))
         finally:
             file.unlink(missing_ok=True)
 
@@ -242,7 +247,9 @@ class CropBench:
     def judge(self, subject: Subject, conditions: Sequence[Condition]) -> Iterator[tuple[Condition, Answer]]:
         """The answers; see :class:`deepscan.evaluate.robustness.sweep.Bench`."""
         try:
-            people = self._people(self._videos[subject.key][1])
+            samples, settings = self._videos[subject.key][1], self._detector.settings
+            size_px, max_tracks = self._detector.card.crop.size_px, settings.limits.max_tracks
+            people, left_out = stored_people(samples, size_px, self._frames, max_tracks)
         except StoreError as error:
             log.warning("%s; its video is not scored", error)
             for condition in conditions:
@@ -259,21 +266,9 @@ class CropBench:
                 waiting.append((condition, visible, None if visible else hidden[0][1]))
             room -= sum(len(person.crops) for person in changed or ())
             if room <= 0:
-                yield from self._answers(waiting)
+                yield from self._answers(waiting, left_out)
                 waiting, room = [], _CROPS_AT_ONCE
-        yield from self._answers(waiting)
-
-    def _people(self, samples: tuple[Sample, ...]) -> list[Person]:
-        wanted = wanted_frames(samples, self._frames)
-        size_px = self._detector.card.crop.size_px
-        people = []
-        for sample in samples:
-            seen = sample.track.track.sightings
-            positions = [position for position, at in enumerate(seen) if wanted is None or at.frame_index in wanted]
-            if positions:
-                track = replace(sample.track.track, sightings=tuple(seen[position] for position in positions))
-                people.append(Person(track, sample.crops(positions, size_px)))
-        return people
+        yield from self._answers(waiting, left_out)
 
     def _changed(self, subject: Subject, condition: Condition, people: list[Person]) -> list[Person] | None:
         """The people as they are now; None where the change is not possible."""
@@ -297,7 +292,7 @@ class CropBench:
             changed.append(Person(replace(track, sightings=tuple(seen)), out))
         return changed
 
-    def _answers(self, waiting: list[_Waiting]) -> Iterator[tuple[Condition, Answer]]:
+    def _answers(self, waiting: list[_Waiting], left_out: int) -> Iterator[tuple[Condition, Answer]]:
         scores = iter(self._detector.score([person.crops for _, people, _ in waiting for person in people or ()]))
         for condition, people, hidden in waiting:
             if people is None:
@@ -305,7 +300,7 @@ class CropBench:
             elif not people:
                 yield condition, Answer(VerdictLabel.NOT_APPLICABLE, None, hidden)
             else:
-                verdict = self._detector.answer(people, [next(scores) for _ in people])
+                verdict = self._detector.answer(people, [next(scores) for _ in people], n_left_out=left_out)
                 yield condition, Answer(verdict.label, verdict.probability, verdict.reason, self._moved(people))
 
     def _moved(self, people: Sequence[Person]) -> float | None:
@@ -316,19 +311,22 @@ class CropBench:
         return max(disagreements(self._scorer, [person.crops for person in people], calibration, self._check))
 
 
-class _Boxes:
-    """Where faces are in a clip; looked for once, when it is first asked."""
+class _Unchanged:
+    """A clip as it is; analysed once, when it is first asked for."""
 
     def __init__(self, detector: Detector, path: Path) -> None:
         self._detector, self._path = detector, path
-        self._tracks: list[Track] | None = None
 
-    def at(self, time_s: float) -> list[Box]:
+    @cached_property
+    def analysis(self) -> Analysis:
+        """Its answer, and who is in it."""
+        return self._detector.analyze(self._path)
+
+    def boxes_at(self, time_s: float) -> list[Box]:
         """The box of everybody who is there about this time, where they are seen next to it."""
-        if self._tracks is None:
-            self._tracks = [person.track for person in self._detector.extract(self._path).people]
         boxes = []
-        for track in self._tracks:
+        extraction = self.analysis.extraction
+        for track in (person.track for person in (extraction.people if extraction else ())):
             nearest = min(track.sightings, key=lambda seen: abs(seen.time_s - time_s))
             if abs(nearest.time_s - time_s) <= _BOX_HOLDS_S or track.start_s <= time_s <= track.end_s:
                 boxes.append(nearest.face.box)
@@ -346,5 +344,6 @@ def _between(clip: _Clip, start_s: float, end_s: float) -> Iterator[Frame]:
             return
 
 
-def _outcome(result: Result) -> Answer:
+def _answer(analysis: Analysis) -> Answer:
+    result = analysis.result
     return Answer(result.verdict, result.probability, result.reason)
