@@ -79,7 +79,6 @@ def fit_scale(
     labels: ArrayLike,
     groups: Groups = None,
     *,
-    prevalence: float | None = 0.5,
     shares: Floats | None = None,
 ) -> tuple[float, float]:
     """Scale and bias that make logits into probabilities (Platt scaling).
@@ -91,7 +90,6 @@ def fit_scale(
         logits: ``[n]``.
         labels: ``[n]``, both of them must occur.
         groups: ``[n]`` ids; each group weighs the same within a class.
-        prevalence: share of fakes for which the probabilities are meant; None takes the data's.
         shares: ``[n]`` how much of its class a row stands for, above what its group leaves it; None for all alike.
 
     Raises:
@@ -111,8 +109,7 @@ def fit_scale(
             weight[of] *= shares[of] * size[label] / float(weight[of] @ shares[of])
     soft = np.where(fake, (size[True] + 1) / (size[True] + 2), 1 / (size[False] + 2))
     total = size[True] + size[False]
-    if prevalence is not None:
-        weight *= np.where(fake, prevalence / size[True], (1 - prevalence) / size[False]) * total
+    weight *= np.where(fake, 0.5 / size[True], 0.5 / size[False]) * total  # both classes count the same
     centre = float(np.average(x[fake], weights=weight[fake]) + np.average(x[~fake], weights=weight[~fake])) / 2
     x = x - centre
     spread, reach = max(float(x.std()), 1e-12), max(float(np.abs(x).max()), 1e-12)
@@ -146,16 +143,14 @@ def fit_calibration(
     frame_labels: ArrayLike | None = None,
     frame_groups: Groups = None,
     frame_sources: ArrayLike | None = None,
-    alpha: float | None = ALPHA,
-    among_answered: bool = True,
+    alpha: float = ALPHA,
     target_fpr: float | None = None,
-    min_source: int = MIN_SOURCE,
     shares: Mapping[str, float] | None = None,
 ) -> FittedCalibration:
     """Fit a detector's calibration.
 
     Scale and bias come from the sources that hold fakes. The limit for "fake" is the strictest over all reals together
-    and each source of at least ``min_source`` independent reals, so that sources of reals only keep the promise as
+    and each source of at least 50 independent reals, so that sources of reals only keep the promise as
     well. Too little data, or scores that cannot keep the promise, give a band from 0 to 1: every answer is "uncertain".
 
     Args:
@@ -164,16 +159,16 @@ def fit_calibration(
         groups: ``[n]`` ids of what is not independent.
         frame_logits, frame_labels, frame_groups, frame_sources: ``[m]``, the same of single frames; without logits the
             frames' scale and bias stay 1 and 0.
-        alpha: promised error of each class; None gives no band: everything is answered.
-        among_answered: of what is answered in each class at most alpha may be wrong, too.
+        alpha: promised error of each class, and of what is answered in it.
         target_fpr: promised share of reals at or above the threshold; None asks for a threshold of 0.5.
-        min_source: independent reals from which a source has a limit. Origins with fewer are taken as one collection.
         shares: how much each source or collection counts for scale and bias, by its name; None counts its groups.
 
     Raises:
         ValueError: arrays that do not fit, or rates outside (0, 1).
     """
-    _check_rates(alpha, target_fpr)
+    for rate in (alpha, target_fpr):
+        if rate is not None and not 0 < rate < 1:
+            raise ValueError(f"Invalid rate ({rate}). Supported are values between 0 and 1.")
     z, fake, ids = checked_scores(logits, labels, groups)
     source, warnings = _names(sources, len(z)), list[str]()
     scale, bias = _fit_main(z, fake, ids, source, "videos", warnings, shares)
@@ -185,22 +180,16 @@ def fit_calibration(
         names = _names(frame_sources, len(of_frames[0]))
         frame_scale, frame_bias = _fit_main(*of_frames, names, "frames", warnings, shares)
     p, real = calibrated(z, scale, bias), ~fake
-    enough = _with_enough(source, ids, fake, min_source)
-    limits = _source_limits(p[real], ids[real], enough[real], alpha, target_fpr, min_source, warnings)
-    band, threshold = _choose(p, fake, ids, limits, alpha, among_answered, warnings)
+    enough = _with_enough(source, ids, fake)
+    limits = _source_limits(p[real], ids[real], enough[real], alpha, target_fpr, warnings)
+    band, threshold = _choose(p, fake, ids, limits, alpha, warnings)
     fitted = Calibration(
         scale=scale, bias=bias, frame_scale=frame_scale, frame_bias=frame_bias, threshold=threshold,
         uncertain_low=band[0], uncertain_high=band[1],
-        tail=None if alpha is None else tail(z[real] * scale + bias, ids[real]),
+        tail=tail(z[real] * scale + bias, ids[real]),
     )  # fmt: skip
     known = {name: limit for name, limit in limits.items() if limit is not None}
     return FittedCalibration(fitted, tuple(warnings), known, _figures(z, p, fake, ids, threshold, band))
-
-
-def _check_rates(*rates: float | None) -> None:
-    for rate in rates:
-        if rate is not None and not 0 < rate < 1:
-            raise ValueError(f"Invalid rate ({rate}). Supported are values between 0 and 1.")
 
 
 def _choose(
@@ -208,15 +197,14 @@ def _choose(
     fake: NDArray[np.bool_],
     ids: NDArray[Any],
     limits: Mapping[str, float | None],
-    alpha: float | None,
-    among_answered: bool,
+    alpha: float,
     warnings: list[str],
 ) -> tuple[Band, float]:
     """Band and threshold; from 0 to 1 where the promise cannot be kept, with a warning that says why."""
     nothing: tuple[Band, float] = ((0.0, 1.0), NEUTRAL_THRESHOLD)
     enough = all(limit is not None for limit in limits.values())
     for name, of in (("real", ~fake), ("fake", fake)):
-        n, needed = len(np.unique(ids[of])), 0 if alpha is None else samples_needed(alpha)
+        n, needed = len(np.unique(ids[of])), samples_needed(alpha)
         if n < needed:
             enough = False
             warnings.append(
@@ -227,15 +215,12 @@ def _choose(
         return nothing
     known = {name: limit for name, limit in limits.items() if limit is not None}
     target = max((v for name, v in known.items() if name.startswith(_FPR)), default=NEUTRAL_THRESHOLD)
-    if alpha is None:
-        return (target, target), target
     strictest = max(known.values())
-    band = uncertain_band(fake, p, alpha, ids, among_answered=among_answered, lowest_fake=strictest, wish=target)
+    band = uncertain_band(fake, p, alpha, ids, lowest_fake=strictest, wish=target)
     if band is None:
         warnings.append(
-            f"These scores cannot keep the promise of at most {alpha:.3g} errors"
-            f"{' among the answered of each class' if among_answered else ''}: every answer will be 'uncertain'. The "
-            "detector must get better, or more errors must be allowed."
+            f"These scores cannot keep the promise of at most {alpha:.3g} errors among the answered of each class: "
+            "every answer will be 'uncertain'. The detector must get better, or more errors must be allowed."
         )
     return band or nothing
 
@@ -244,9 +229,8 @@ def _source_limits(
     p: Floats,
     ids: NDArray[Any],
     source: NDArray[Any],
-    alpha: float | None,
+    alpha: float,
     target_fpr: float | None,
-    min_source: int,
     warnings: list[str],
 ) -> dict[str, float | None]:
     """Smallest probability from which "fake" keeps alpha and the target, by source; None where none does."""
@@ -255,7 +239,7 @@ def _source_limits(
     for rate, prefix in ((alpha, ""), (target_fpr, _FPR)):
         if rate is None:
             continue
-        needed = max(min_source, samples_needed(rate))
+        needed = max(MIN_SOURCE, samples_needed(rate))
         limits[f"{prefix}all"] = fake_limit(p, ids, rate)
         for name, n in counts.items() if len(counts) > 1 else ():
             if n >= needed:
@@ -309,10 +293,10 @@ def _collections(source: NDArray[Any]) -> NDArray[Any]:
     return np.array([source_name(name) for name in source.tolist()], dtype=source.dtype)
 
 
-def _with_enough(source: NDArray[Any], ids: NDArray[Any], fake: NDArray[np.bool_], least: int) -> NDArray[Any]:
+def _with_enough(source: NDArray[Any], ids: NDArray[Any], fake: NDArray[np.bool_]) -> NDArray[Any]:
     """Sources, those with too few independent reals under the name of their collection."""
     counts = {name: len(np.unique(ids[(source == name) & ~fake])) for name in np.unique(source)}
-    names = [name if counts[name] >= least else source_name(name) for name in source.tolist()]
+    names = [name if counts[name] >= MIN_SOURCE else source_name(name) for name in source.tolist()]
     return np.array(names, dtype=source.dtype)
 
 
