@@ -43,29 +43,27 @@ UNJUDGED = {
 }
 # What a code of the table means and what to do next; the messages of single files say more of them.
 EXPLANATIONS = {
-    "no_face": "nothing to judge. If there is a face: a longer excerpt, or --min-segment 1s.",
-    "no_stable_face": "no face is clear for long enough: a longer excerpt, or --min-segment 1s.",
-    "face_too_small": "the faces are too small to judge; find a larger copy, not an enlarged one.",
-    "too_dark": "the faces are too dark to judge; find a brighter original, or another excerpt.",
-    "too_blurred": "the faces are too blurred to judge; find a sharper copy, or another excerpt.",
-    "too_compressed": "compression left too little of the faces; find the original upload.",
+    "no_face": "nothing to judge; if there is a face: longer excerpt, --min-segment 1s.",
+    "no_stable_face": "no face is clear for long: longer excerpt, --min-segment 1s.",
+    "face_too_small": "faces too small; find a larger copy, not an enlarged one.",
+    "too_dark": "faces too dark; find a brighter original, or another excerpt.",
+    "too_blurred": "faces too blurred; find a sharper copy, or another excerpt.",
+    "too_compressed": "compression left too little of faces; find the original upload.",
     "low_confidence": "the evidence points neither way. Find the original upload or a longer excerpt; look at the "
     "frames with --html; do a reverse image search.",
     "conflicting": "real but for a stretch that looks manipulated: see --html.",
-    "among_many": "some look manipulated, as some of so many do by chance: look at them with --html.",
-    "unsure_face": "somebody who looks manipulated is seen too little: find a longer or sharper excerpt.",
-    "too_many_people": "not everybody was judged: raise --max tracks=N, or cut the video.",
+    "among_many": "some look manipulated, as of so many some do by chance: see --html.",
+    "unsure_face": "who looks manipulated is seen too little: find a longer excerpt.",
+    "too_many_people": "not all were judged: raise --max tracks=N, or cut the video.",
     "possible_attack": "it may have been altered to deceive the detector, or is only noisy: find the original upload.",
     "damaged": "part of it is damaged and was not examined; find a whole copy.",
     "cut_off": "its end is missing and was not examined; find a whole copy.",
     "untrained_model": "random weights; choose a detector with --model.",
-    "other_pictures": "it holds further pictures, which were not judged: save them to files of their own.",
+    "other_pictures": "it holds further pictures, not judged: save them to files.",
     "turned": "the faces do not stand upright; the picture was turned for them.",
     "unjudged": "somebody in it, or what looks like it, was not judged: see --html.",
 }
-FAKE_NEXT = (
-    "no proof by itself. Look at these seconds with --html, find the original upload, do a reverse image search."
-)
+FAKE_NEXT = "no proof. See its frames with --html; find the original; reverse search."
 REAL_LIMITS = (
     "no sign of a manipulated face that this detector knows. It does not see voices, edits elsewhere, methods it "
     "never met, or whether the caption is true."

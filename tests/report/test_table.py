@@ -346,7 +346,8 @@ def test_every_reason_says_what_to_do():
     notes = {"other_pictures", "turned", "unjudged"}
     assert set(EXPLANATIONS) == set(MESSAGES) | notes
     for code, text in EXPLANATIONS.items():
-        assert len(f"{code}: {text}") <= 160  # two lines
+        assert len(f"{code}: {text}") <= (160 if code in {"low_confidence", "possible_attack"} else 80)
+    assert len(f"fake: {FAKE_NEXT}") <= 80
 
 
 def test_only_a_real_says_what_it_cannot_see():
