@@ -58,7 +58,7 @@ def test_a_command_decodes_a_file_once(decodes, command, most, face_clip, tmp_pa
 
 
 def test_an_upload_is_decoded_once(decodes, detector, face_clip, tmp_path):
-    pytest.importorskip("fastapi")
+    pytest.importorskip("starlette")
     from deepscan.web.service import JudgeService
 
     service = JudgeService(detector, with_heat=False)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -36,6 +39,10 @@ MaxDuration = Annotated[
         parser=seconds, metavar="SECONDS", help="Length of a video at most, such as 5min.", show_default="30min"
     ),
 ]
+AccessLog = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Add a line of JSON for each request to this file.", show_default="none"),
+]
 
 
 def serve(
@@ -45,6 +52,7 @@ def serve(
     auth: Auth = None,
     max_upload_mb: MaxUpload = None,
     max_duration: MaxDuration = None,
+    access_log: AccessLog = None,
 ) -> None:
     """Serve a web page on this machine: drop a file, see the verdict.
 
@@ -73,11 +81,28 @@ def serve(
             with_heat=find_spec("pytorch_grad_cam") is not None,
         )
         try:
-            listen(make_app(service, host=host, auth=credentials), host, port, on_start=_announce)
+            with _appended(access_log) as write:
+                listen(make_app(service, host=host, auth=credentials, access_log=write), host, port, on_start=_announce)
         finally:
             service.close()
     except DeepscanError as error:
         fail_with(error)
+
+
+@contextmanager
+def _appended(path: Path | None) -> Iterator[Callable[[str], object] | None]:
+    """Writes lines to the end of a file; raises OutputError where that cannot be done."""
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        from deepscan.errors import OutputError
+
+        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from error
+    with file:
+        yield file.write
 
 
 def _announce(address: str) -> None:

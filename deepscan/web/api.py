@@ -1,68 +1,67 @@
-"""The JSON API: a file in, the report that ``deepscan predict --json`` writes out."""
+"""The JSON API: files in, the report that ``deepscan predict --json`` writes out."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-import shutil
-from typing import Annotated, Any
+from concurrent.futures import Future
 
-from fastapi import FastAPI, File, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
 
 from deepscan.report.table import schema as report_schema
 from deepscan.report.table import to_json
-from deepscan.types import VerdictLabel
+from deepscan.types import Report, VerdictLabel
 from deepscan.version import __version__
-from deepscan.web.guard import error_response
-from deepscan.web.service import BusyError, JudgeService, shown_name, stored_name
+from deepscan.web.openapi import description
+from deepscan.web.render import docs_html
+from deepscan.web.service import JudgeService
 
 PREDICT = "/api/predict"
+_ASK_EVERY_S = 1.0
 
 
-def make_api(service: JudgeService) -> FastAPI:
-    """The application with the API; the page is mounted into it.
+def api_routes(service: JudgeService) -> list[Route]:
+    """The API, as :func:`~deepscan.web.openapi.description` describes it, and its description."""
 
-    ``POST /api/predict`` takes one file (``multipart/form-data``, field ``file``) and answers with the report: 200
-    where there is an answer, ``not_applicable`` included; 422 where the file could not be judged (verdict ``error``).
-    Other errors are ``{"error": {"reason", "message"}}``: 413 too large, 422 no file, 503 busy.
-    ``GET /api/schema`` is the report's JSON schema, ``GET /api/openapi.json`` this description.
-    """
-    # No pages of documentation: theirs load scripts from elsewhere.
-    app = FastAPI(title="deepscan", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+    async def predict(request: Request) -> Response:
+        service.check_room()
+        async with service.store.received(request, service.limits.upload_bytes) as uploads:
+            answer = await _while_asked(request, service.submit(lambda: service.report(uploads)))
+        failed = all(result.verdict is VerdictLabel.ERROR for result in answer.results)
+        return Response(to_json(answer), 422 if failed else 200, media_type="application/json")
 
-    @app.post(PREDICT, responses={200: {"content": {"application/json": {"schema": report_schema()}}}})
-    def predict(file: Annotated[UploadFile, File(description="A video or an image.")]) -> Response:
-        """Judge one file. It is removed before the answer is sent."""
-        name = shown_name(file.filename)
-        folder = service.folder()
-        try:
-            path = folder / stored_name(name)
-            with path.open("wb") as stored:
-                shutil.copyfileobj(file.file, stored, 2**20)
-            report = service.report(path, name)
-        except BusyError as error:
-            answer = error_response(503, error.reason, str(error))
-            answer.headers["Retry-After"] = "60"
-            return answer
-        finally:
-            file.file.close()
-            service.forget(folder)
-        failed = report.results[0].verdict is VerdictLabel.ERROR
-        return Response(to_json(report), 422 if failed else 200, media_type="application/json")
+    def health(request: Request) -> Response:
+        del request
+        model = json.loads(to_json(service.detector.report([])))["model"]
+        return JSONResponse({"deepscan": __version__, "model": model, "waiting": service.n_inside})
 
-    @app.get("/api/schema")
-    def schema() -> dict[str, Any]:
-        """The JSON schema of a report."""
-        return report_schema()
+    def schema(request: Request) -> Response:
+        del request
+        return JSONResponse(report_schema())
 
-    @app.get("/api/health")
-    def health() -> dict[str, Any]:
-        """Whether the server answers, and which detector it has."""
-        return {"deepscan": __version__, "model": json.loads(to_json(service.detector.report([])))["model"]}
+    def openapi(request: Request) -> Response:
+        del request
+        return JSONResponse(description())
 
-    @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> Response:
-        del request, error
-        return error_response(422, "no_file", "Send one file as multipart/form-data in the field 'file'.")
+    def docs(request: Request) -> Response:
+        return HTMLResponse(docs_html(description(), str(request.base_url).rstrip("/")))
 
-    return app
+    return [
+        Route(PREDICT, predict, methods=["POST"]),
+        Route("/api/health", health),
+        Route("/api/schema", schema),
+        Route("/openapi.json", openapi),
+        Route("/api/openapi.json", openapi),
+        Route("/docs", docs),
+    ]
+
+
+async def _while_asked(request: Request, future: Future[Report]) -> Report:
+    """The report, unless who asked for it goes while it waits for its turn."""
+    while not future.done():
+        await asyncio.wait([asyncio.wrap_future(future)], timeout=_ASK_EVERY_S)
+        if not future.done() and await request.is_disconnected() and future.cancel():
+            raise ClientDisconnect
+    return future.result()

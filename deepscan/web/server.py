@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from deepscan.errors import ConfigError, OutputError
-from deepscan.web.guard import AuthGuard, HostGuard, UploadGuard, is_loopback
+from deepscan.web.guard import AuthGuard, BrowserGuard, HostGuard, UploadGuard, is_loopback
 from deepscan.web.require import require_web
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
     from deepscan.web.service import JudgeService
 
-log = logging.getLogger(__name__)
+_MOST_CONNECTIONS = 256
 
 
-def make_app(service: JudgeService, *, host: str = "127.0.0.1", auth: tuple[str, str] | None = None) -> ASGIApp:
+def make_app(
+    service: JudgeService,
+    *,
+    host: str = "127.0.0.1",
+    auth: tuple[str, str] | None = None,
+    access_log: Callable[[str], object] | None = None,
+) -> ASGIApp:
     """Page and API as one application.
 
     Args:
-        service: judges the uploads; its folder holds everything that Gradio keeps, too.
+        service: judges the uploads; its folder holds everything that is kept.
         host: where it will listen. Beyond this machine any name is answered to, and only with ``auth``.
         auth: name and password.
+        access_log: takes a line of JSON for each request.
 
     Raises:
         ConfigError: ``host`` is beyond this machine and there is no ``auth``, or the optional part is missing.
     """
     check_host(host, auth)
     require_web()
-    os.environ["GRADIO_TEMP_DIR"] = str(service.root)
-    import gradio as gr
+    from starlette.applications import Starlette
 
-    from deepscan.web.api import PREDICT, make_api
-    from deepscan.web.page import make_page, style, theme
+    from deepscan.web.api import api_routes
+    from deepscan.web.failures import HANDLERS
+    from deepscan.web.page import page_routes, sweeping
+    from deepscan.web.request_log import Metrics, RequestLog, line_writer, metrics_route
+    from deepscan.web.sessions import Sessions
 
-    page = make_page(service)
-    app = gr.mount_gradio_app(
-        make_api(service),
-        page,
-        path="/",
-        footer_links=[],
-        show_error=True,
-        max_file_size=service.limits.upload_bytes,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        enable_monitoring=False,
-        theme=theme(),
-        css=style(),
-        allowed_paths=[],
+    metrics = Metrics(service) if find_spec("prometheus_client") is not None else None
+    sessions = Sessions(service)
+    app = Starlette(
+        routes=[*page_routes(sessions), *api_routes(service), metrics_route(metrics)],
+        exception_handlers=HANDLERS,
+        lifespan=lambda _: sweeping(sessions),
     )
-    guarded: ASGIApp = UploadGuard(app, PREDICT, service.limits.upload_bytes)
+    guarded: ASGIApp = UploadGuard(app, service.limits.upload_bytes, service.limits.stall_s)
     if auth is not None:
         guarded = AuthGuard(guarded, *auth)
-    return HostGuard(guarded, [host]) if is_loopback(host) else guarded
+    if is_loopback(host):
+        guarded = HostGuard(guarded, [host])
+    listeners: list[Callable[[dict[str, Any]], object]] = [metrics.count_request] if metrics is not None else []
+    if access_log is not None:
+        listeners.append(line_writer(access_log))
+    return RequestLog(BrowserGuard(guarded), listeners)
 
 
 def check_host(host: str, auth: tuple[str, str] | None) -> None:
@@ -87,8 +92,6 @@ def serve(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]
     Raises:
         OutputError: it cannot listen there.
     """
-    import uvicorn
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -103,8 +106,23 @@ def serve(app: ASGIApp, host: str, port: int, *, on_start: Callable[[str], None]
         if threading.current_thread() is threading.main_thread():
             # The server ends in order and then passes the signal on, which would end us before we have cleaned up.
             signal.signal(signal.SIGTERM, _exit)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[listener])
+        make_server(app).run(sockets=[listener])
+
+
+def make_server(app: ASGIApp) -> uvicorn.Server:
+    """What speaks HTTP, with its limits."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+            limit_concurrency=_MOST_CONNECTIONS,
+        )
+    )
 
 
 def _exit(number: int, frame: object) -> NoReturn:

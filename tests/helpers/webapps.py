@@ -1,19 +1,25 @@
-"""A server over a detector that takes no time: the tests of the web parts share it."""
+"""Detectors for a server: the real one, a slow one, and one that takes no time."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from madereports import MODEL, card
+
+from deepscan.analysis import Analysis, failed_analysis
+from deepscan.config import PredictSettings
 from deepscan.detector import Detector, load_detector
+from deepscan.errors import MediaError
 from deepscan.models.checkpoint import DEFAULT_DETECTOR
+from deepscan.types import Report, Result
+from deepscan.version import __version__
 
 
 def real_detector() -> Detector:
     """The default detector, four frames a clip."""
-    from deepscan.config import PredictSettings
-
     return load_detector(DEFAULT_DETECTOR, PredictSettings(frames=4))
 
 
@@ -39,6 +45,31 @@ class SlowDetector:
         return self._real.analyze(path, error, keep=keep)
 
 
+class StandInDetector:
+    """One that answers at once that a file cannot be read, without a network and without a decoder.
+
+    Args:
+        waits: for ``go`` before each answer.
+        fails: instead of answering.
+    """
+
+    def __init__(self, *, waits: bool = False, fails: bool = False) -> None:
+        self.card, self.settings, self.isolation = card(), PredictSettings(), None
+        self.go, self.entered, self._fails = threading.Event(), 0, fails
+        if not waits:
+            self.go.set()
+
+    def analyze(self, path: Path, error: Exception | None = None, *, keep: object = None) -> Analysis:
+        self.entered += 1
+        assert self.go.wait(30)
+        if self._fails:
+            raise RuntimeError(f"{path} is too much")
+        return failed_analysis(path, error or MediaError(f"{path.name}: cannot be read"))
+
+    def report(self, results: Iterable[Result]) -> Report:
+        return Report(__version__, MODEL, tuple(results))
+
+
 def wait_until(condition, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -46,4 +77,4 @@ def wait_until(condition, seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-__all__ = ["SlowDetector", "real_detector", "wait_until"]
+__all__ = ["SlowDetector", "StandInDetector", "real_detector", "wait_until"]

@@ -10,14 +10,16 @@ import jsonschema
 import pytest
 from PIL import Image
 
-pytest.importorskip("fastapi", reason="deepscan-video[web] is not installed")
+pytest.importorskip("starlette", reason="deepscan-video[web] is not installed")
 
 from starlette.testclient import TestClient
 from webapps import SlowDetector, real_detector, wait_until
 
 from deepscan.report.table import schema
-from deepscan.web.api import PREDICT, make_api
-from deepscan.web.service import JudgeService, WebLimits, shown_name, stored_name
+from deepscan.web.api import PREDICT
+from deepscan.web.server import make_app
+from deepscan.web.service import JudgeService, WebLimits
+from deepscan.web.uploads import shown_name, stored_name
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +32,16 @@ def service(detector):
     made = JudgeService(detector, WebLimits(upload_bytes=2**20, duration_s=60, waiting=1), with_heat=False)
     yield made
     made.close()
-    assert not made.root.exists()
+    assert not made.store.root.exists()
 
 
 @pytest.fixture
 def client(service):
-    return TestClient(make_api(service))
+    return browser(service)
+
+
+def browser(service):
+    return TestClient(make_app(service), base_url="http://127.0.0.1", raise_server_exceptions=False)
 
 
 def post(client, content, name="clip.mp4"):
@@ -60,7 +66,7 @@ def test_the_report_is_that_of_the_command_line(client, service, detector, reque
     assert report["results"][0]["path"] == path.name
     wanted = json.loads(service_report(detector, path))
     assert without_timing(report) == without_timing(wanted)
-    assert list(service.root.iterdir()) == []
+    assert list(service.store.root.iterdir()) == []
 
 
 def service_report(detector, path):
@@ -76,12 +82,12 @@ def test_what_is_no_video_is_a_row_with_its_reason(client, service):
     assert (result["verdict"], result["reason"], result["path"]) == ("error", "unreadable", "notes.mp4")
     assert "notes.mp4" in result["message"]
     assert "upload" not in result["message"]
-    assert list(service.root.iterdir()) == []
+    assert list(service.store.root.iterdir()) == []
 
 
 def test_a_video_that_is_too_long(detector, face_clip):
     service = JudgeService(detector, WebLimits(duration_s=1.0), with_heat=False)
-    response = post(TestClient(make_api(service)), face_clip.read_bytes())
+    response = post(browser(service), face_clip.read_bytes())
     assert response.status_code == 422
     (result,) = response.json()["results"]
     assert result["reason"] == "too_large"
@@ -94,14 +100,37 @@ def test_without_a_file(client):
     for response in (client.post(PREDICT), client.post(PREDICT, data={"file": "text"}), client.post(PREDICT, json={})):
         assert response.status_code == 422
         assert response.json()["error"]["reason"] == "no_file"
-    assert client.get(PREDICT).status_code == 405
 
 
-def test_two_files_are_one_too_many_or_the_first(client, portrait_image):
-    """The field is one file; of two, one is judged, never both as one."""
-    files = [("file", ("a.jpg", portrait_image.read_bytes())), ("file", ("b.jpg", portrait_image.read_bytes()))]
-    report = client.post(PREDICT, files=files).json()
-    assert len(report["results"]) == 1
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", PREDICT), ("PUT", PREDICT), ("DELETE", PREDICT), ("POST", "/api/health"), ("POST", "/"), ("PUT", "/docs")],
+)
+def test_a_wrong_method(client, method, path):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (405, "method_not_allowed")
+    assert answer.headers["Allow"]
+
+
+def test_several_files_are_several_results(client, service, portrait_image, no_face_clip):
+    files = [("file", (name, path.read_bytes())) for name, path in (("a.jpg", portrait_image), ("b.mp4", no_face_clip))]
+    answer = client.post(PREDICT, files=[*files, ("file", ("c.mp4", b"none")), ("other", ("d.jpg", b"not asked for"))])
+    assert answer.status_code == 200
+    report = answer.json()
+    jsonschema.validate(report, schema())
+    assert [(r["path"], r["kind"]) for r in report["results"][:2]] == [("a.jpg", "image"), ("b.mp4", "video")]
+    assert [(r["path"], r["verdict"]) for r in report["results"][2:]] == [("c.mp4", "error")]
+    assert list(service.store.root.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [None, "application/octet-stream", "image/jpeg", "application/x-www-form-urlencoded"])
+def test_a_file_as_the_body(client, service, portrait_image, kind):
+    """As curl --data-binary sends it."""
+    headers = {"Content-Type": kind} if kind else {}
+    answer = client.post(PREDICT, content=portrait_image.read_bytes(), params={"name": "../me.jpg"}, headers=headers)
+    assert answer.status_code == 200
+    assert [(r["path"], r["kind"]) for r in answer.json()["results"]] == [("me.jpg", "image")]
+    assert list(service.store.root.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -125,7 +154,7 @@ def test_names_of_uploads(given, shown, stored):
 
 
 def test_a_file_name_goes_nowhere(client, service, portrait_image):
-    outside = service.root.parent / "escaped.jpg"
+    outside = service.store.root.parent / "escaped.jpg"
     response = post(client, portrait_image.read_bytes(), "../escaped.jpg")
     assert response.status_code == 200
     assert response.json()["results"][0]["path"] == "escaped.jpg"
@@ -135,7 +164,7 @@ def test_a_file_name_goes_nowhere(client, service, portrait_image):
 def test_one_after_the_other_and_a_full_queue_says_so(detector, portrait_image):
     slow = SlowDetector(detector)
     service = JudgeService(slow, WebLimits(waiting=1), with_heat=False)  # type: ignore[arg-type]
-    client, content = TestClient(make_api(service)), portrait_image.read_bytes()
+    client, content = browser(service), portrait_image.read_bytes()
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(post, client, content, f"{i}.jpg") for i in range(2)]
         wait_until(lambda: service.n_inside == 2)
@@ -156,17 +185,39 @@ def test_a_failure_of_ours_is_a_row_too(client, service, monkeypatch, portrait_i
     assert response.status_code == 422
     (result,) = response.json()["results"]
     assert result["reason"] == "internal"
-    assert list(service.root.iterdir()) == []
+    assert list(service.store.root.iterdir()) == []
 
 
 def test_it_says_what_it_is(client):
     assert client.get("/api/schema").json() == schema()
     health = client.get("/api/health").json()
     assert health["model"]["name"] == "default"
-    described = client.get("/api/openapi.json").json()
-    assert PREDICT in described["paths"]
-    for page in ("/docs", "/redoc"):
-        assert client.get(page).status_code == 404
+    assert health["waiting"] == 0
+
+
+def test_its_description_is_its_own(client, portrait_image):
+    described = client.get("/openapi.json").json()
+    assert client.get("/api/openapi.json").json() == described
+    assert set(described["paths"]) == {PREDICT, "/api/schema", "/api/health"}
+    for path, methods in described["paths"].items():
+        for method, call in methods.items():
+            assert call["summary"]
+            if method == "get":
+                wanted = call["responses"]["200"]["content"]["application/json"]["schema"]
+                jsonschema.validate(client.get(path).json(), {**wanted, "components": described["components"]})
+    answers = described["paths"][PREDICT]["post"]["responses"]
+    answered = {
+        "200": post(client, portrait_image.read_bytes(), "me.jpg"),
+        "422": client.post(PREDICT),
+        "413": client.post(PREDICT, content=b"x" * 2**21),
+    }
+    for status, answer in answered.items():
+        wanted = answers[status]["content"]["application/json"]["schema"]
+        assert str(answer.status_code) == status
+        jsonschema.validate(answer.json(), {**wanted, "components": described["components"]})
+    text = client.get("/docs").text
+    assert all(path in text for path in described["paths"])
+    assert all(status in text for status in answers)
 
 
 def test_a_picture_is_one_frame(client):
