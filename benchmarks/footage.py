@@ -53,6 +53,7 @@ class Footage:
         crf: constant rate factor of libx264.
         face_share: height of a face as a share of the frame's; less where the people would not fit side by side.
         max_kbit_s: bit rate that is not exceeded; None for what ``crf`` gives.
+        gop_frames: from keyframe to keyframe at most.
     """
 
     width_px: int
@@ -63,6 +64,7 @@ class Footage:
     crf: int = 23
     face_share: float = 0.25
     max_kbit_s: int | None = None
+    gop_frames: int = GOP_FRAMES
 
     def __post_init__(self) -> None:
         if self.width_px < 32 or self.height_px < 32 or self.width_px % 2 or self.height_px % 2:
@@ -84,6 +86,7 @@ class Footage:
         """File name without ending: all parameters, so that other ones mean another file."""
         people = "1person" if self.people == 1 else f"{self.people}people"
         rate = "" if self.max_kbit_s is None else f"-max{self.max_kbit_s}k"
+        rate += "" if self.gop_frames == GOP_FRAMES else f"-gop{self.gop_frames}"
         return (
             f"{self.width_px}x{self.height_px}-{self.seconds:g}s-{people}-{self.fps}fps"
             f"-face{self.face_share:g}-crf{self.crf}{rate}-r{REVISION}"
@@ -238,7 +241,7 @@ def _place(folder: Path, name: str) -> Path:
 
 
 def _encode(footage: Footage, path: Path) -> None:
-    options = {"crf": str(footage.crf), "preset": "veryfast", "g": str(GOP_FRAMES)}
+    options = {"crf": str(footage.crf), "preset": "veryfast", "g": str(footage.gop_frames)}
     if footage.max_kbit_s is not None:
         options |= {"maxrate": f"{footage.max_kbit_s}k", "bufsize": f"{2 * footage.max_kbit_s}k"}
     with av.open(str(path), "w", format="mp4") as out:
@@ -268,9 +271,9 @@ def _repeat(source: Path, segment: Footage, copies: int, path: Path) -> None:
                     out.mux(packet)
 
 
-def long_footage(seconds: float, size: tuple[int, int] = (1920, 1080)) -> Footage:
+def long_footage(seconds: float, size: tuple[int, int] = (1920, 1080), gop_frames: int = GOP_FRAMES) -> Footage:
     """A long video as web sites keep them: an hour of 1080p takes less than 400 MB."""
-    return Footage(*size, seconds=seconds, crf=26, max_kbit_s=750)
+    return Footage(*size, seconds=seconds, crf=26, max_kbit_s=750, gop_frames=gop_frames)
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,17 +124,18 @@ def last_core() -> int | None:
     return max(os.sched_getaffinity(0)) if can_pin() else None
 
 
-def peak_memory_bytes() -> int | None:
-    """The most memory (resident set) that this process ever held; None where the system does not tell.
+def peak_memory_bytes(pid: int | None = None) -> int | None:
+    """The most memory (resident set) that a process ever held, this one without ``pid``; None where that is not told.
 
     From Linux' own account of this very program: ``getrusage`` there also counts what the process that started it
     held.
     """
-    if _STATUS.exists():
-        for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+    status = _STATUS if pid is None else Path(f"/proc/{pid}/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    if sys.platform == "darwin":
+    if sys.platform == "darwin" and pid is None:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -94,7 +94,7 @@ class Predicted:
     Attributes:
         timing_s: seconds by stage, as the report has them; stages overlap, so their sum may exceed ``total``.
         people: tracks.
-        peak_bytes: peak memory of the process so far.
+        peak_bytes: peak memory of the process so far, and of those that decode for it.
     """
 
     timing_s: dict[str, float]
@@ -106,11 +106,14 @@ def make_detector(n_frames: int, runtime: str = "auto") -> Callable[[Path], Pred
     """The default detector with default settings, for :class:`measure.Worker`."""
     from deepscan.config import PredictSettings
     from deepscan.detector import load_detector
+    from deepscan.extract.isolation.pool import decoders
 
     detector = load_detector(settings=PredictSettings.model_validate({"frames": n_frames, "runtime": runtime}))
 
     def predict(path: Path) -> Predicted:
         result = detector.predict(path)
-        return Predicted(result.timing_s, len(result.tracks), peak_memory_bytes())
+        own = peak_memory_bytes()
+        others = (peak_memory_bytes(process.pid) or 0 for process in decoders.processes)
+        return Predicted(result.timing_s, len(result.tracks), None if own is None else own + sum(others))
 
     return predict
