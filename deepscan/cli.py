@@ -32,10 +32,10 @@ from deepscan.commands.predict import predict
 from deepscan.commands.preprocess import preprocess
 from deepscan.commands.robustness import robustness
 from deepscan.commands.serve import serve
-from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED
+from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
 from deepscan.commands.train import recipes, train
 from deepscan.text import PrintableFormatter
-from deepscan.version import __version__
+from deepscan.version import DISTRIBUTION, __version__
 
 app = typer.Typer(
     name="deepscan",
@@ -98,6 +98,13 @@ def main() -> None:
             if signals and end.code == EXIT_INTERRUPTED:
                 sys.exit(128 + signals[0])
             raise
+        except ModuleNotFoundError as error:
+            # An installation that only runs networks which were converted elsewhere, as that of the container.
+            if error.name not in ("torch", "torchvision", "timm"):
+                raise
+            message = f"{error.name} is not installed, and this needs it. pip install {DISTRIBUTION} brings it."
+            typer.echo(f"deepscan: {message}", err=True)
+            sys.exit(EXIT_USAGE)
         except BrokenPipeError:
             # The reader of our stdout went away (`deepscan predict ... | head`): nothing is left to say to it.
             sys.stderr.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -123,3 +124,56 @@ def test_wheel_and_archive_are_whole(tmp_path):
     with tarfile.open(tmp_path / names[1]) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}
     assert {"SECURITY.md", "CITATION.cff", "tests/conftest.py", "docs/security.md"} <= inside
+
+
+WITHOUT_TORCH = (
+    "import sys; sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'timm')));"
+    "from deepscan.cli import main; main()"
+)
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["info"]])
+def test_what_needs_torch_says_so_in_one_line(arguments):
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("deepscan: torch is not installed")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_without_torch_the_answers_are_the_same(tmp_path):
+    """As in the container: another process has converted the networks."""
+    environment = os.environ | {"DEEPSCAN_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    rows = []
+    for start in (["-m", "deepscan"], ["-c", WITHOUT_TORCH]):
+        command = [sys.executable, *start, "predict", "data/samples", "--csv", "-", "--runtime", "openvino"]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        rows.append(done.stdout)
+    assert rows[0] == rows[1]
+    assert len(rows[0].splitlines()) == 4
+
+
+def test_the_container_leaves_torch_out_and_nothing_else():
+    script = ROOT / "scripts" / "slim_requirements.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=True)
+    slim = done.stdout.splitlines()
+    everything = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["web"]]
+    left_out = {re.split(r"[\[<>=]", one)[0] for one in set(everything) - set(slim)}
+    assert left_out == {"torch", "torchvision", "timm", "facenet-pytorch", "deepscan-video"}
+    assert "openvino" in done.stdout
+
+
+def test_the_container_gets_no_rights():
+    service = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]["deepscan"]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["ports"] == ["127.0.0.1:7860:7860"]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert "USER 10001" in dockerfile.split("AS final")[1]
+    for name in re.findall(r"^COPY (?!--from)(.+) \S+$", dockerfile, re.MULTILINE):
+        assert all((ROOT / one).exists() for one in name.split())
+    compile(service["healthcheck"]["test"][3], "health check", "exec")
