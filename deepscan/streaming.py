@@ -7,9 +7,11 @@ quicker: the same files give the same numbers.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,14 +127,30 @@ def _events(
             continue
         try:
             people = search(path)
+            # Of an hour's video it takes as long as a batch of faces.
+            digest = _in_background(lambda path=path: sha256(path))  # type: ignore[misc]
             for crops in people.look():
                 for key, crop in crops.items():
                     yield _Cut(file, key, crop)
-            file.sha256 = sha256(path)
+            file.sha256 = digest.result()
             file.extraction = people.finish()
         except Exception as error:  # noqa: BLE001 - it is the file's result
             file.error, file.extraction = error, None
         yield file
+
+
+def _in_background(work: Callable[[], str | None]) -> Future[str | None]:
+    """What is computed in a thread that no exit waits for."""
+    future: Future[str | None] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True, name="digest").start()
+    return future
 
 
 def _score(cuts: list[_Cut], scorer: Scorer) -> None:

@@ -94,6 +94,30 @@ def test_a_file_that_fails_costs_no_other():
     assert [file.sha256 for file in searched] == ["a", None, "c"]
 
 
+def test_a_file_is_hashed_while_it_is_searched():
+    is_hashed = threading.Event()
+
+    def sha256(path):
+        is_hashed.set()
+        return path.name
+
+    class Waiting(Search):
+        def look(self):
+            assert is_hashed.wait(10), "it is hashed first when it was searched"
+            return super().look()
+
+    (file,) = search_and_score([(Path("a"), None)], lambda path: Waiting(path, [1]), sha256, Scorer())
+    assert (file.error, file.sha256) == (None, "a")
+
+
+def test_what_cannot_be_hashed_is_the_files_error():
+    def sha256(path):
+        raise MediaError(f"{path.name}: cannot be read")
+
+    (file,) = search_and_score([(Path("a"), None)], lambda path: Search(path, [1]), sha256, Scorer())
+    assert (str(file.error), file.extraction) == ("a: cannot be read", None)
+
+
 def test_a_batch_that_fails_costs_its_files_only():
     _, files = run({"a": [1, 2, 3, 4], "b": [13], "c": [5, 6, 7], "d": [8]})
     assert [file.error is None for file in files] == [True, False, False, True]
