@@ -69,7 +69,7 @@ def test_an_upload_is_decoded_once(decodes, detector, face_clip, tmp_path):
 
 
 def test_an_analysis_is_what_prediction_says(detector, two_people_clip):
-    analysis = detector.analyze(two_people_clip, keep=KeepPictures(frames=True, faces=True))
+    analysis = detector.analyze(two_people_clip, keep=KeepPictures(frames=True, faces=True, largest=True))
     result = detector.predict(two_people_clip)
     assert replace(analysis.result, timing_s={}) == replace(result, timing_s={})
     assert [person.track.id for person in analysis.people] == [track.id for track in result.tracks]
@@ -81,6 +81,10 @@ def test_an_analysis_is_what_prediction_says(detector, two_people_clip):
             assert image.shape == shape == (240, 480, 3)
             assert time_s == sighting.time_s
     assert max(image.shape) <= FRAME_SIDE_PX
+    largest = analysis.extraction.pictures.largest
+    assert largest.image.shape == (240, 480, 3)
+    shorter = [min(f.box[2] - f.box[0], f.box[3] - f.box[1]) for track in result.tracks for f in track.frames]
+    assert min(largest.box[2] - largest.box[0], largest.box[3] - largest.box[1]) == max(shorter)
 
 
 def test_nothing_is_kept_that_nobody_wants(detector, face_clip):

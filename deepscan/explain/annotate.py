@@ -26,7 +26,7 @@ from PIL import Image
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
 from deepscan.errors import OutputError
-from deepscan.explain.draw import COLOURS, WORDS, Style, draw_box, draw_label, draw_lines, style_for, wrapped
+from deepscan.explain.draw import COLOURS, WORDS, draw_banner, draw_box, draw_label, style_for
 from deepscan.explain.timeline import is_gap, sampling_step_s
 from deepscan.explain.writer import CONTAINERS, Sound, video_writer
 from deepscan.extract.isolation.client import probe, sample_frames
@@ -128,19 +128,19 @@ def draw(image: RgbImage, result: Result, time_s: float, band: Band = None) -> R
             draw_box(image, sight.box, colour, style)
             lines = [f"person {track.id}: {WORDS[track.verdict]} {percent(track.probability, band)}"]
             if result.kind == "video":
-                lines.append(f"here {percent(sight.nearest.probability)}")
+                lines.append(f"this frame alone {percent(sight.nearest.probability)}")
             draw_label(image, sight.box, lines, colour, style)
-    draw_lines(image, (0, -1), verdict_lines(result, image, style, band), COLOURS[result.verdict], style)
+    draw_banner(image, banner_texts(result, band), COLOURS[result.verdict], style)
     return image
 
 
-def verdict_lines(result: Result, image: RgbImage, style: Style, band: Band = None) -> list[str]:
-    """The verdict in words, in lines that fit an image; with the reason where there is no clear answer."""
-    text = f"deepscan: {WORDS[result.verdict]}"
-    if result.probability is not None:
-        text += f", P(fake) {percent(result.probability, band)}"
-    lines = wrapped(text, image, style)
-    return lines + wrapped(result.message, image, style) if result.message else lines
+def banner_texts(result: Result, band: Band = None) -> tuple[str, ...]:
+    """The verdict in words, for pictures with room and for those with less; the report says why."""
+    word = WORDS[result.verdict]
+    if result.probability is None:
+        return f"deepscan: {word}", word
+    shown = percent(result.probability, band)
+    return f"deepscan: {word}, P(fake) {shown}", f"{word} {shown}", word
 
 
 def sight_at(track: TrackResult, time_s: float, step_s: float | None) -> Sight | None:

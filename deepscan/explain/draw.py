@@ -5,6 +5,7 @@ The colours are those of Okabe and Ito, which are told apart with any colour vis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -31,6 +32,8 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_PX = 30.0  # height of a line of the font at scale 1
 _TEXT_SHARE, _SMALLEST_TEXT_PX = 0.045, 13.0  # of the picture's shorter side
 _SMALLEST_SCALE = 0.3
+_LEAST_SCALE = 0.02  # of a banner: a picture in which it does not fit has a few pixels
+BANNER_SHARE = 0.05  # of the picture's area
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,27 @@ def draw_label(image: RgbImage, box: Box, lines: list[str], colour: Rgb, style: 
     draw_lines(image, (round(box[0]), top if top >= 0 else round(box[1]) + style.line_px), lines, colour, style)
 
 
+def draw_banner(image: RgbImage, texts: Sequence[str], colour: Rgb, style: Style) -> None:
+    """Write a line at the bottom left, on at most :data:`BANNER_SHARE` of the picture.
+
+    Args:
+        image: RGB ``uint8 [H, W, 3]``, changed.
+        texts: from long to short: the first that fits is taken, and the last is made smaller until it does.
+        colour: of the ground.
+        style: sizes.
+    """
+
+    def fits(text: str, style: Style) -> bool:
+        height, width, _ = _block([text], style, image.shape[1])
+        return height * width <= BANNER_SHARE * image.shape[0] * image.shape[1]
+
+    text = next((text for text in texts if fits(text, style)), texts[-1])
+    while not fits(text, style) and style.scale > _LEAST_SCALE:
+        style = Style(0.9 * style.scale, style.line_px, style.pad_px * 9 // 10)
+    if fits(text, style):
+        draw_lines(image, (0, -1), [text], colour, style)
+
+
 def draw_lines(image: RgbImage, position: tuple[int, int], lines: list[str], colour: Rgb, style: Style) -> None:
     """Write lines on a filled ground, moved into the picture where they would leave it.
 
@@ -87,24 +111,11 @@ def draw_lines(image: RgbImage, position: tuple[int, int], lines: list[str], col
         cv2.putText(image, text, (x + style.pad_px, base), _FONT, scale, ink, thickness, cv2.LINE_AA)
 
 
-def wrapped(text: str, image: RgbImage, style: Style) -> list[str]:
-    """A text in lines that fit the width of an image."""
-    room = image.shape[1] - 2 * style.pad_px
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and _width(longer, style.scale) <= room:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
 def _block(lines: list[str], style: Style, room_px: int) -> tuple[int, int, float]:
     """Height and width in pixels of lines on their ground, and the scale at which they fit."""
     widest = max((_width(line, style.scale) for line in lines), default=0)
     room = max(1, room_px - 2 * style.pad_px)
-    scale = style.scale if widest <= room else max(_SMALLEST_SCALE, style.scale * room / widest)
+    scale = style.scale if widest <= room else max(min(_SMALLEST_SCALE, style.scale), style.scale * room / widest)
     width = max((_width(line, scale) for line in lines), default=0)
     height = round(len(lines) * _FONT_PX * scale) + 2 * style.pad_px
     return height, min(room_px, width + 2 * style.pad_px), scale

@@ -27,7 +27,7 @@ import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -44,8 +44,6 @@ from deepscan.models.ensemble import Networks
 from deepscan.models.network import DetectorNetwork
 from deepscan.models.transform import normalise, to_unit
 from deepscan.version import install_command
-
-Towards = Literal["fake", "real"]
 
 _CROPS_PER_BATCH = 32
 # A ResNet's last map of a 128 px crop has 4 x 4 cells: one holds an eye and half a cheek. On faces blended into
@@ -90,15 +88,13 @@ def explain_frames(
     networks: Networks,
     crops: NDArray[np.uint8],
     *,
-    towards: Towards = "fake",
     min_cells: int = MIN_CELLS,
 ) -> HeatMaps:
-    """Heat of every crop of one track.
+    """What speaks for "fake" in every crop of one track.
 
     Args:
         networks: of a detector; they are left as they are.
         crops: RGB ``uint8 [T, S, S, 3]``, T from 1, S the card's crop size.
-        towards: the class that the heat speaks for.
         min_cells: rows and columns that the network's map has at least; 1 for the very last one.
 
     Raises:
@@ -108,7 +104,7 @@ def explain_frames(
     if crops.ndim != 4 or crops.shape[3] != 3 or not len(crops):
         raise ValueError(f"Invalid crops ({crops.shape}). Supported is uint8 [T, S, S, 3], T from 1.")
     signed, cells = signed_maps(networks, crops, min_cells=min_cells)
-    speaking: NDArray[np.float32] = (signed if towards == "fake" else -signed).clip(min=0)
+    speaking = signed.clip(min=0)
     scale = float(speaking.max())
     if not scale > 0:
         return HeatMaps(np.zeros_like(speaking), 0.0, cells)

@@ -91,6 +91,6 @@ def material(result, *, facts=None, explained=True, noise=False):
             pictures.append(Picture(shown, frame.time_s, shown if explained else None))
         importance = tuple((f.time_s, 0.1 * (-1) ** i) for i, f in enumerate(person.frames)) if explained else ()
         people.append(PersonMaterial(person.id, tuple(pictures), importance, 2.0 if explained else None))
-    whole = np.full((48, 64, 3), 99, np.uint8)
+    whole = np.full((360, 640, 3), 99, np.uint8)
     frames = (FramePicture(whole, 0.5, (1,), heat=whole if explained else None),) if people else ()
     return Material(facts, tuple(people), frames, None if explained else "Heat maps were not made.")

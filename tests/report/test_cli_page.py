@@ -111,8 +111,15 @@ def test_explain_writes_everything(run, inputs, tmp_path):
 
 def test_explain_goes_on_after_a_bad_file(run, face_clip, tmp_path):
     (tmp_path / "bad.mp4").write_bytes(b"no video")
-    code, _, _ = run("explain", tmp_path / "bad.mp4", face_clip, *QUICK, "--no-video", "--out", tmp_path / "out")
+    more = ("--no-video", "--error-level", "--full", "--out", tmp_path / "out")
+    code, _, _ = run("explain", tmp_path / "bad.mp4", face_clip, *QUICK, *more)
     assert code == 3
+    levels = tmp_path / "out" / f"002-{face_clip.stem}" / "error-level"
+    assert sorted(path.name for path in levels.iterdir()) == ["face.png", "frame.png"]
+    page = read(tmp_path / "out" / "report.html")
+    assert page.all("details")
+    assert all("open" in details for details in page.all("details"))
+    assert "Error level of the face" in {image["alt"].split(" at ")[0] for image in page.all("img")}
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == [f"002-{face_clip.stem}"]
     assert not (tmp_path / "out" / f"002-{face_clip.stem}" / "annotated.mp4").exists()
 

@@ -11,10 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import jsonschema
 import madereports as made
+import numpy as np
 import pytest
 from readpage import Page, check
 
 from deepscan.errors import MediaError, OutputError
+from deepscan.explain.error_level import MEANING, ErrorLevel
 from deepscan.extract.file_facts.metadata import Fact, FileFacts, Tag
 from deepscan.extract.file_facts.provenance import Provenance
 from deepscan.report.html import check_target, write, write_pages
@@ -142,6 +144,17 @@ def test_without_explanations_there_are_thumbnails_and_it_says_why(tmp_path):
     assert len(without.all("img")) == 5
     assert "Heat maps were not made." in without.text
     assert "Bars:" not in without.text
+
+
+def test_the_error_level_is_folded_and_says_what_it_can_show(tmp_path):
+    plain = np.zeros((48, 64, 3), np.uint8)
+    level = ErrorLevel(plain, plain, 0.5, 12.0)
+    shown = pages(tmp_path, made.one_face(), material=lambda r: replace(made.material(r), error_level=level))
+    alts = [image["alt"] for image in shown.all("img")]
+    assert alts[-2:] == ["Error level of the frame at 0.5 s", "Error level of the face at 0.5 s"]
+    assert MEANING in shown.text
+    assert not [details for details in shown.all("details") if "open" in details]
+    assert "Error level" not in pages(tmp_path, made.one_face()).outline()
 
 
 def test_hashes_of_input_model_settings_and_json(tmp_path):
