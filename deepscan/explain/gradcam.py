@@ -104,7 +104,7 @@ def explain_frames(
     if crops.ndim != 4 or crops.shape[3] != 3 or not len(crops):
         raise ValueError(f"Invalid crops ({crops.shape}). Supported is uint8 [T, S, S, 3], T from 1.")
     signed, cells = signed_maps(networks, crops, min_cells=min_cells)
-    speaking = signed.clip(min=0)
+    speaking: NDArray[np.float32] = signed.clip(min=0)
     scale = float(speaking.max())
     if not scale > 0:
         return HeatMaps(np.zeros_like(speaking), 0.0, cells)
