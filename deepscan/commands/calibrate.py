@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepscan.commands.ensemble import ErrorRate, ThresholdFpr
-from deepscan.commands.measuring import Data, Measuring, Seed, folder_of, progress_of
-from deepscan.commands.options import Cache, Device, FramesOfData, Model, PrepareJobs, Resamples, Split, Tta
-from deepscan.commands.terminal import DeviceName, fail_with
+from deepscan.commands.measuring import Measuring, folder_of, progress_of
+from deepscan.commands.options import Model
+from deepscan.commands.terminal import fail_with
 
 if TYPE_CHECKING:
     from deepscan.evaluate.calibration.refit import Refitted
@@ -22,19 +22,11 @@ Out = Annotated[
 
 
 def calibrate(
-    data: Data,
+    options: Measuring,
     model: Model = "default",
     out: Out = None,
-    split: Split = None,
     error_rate: ErrorRate = None,
     threshold_fpr: ThresholdFpr = None,
-    frames: FramesOfData = None,
-    tta: Tta = None,
-    device: Device = DeviceName.AUTO,
-    jobs: PrepareJobs = None,
-    cache: Cache = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
 ) -> None:
     """Fit a detector's probabilities and uncertain band anew, to your own labelled data, in a copy of it.
 
@@ -44,7 +36,6 @@ def calibrate(
     """
     from deepscan.errors import DeepscanError
 
-    options = Measuring(data, split, frames, resamples, seed, jobs, cache, device, {"tta": tta})
     promises = {"error_rate": error_rate, "threshold_fpr": threshold_fpr}
     try:
         folder = out or Path(f"{Path(model).name}-calibrated")

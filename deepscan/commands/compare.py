@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.measuring import Measuring, Models, check_plots, folder_of, progress_of
+from deepscan.commands.measuring import MeasuringAnswers, Models, check_plots, folder_of, progress_of
 from deepscan.commands.options import Cache, Device, FramesOfData, PrepareJobs, Resamples, SplitName
 from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, Output, check_outputs, write_outputs
 from deepscan.commands.terminal import EXIT_FAILED, EXIT_INTERRUPTED, DeviceName, fail_with
@@ -76,8 +76,10 @@ def compare(
     from deepscan.evaluate.comparison import SCHEMA_ID
     from deepscan.files import json_of
 
-    prediction = {"tta": tta, "allow_untrained": allow_untrained or None}
-    options = Measuring(data or [], split, frames, resamples, 0, jobs, cache, device, prediction)
+    options = MeasuringAnswers(
+        data=data or [], split=split, frames=frames, tta=tta, device=device, jobs=jobs, cache=cache,
+        resamples=resamples, allow_untrained=allow_untrained,
+    )  # fmt: skip
     try:
         quiet = check_outputs(
             [
@@ -103,7 +105,7 @@ def compare(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _contenders(models: list[str], options: Measuring) -> tuple[list[Contender], list[DeepscanError]]:
+def _contenders(models: list[str], options: MeasuringAnswers) -> tuple[list[Contender], list[DeepscanError]]:
     """The detectors, with short names that differ; one that cannot be loaded costs only itself."""
     from deepscan.detector import load_detector
     from deepscan.errors import DeepscanError
@@ -125,7 +127,7 @@ def _contenders(models: list[str], options: Measuring) -> tuple[list[Contender],
     return contenders, errors
 
 
-def _compared(contenders: list[Contender], options: Measuring) -> tuple[Comparison, bool]:
+def _compared(contenders: list[Contender], options: MeasuringAnswers) -> tuple[Comparison, bool]:
     """The comparison, and whether Ctrl-C ended it early: the figures that are done are complete."""
     from deepscan.evaluate.comparison import Comparison
 

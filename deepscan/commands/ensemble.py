@@ -72,7 +72,7 @@ def ensemble(
 
     if weights is not None and equal:
         fail("--weights and --equal contradict each other. Give one of them.", EXIT_USAGE)
-    options = Measuring(data or [], split, frames, jobs=jobs, cache=cache, device=device, prediction={"tta": tta})
+    options = Measuring(data=data or [], split=split, frames=frames, tta=tta, jobs=jobs, cache=cache, device=device)
     promises = {"error_rate": error_rate, "threshold_fpr": threshold_fpr}
     try:
         shares = None if weights is None else _numbers(weights)

@@ -9,22 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deepscan.commands.measuring import Data, Measuring, Seed, check_plots, progress_of, train_groups_of
-from deepscan.commands.options import (
-    AllowUntrained,
-    AttackCheck,
-    Cache,
-    Device,
-    FramesOfData,
-    Model,
-    PrepareJobs,
-    Resamples,
-    Split,
-    Threshold,
-    Tta,
-)
+from deepscan.commands.measuring import Measuring, MeasuringAnswers, check_plots, progress_of, train_groups_of
+from deepscan.commands.options import Model
 from deepscan.commands.outputs import EVALUATION_CSV, Output, check_outputs, write_outputs
-from deepscan.commands.terminal import EXIT_USAGE, DeviceName, fail, fail_with
+from deepscan.commands.terminal import EXIT_USAGE, fail, fail_with
 
 if TYPE_CHECKING:
     from deepscan.evaluate.evaluation import Evaluation
@@ -66,24 +54,13 @@ Plots = Annotated[
 
 
 def evaluate(
-    data: Data,
+    options: MeasuringAnswers,
     model: Model = "default",
     predictor: PredictorName = None,
     by: By = None,
-    split: Split = None,
     json_file: JsonFile = None,
     csv_file: CsvFile = None,
     plots: Plots = None,
-    frames: FramesOfData = None,
-    tta: Tta = None,
-    attack_check: AttackCheck = None,
-    device: Device = DeviceName.AUTO,
-    threshold: Threshold = None,
-    jobs: PrepareJobs = None,
-    cache: Cache = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    allow_untrained: AllowUntrained = False,
 ) -> None:
     """Measure a detector on data: figures with their intervals and counts, of all and of its parts, the worst first.
 
@@ -96,11 +73,6 @@ def evaluate(
     from deepscan.files import json_of
     from deepscan.models.checkpoint import DEFAULT_DETECTOR
 
-    prediction = {"tta": tta, "attack_check": attack_check, "threshold": threshold}
-    options = Measuring(
-        data, split, frames, resamples, seed, jobs, cache, device,
-        prediction | {"allow_untrained": allow_untrained or None},
-    )  # fmt: skip
     try:
         quiet = check_outputs(
             [Output("--json", json_file, json_of(SCHEMA_ID)), Output("--csv", csv_file, EVALUATION_CSV)]
@@ -110,7 +82,7 @@ def evaluate(
         if predictor is not None:
             if model != DEFAULT_DETECTOR:
                 fail("--model and --predictor contradict each other. Give one of them.", EXIT_USAGE)
-            evaluation = _of_predictor(predictor, threshold, options, columns)
+            evaluation = _of_predictor(predictor, options, columns)
         else:
             evaluation = _measured(model, options, columns)
         _write(evaluation, json_file, csv_file, plots, quiet)
@@ -138,7 +110,7 @@ def _measured(model: str, options: Measuring, by: list[str] | None) -> Evaluatio
         )
 
 
-def _of_predictor(name: str, threshold: float | None, options: Measuring, by: list[str] | None) -> Evaluation:
+def _of_predictor(name: str, options: MeasuringAnswers, by: list[str] | None) -> Evaluation:
     from deepscan.evaluate.predictor import evaluate_predictor, load_predictor
 
     predictor = load_predictor(name)
@@ -147,7 +119,7 @@ def _of_predictor(name: str, threshold: float | None, options: Measuring, by: li
             predictor,
             name,
             options.items(),
-            threshold=0.5 if threshold is None else threshold,
+            threshold=0.5 if options.threshold is None else options.threshold,
             data=options.data_names,
             split=options.split_name,
             by=by,

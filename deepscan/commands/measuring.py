@@ -6,13 +6,25 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.options import SplitName, settings_of
+from deepscan.commands.options import (
+    AllowUntrained,
+    AttackCheck,
+    Cache,
+    Device,
+    FramesOfData,
+    PrepareJobs,
+    Resamples,
+    Split,
+    Threshold,
+    Tta,
+    settings_of,
+)
 from deepscan.commands.terminal import DeviceName, progress_bar
 
 if TYPE_CHECKING:
@@ -41,34 +53,24 @@ Models = Annotated[
 Seed = Annotated[int, typer.Option(min=0, help="Of the bootstrap and of everything that is drawn.")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Measuring:
-    """Options of a command that measures detectors on data, as they were given; None takes the default.
+    """Options of a command that measures on data, as they were given; None takes the default."""
 
-    Attributes:
-        data: stores or corpora.
-        split: only this part of them.
-        frames: of each video.
-        resamples, seed: of the bootstrap.
-        jobs, cache: for what is no store and must be preprocessed.
-        device: where the networks run.
-        prediction: further fields of :class:`deepscan.config.PredictSettings`.
-    """
-
-    data: list[Path]
-    split: SplitName | None = None
-    frames: int | None = None
-    resamples: int = 1000
-    seed: int = 0
-    jobs: int | None = None
-    cache: Path | None = None
-    device: DeviceName = DeviceName.AUTO
-    prediction: dict[str, Any] = field(default_factory=dict)
+    data: Data
+    split: Split = None
+    frames: FramesOfData = None
+    tta: Tta = None
+    device: Device = DeviceName.AUTO
+    jobs: PrepareJobs = None
+    cache: Cache = None
+    resamples: Resamples = 1000
+    seed: Seed = 0
 
     @property
     def settings(self) -> PredictSettings:
         """Of the detectors."""
-        return settings_of(frames=self.frames, device=self.device.value, **self.prediction)
+        return settings_of(frames=self.frames, device=self.device.value, tta=self.tta)
 
     @property
     def split_name(self) -> Any:
@@ -134,6 +136,27 @@ def _sources_of_recipes(training: Mapping[str, Any]) -> Iterator[tuple[SourceSet
         except (ConfigError, AttributeError):
             log.info("The card's recipe names no sources that can be read.")
     yield load_recipe(find_recipe("default")).data.sources
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuringAnswers(Measuring):
+    """Of a command that measures a detector's answers, which the user may change."""
+
+    threshold: Threshold = None
+    attack_check: AttackCheck = None
+    allow_untrained: AllowUntrained = False
+
+    @property
+    def settings(self) -> PredictSettings:
+        """Of the detectors."""
+        return settings_of(
+            frames=self.frames,
+            device=self.device.value,
+            tta=self.tta,
+            threshold=self.threshold,
+            attack_check=self.attack_check,
+            allow_untrained=self.allow_untrained or None,
+        )
 
 
 def train_groups_of(name: str, settings: PredictSettings) -> frozenset[str]:

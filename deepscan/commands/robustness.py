@@ -11,30 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deepscan.commands.measuring import (
-    Data,
-    Measuring,
-    Progress,
-    Seed,
-    check_plots,
-    progress_of,
-    train_groups_of,
-)
-from deepscan.commands.options import (
-    AllowUntrained,
-    AttackCheck,
-    Cache,
-    Device,
-    FramesOfData,
-    Model,
-    PrepareJobs,
-    Resamples,
-    Split,
-    Threshold,
-    Tta,
-    seconds,
-)
-from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, DeviceName, fail, fail_with
+from deepscan.commands.measuring import Measuring, MeasuringAnswers, Progress, check_plots, progress_of, train_groups_of
+from deepscan.commands.options import Model, seconds
+from deepscan.commands.terminal import EXIT_INTERRUPTED, EXIT_USAGE, fail, fail_with
 
 if TYPE_CHECKING:
     from deepscan.datasets.dataset import SampleSet
@@ -158,9 +137,8 @@ class _Wanted:
 
 
 def robustness(
-    data: Data,
+    options: MeasuringAnswers,
     model: Model = "default",
-    split: Split = None,
     on: On = TargetName.AUTO,
     changes: Changes = None,
     strengths: Strengths = None,
@@ -173,16 +151,6 @@ def robustness(
     steps: Steps = 10,
     transfer_from: TransferFrom = None,
     random_resize: RandomResize = False,
-    frames: FramesOfData = None,
-    tta: Tta = None,
-    attack_check: AttackCheck = None,
-    device: Device = DeviceName.AUTO,
-    threshold: Threshold = None,
-    jobs: PrepareJobs = None,
-    cache: Cache = None,
-    resamples: Resamples = 1000,
-    seed: Seed = 0,
-    allow_untrained: AllowUntrained = False,
     list_changes: ListChanges = False,
 ) -> None:
     """Measure a detector under graded changes and attacks: where it breaks.
@@ -193,16 +161,11 @@ def robustness(
     from deepscan.evaluate.robustness.report import RobustnessSettings
 
     del list_changes  # has been answered before this runs
-    prediction = {"tta": tta, "attack_check": attack_check, "threshold": threshold}
-    options = Measuring(
-        data, split, frames, resamples, seed, jobs, cache, device,
-        prediction | {"allow_untrained": allow_untrained or None},
-    )  # fmt: skip
     try:
         _check_out(out)
         settings = RobustnessSettings(
-            tuple(options.data_names), _target(on, data), options.split_name, limit, clip_seconds, frames, floor,
-            resamples, seed, random_resize=random_resize,
+            tuple(options.data_names), _target(on, options.data), options.split_name, limit, clip_seconds,
+            options.frames, floor, options.resamples, options.seed, random_resize=random_resize,
         )  # fmt: skip
         wanted = _Wanted(
             None if changes is None else [name.strip() for name in changes.split(",") if name.strip()],
@@ -287,12 +250,10 @@ def _bench(
     detector: Detector, options: Measuring, settings: RobustnessSettings, unseen_half: bool, progress: Progress
 ) -> tuple[Bench, int]:
     """What is judged, and how many videos of the stores hold nobody."""
-    from deepscan.datasets.data import items_of
-    from deepscan.datasets.readers import read_corpus
     from deepscan.evaluate.robustness.subjects import CropBench, FrameBench
 
     if settings.target == "crops":
-        samples = options.open(detector.card.crop, progress)
+        samples = options.open(detector.card.crop, progress, detector.card.training)
         if unseen_half:
             samples = _unseen(samples)
         bench = CropBench(
@@ -300,12 +261,7 @@ def _bench(
             check=settings.check,
         )  # fmt: skip
         return bench, sum(samples.without.values())
-    items = []
-    for path in dict.fromkeys(options.data):
-        corpus = read_corpus(path)
-        for problem in corpus.problems:
-            log.info("%s: %s", problem.path, problem.message)
-        items += items_of(corpus, options.split_name)
+    items = [item for _, item in options.items()]
     return FrameBench(detector, items, seed=settings.seed, seconds=settings.seconds), 0
 
 

@@ -19,6 +19,7 @@ from deepscan.commands.card import card
 from deepscan.commands.compare import compare
 from deepscan.commands.ensemble import ensemble
 from deepscan.commands.evaluate import evaluate
+from deepscan.commands.help import add_command
 from deepscan.commands.outputs import COMPARISON_CSV, COMPARISON_MARKDOWN, EVALUATION_CSV
 from deepscan.config import CropSettings
 from deepscan.errors import OutputError
@@ -30,7 +31,7 @@ from deepscan.models.checkpoint import load_card
 
 app = typer.Typer(pretty_exceptions_enable=False)
 for command in (card, evaluate, compare, ensemble):
-    app.command()(command)
+    add_command(app, command, "All")
 
 
 @pytest.fixture

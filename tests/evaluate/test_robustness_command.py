@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from deepscan.commands import robustness as command
 from deepscan.commands.compare import compare
+from deepscan.commands.help import add_command
 from deepscan.detector import Detector
 from deepscan.evaluate.robustness.attack_corruptions import attack_changes
 from deepscan.evaluate.robustness.corruptions import CHANGES
@@ -22,8 +23,8 @@ from deepscan.models.card import AttackCheck
 
 SCHEMA = json.loads((files("deepscan") / "schema" / "robustness-1.json").read_text())
 app = typer.Typer(pretty_exceptions_enable=False)
-app.command()(command.robustness)
-app.command()(compare)
+add_command(app, command.robustness, "All")
+add_command(app, compare, "All")
 
 
 @pytest.fixture
