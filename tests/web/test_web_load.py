@@ -73,12 +73,12 @@ def nothing_kept(service):
 
 
 @pytest.mark.parametrize(
-    ("n_clients", "n_files", "n_bytes"), [(6, 3, 100_000), pytest.param(20, 5, 20_000_000, marks=pytest.mark.slow)]
+    ("n_clients", "n_files", "n_bytes"), [(4, 2, 100_000), pytest.param(20, 5, 20_000_000, marks=pytest.mark.slow)]
 )
 def test_many_clients_of_several_files_each(n_clients, n_files, n_bytes):
     """All are answered, those who come back are judged, and neither disk nor memory holds more than it may."""
     content, process = bytes(n_bytes), psutil.Process()
-    with serving(stored_bytes=(n_clients * n_files + 1) * n_bytes, waiting=4, session_waiting=3) as (service, port):
+    with serving(stored_bytes=(n_clients * n_files + 1) * n_bytes, waiting=2, session_waiting=3) as (service, port):
         most_kept, statuses, over = 0, [], threading.Event()
         before = most_memory = process.memory_info().rss
 
