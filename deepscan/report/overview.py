@@ -26,7 +26,6 @@ _PACKAGES = (
 
 def print_models() -> None:
     """Print the detectors with their measured figures, then backbones and heads."""
-    from deepscan.models.backbones.inception_resnet import find_vggface2_file
     from deepscan.models.backbones.registry import backbone_spec, list_backbones
     from deepscan.models.checkpoint import SHIPPED_ROOT, list_detectors, load_card
 
@@ -57,11 +56,6 @@ def print_models() -> None:
     console.print()
     console.print(backbones)
     console.print("\nHeads: lstm (default), mean, attention", highlight=False)
-    weights_path = find_vggface2_file()
-    console.print(
-        f"VGGFace2 weights for inception_resnet_v1: {weights_path or 'not found (optional, for training)'}",
-        highlight=False,
-    )
 
 
 def print_info() -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from minicorpora import QUICK, Inline, dfdc, face_tars, ffpp, place, run
+from inprocess import InProcess
+from minicorpora import QUICK, dfdc, face_tars, ffpp, place, run
 from rich.console import Console
 from stored import tree
 
@@ -136,7 +137,7 @@ def test_other_settings_do_the_work_again(dfdc_root, tmp_path):
 def test_what_no_worker_finished_is_a_failure_and_is_tried_again(dfdc_root, tmp_path):
     out = tmp_path / "out"
     lose = {"dfdc_train_part_0/orig": "worker_died", "dfdc_train_part_1/orig": "timeout"}
-    summary, _ = run(dfdc_root, out, Inline(lose))
+    summary, _ = run(dfdc_root, out, InProcess(lose=lose))
     assert summary.n_failed == 2
     failed = {f.video_id: (f.reason, f.message) for f in read_failures(out / "failures.csv") if f.video_id}
     assert {name: reason for name, (reason, _) in failed.items()} == lose
@@ -150,7 +151,7 @@ def test_what_no_worker_finished_is_a_failure_and_is_tried_again(dfdc_root, tmp_
 def test_interrupted(dfdc_root, tmp_path):
     """What was done until Ctrl-C is in the tables and is not done again; the end is as without it."""
     out, whole = tmp_path / "out", tmp_path / "whole"
-    summary, _ = run(dfdc_root, out, Inline(interrupt_after=2))
+    summary, _ = run(dfdc_root, out, InProcess(interrupt_after=2))
     assert (len(summary.rows), summary.n_open) == (2, 2)
     assert len(read_manifest(out / "manifest.csv")) == 2
     _, engine = run(dfdc_root, out)
@@ -163,7 +164,7 @@ def test_interrupted(dfdc_root, tmp_path):
 
 def test_a_full_disk_ends_the_run_and_harms_nothing(dfdc_root, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    run(dfdc_root, out, Inline(interrupt_after=1))
+    run(dfdc_root, out, InProcess(interrupt_after=1))
     before = tree(out)
 
     def full(*_args, **_options):

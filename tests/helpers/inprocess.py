@@ -5,15 +5,17 @@ from __future__ import annotations
 import shutil
 
 import deepscan.processes
+from deepscan.processes import Lost
 
 
 class InProcess:
-    """The engine's contract without processes; notes what was done, and can be interrupted."""
+    """The engine's contract without processes; notes what was done, can be interrupted or told to lose tasks."""
 
     n_workers = 1
 
-    def __init__(self, interrupt_after=None):
+    def __init__(self, interrupt_after=None, lose=None):
         self.done = []
+        self.lose = lose or {}
         self.jobs = []
         self.interrupt_after = interrupt_after
 
@@ -28,7 +30,8 @@ class InProcess:
             if len(self.done) == self.interrupt_after:
                 raise KeyboardInterrupt
             self.done += [item.video_id for item in getattr(task, "items", None) or [task.item]]
-            yield task, function(task)
+            lost = self.lose.get(self.done[-1])
+            yield task, Lost(lost, f"{lost} while it was looked at") if lost else function(task)
 
     def install(self, monkeypatch):
         """Let whoever asks for an engine have this one."""

@@ -1,4 +1,4 @@
-"""Miniature corpora of real clips, and an engine that runs in this process."""
+"""Miniature corpora of real clips."""
 
 from __future__ import annotations
 
@@ -9,33 +9,15 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
+from inprocess import InProcess
+
 from deepscan.config import CropSettings
 from deepscan.datasets.preprocess import PreprocessSettings, preprocess
 from deepscan.datasets.readers import read_corpus
 from deepscan.datasets.splits import assign_splits
 from deepscan.datasets.store.store import StoreSettings
-from deepscan.processes import Lost
 
 QUICK = StoreSettings(frames=3, crop=CropSettings(size_px=64))
-
-
-class Inline:
-    """The engine's contract without processes; notes what was done, and can be told to lose tasks."""
-
-    n_workers = 1
-
-    def __init__(self, lose=None, interrupt_after=None):
-        self.done = []
-        self.lose = lose or {}
-        self.interrupt_after = interrupt_after
-
-    def map(self, function, tasks):
-        for task in tasks:
-            if len(self.done) == self.interrupt_after:
-                raise KeyboardInterrupt
-            self.done.append(task.item.video_id)
-            lost = self.lose.get(task.item.video_id)
-            yield task, Lost(lost, f"{lost} while it was looked at") if lost else function(task)
 
 
 def place(clip, *targets):
@@ -88,6 +70,6 @@ def face_tars(root: Path, image: bytes):
 def run(root, out, engine=None, store=QUICK, *, on_progress=None, **options):
     """The whole path from a corpus to its manifest."""
     corpus = read_corpus(root)
-    engine = engine or Inline()
+    engine = engine or InProcess()
     corpus = replace(corpus, items=tuple(assign_splits(corpus.items, val=0, test=0)))
     return preprocess(corpus, out, PreprocessSettings(store, **options), engine, on_progress=on_progress), engine

@@ -15,7 +15,6 @@ from deepscan.config import CropSettings, HeadSettings, ModelSettings
 from deepscan.errors import DeepscanError, ModelError
 from deepscan.files import file_sha256
 from deepscan.models import checkpoint
-from deepscan.models.backbones.inception_resnet import VGGFACE2_FILE, find_vggface2_file
 from deepscan.models.backbones.registry import create_backbone, list_backbones
 from deepscan.models.card import Calibration, DetectorCard, Metric
 from deepscan.models.checkpoint import (
@@ -342,6 +341,12 @@ def test_untrained_detector_says_so_and_leaves_the_random_state_alone():
 # Published weights
 
 
+def with_weights(name, file):
+    backbone = create_backbone(name)
+    load_backbone_weights(backbone, file)
+    return backbone
+
+
 class Bomb:
     """Runs code when it is unpickled."""
 
@@ -367,7 +372,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, suffix, form):
         state = {"blocks.0.0.weight": torch.zeros(1), "bomb": Bomb(marker)}
         torch.save(state, file, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(ModelError, match="files that carry code are refused"):
-        create_backbone("meso4", file)
+        with_weights("meso4", file)
     assert not marker.exists()
 
 
@@ -383,7 +388,7 @@ def facenet_state():
 def test_facenet_weights_fit_without_their_classifier(tmp_path, facenet_state, suffix):
     file = tmp_path / f"vggface2{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(facenet_state, file)
-    backbone = create_backbone("inception_resnet_v1", file)
+    backbone = with_weights("inception_resnet_v1", file)
     loaded = backbone.net.state_dict()
     assert not any(name.startswith("logits") for name in loaded)
     for name, value in loaded.items():
@@ -397,14 +402,14 @@ def test_torchvision_and_timm_weights_fit_without_their_classifier(tmp_path):
     published = models.resnet18(weights=None).state_dict()
     assert "fc.weight" in published
     torch.save(published, tmp_path / "resnet18.pth")
-    backbone = create_backbone("resnet18", tmp_path / "resnet18.pth")
+    backbone = with_weights("resnet18", tmp_path / "resnet18.pth")
     assert torch.equal(backbone.net.conv1.weight, published["conv1.weight"])
     import timm
 
     published = timm.create_model("vit_tiny_patch16_224", pretrained=False).state_dict()
     assert "head.weight" in published
     save_file(published, tmp_path / "vit.safetensors")
-    backbone = create_backbone("timm:vit_tiny_patch16_224", tmp_path / "vit.safetensors")
+    backbone = with_weights("timm:vit_tiny_patch16_224", tmp_path / "vit.safetensors")
     assert torch.equal(backbone.net.cls_token, published["cls_token"])
 
 
@@ -427,7 +432,7 @@ def test_weights_of_another_network_do_not_fit(tmp_path, fault):
 def test_a_file_without_a_state_dict(tmp_path, content):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(ModelError, match="holds no state dict"):
-        create_backbone("meso4", tmp_path / "w.pt")
+        with_weights("meso4", tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize("name", ["missing.pt", "empty.pt", "text.pth", "missing.safetensors", "text.safetensors"])
@@ -435,29 +440,4 @@ def test_unreadable_weights(tmp_path, name):
     if not name.startswith("missing"):
         (tmp_path / name).write_bytes(b"hello" if name.startswith("text") else b"")
     with pytest.raises(ModelError, match="cannot be read as weights"):
-        create_backbone("meso4", tmp_path / name)
-
-
-@pytest.mark.parametrize("variable", ["TORCH_HOME", "XDG_CACHE_HOME", "HOME"])
-def test_vggface2_file_is_found_where_facenet_puts_it(tmp_path, monkeypatch, variable):
-    for name in ("TORCH_HOME", "XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "elsewhere"))
-    monkeypatch.setenv(variable, str(tmp_path))
-    below = {"TORCH_HOME": ".", "XDG_CACHE_HOME": "torch", "HOME": ".cache/torch"}[variable]
-    file = tmp_path / below / "checkpoints" / VGGFACE2_FILE
-    assert find_vggface2_file() is None
-    file.mkdir(parents=True)
-    assert find_vggface2_file() is None  # a folder of that name is no file
-    file.rmdir()
-    file.write_bytes(b"")
-    assert find_vggface2_file() == file
-
-
-def test_vggface2_file_below_a_home_relative_torch_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("TORCH_HOME", "~/torch")  # facenet-pytorch and torch.hub expand it
-    file = tmp_path / "torch" / "checkpoints" / VGGFACE2_FILE
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"")
-    assert find_vggface2_file() == file
+        with_weights("meso4", tmp_path / name)

@@ -15,8 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -118,7 +117,7 @@ class SweepAnswers:
     interrupted: bool = False
 
 
-class AnswerLog:
+class AnswerLog(LineFile[tuple[str, str], Answer]):
     """The answers so far, one a line; a context manager.
 
     Args:
@@ -132,11 +131,9 @@ class AnswerLog:
 
     def __init__(self, path: Path | None, recipe: Mapping[str, Any]) -> None:
         self._head = {"schema": JOURNAL_ID, "recipe": json.loads(json.dumps(recipe))}
-        self._file: LineFile[tuple[str, str], Answer] = LineFile(
-            path or Path(os.devnull), self._parse, schema=JOURNAL_ID
-        )
-        if not self._file.n_lines:
-            self._file.append_line(_line(self._head))
+        super().__init__(path or Path(os.devnull), self._parse, schema=JOURNAL_ID)
+        if not self.n_lines:
+            self.append_line(_line(self._head))
 
     def _parse(self, line: bytes) -> tuple[tuple[str, str], Answer] | None:
         content = json.loads(line)
@@ -154,21 +151,9 @@ class AnswerLog:
             )
         return None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; nothing is lost without it."""
-        self._file.close()
-
-    def get(self, subject: Subject, condition: Condition) -> Answer | None:
+    def answer(self, subject: Subject, condition: Condition) -> Answer | None:
         """An answer that is there already."""
-        return self._file.get((subject.key, condition.key))
+        return self.get((subject.key, condition.key))
 
     def add(self, subject: Subject, condition: Condition, outcome: Answer) -> None:
         """Keep an answer.
@@ -177,7 +162,7 @@ class AnswerLog:
             OutputError: it cannot be written.
         """
         line = {"subject": subject.key, "change": condition.key} | {name: getattr(outcome, name) for name in _ANSWER}
-        self._file.append_line(_line(line), (subject.key, condition.key), outcome)
+        self.append_line(_line(line), (subject.key, condition.key), outcome)
 
 
 def conditions_of(picked: Sequence[tuple[Change, Sequence[float]]]) -> tuple[Condition, ...]:
@@ -248,14 +233,14 @@ def judge_all(
     interrupted = False
     try:
         for subject in subjects:
-            missing = [condition for condition in conditions if journal.get(subject, condition) is None]
+            missing = [condition for condition in conditions if journal.answer(subject, condition) is None]
             done += len(conditions) - len(missing)
             for condition, outcome in bench.judge(subject, missing) if missing else ():
                 journal.add(subject, condition, outcome)
                 done += 1
                 if on_progress is not None:
                     on_progress(done, total)
-            recorded = [journal.get(subject, condition) for condition in conditions]
+            recorded = [journal.answer(subject, condition) for condition in conditions]
             whole.append((subject, tuple(outcome for outcome in recorded if outcome is not None)))
     except KeyboardInterrupt:
         interrupted = True

@@ -1,19 +1,14 @@
 """InceptionResnetV1 (Szegedy et al., AAAI 2017; the FaceNet variant), from facenet-pytorch.
 
-facenet-pytorch would download its VGGFace2 weights; deepscan never does. A file that the user has, at facenet-pytorch's
-own place or given by hand, is used when a detector is trained.
+facenet-pytorch would download its VGGFace2 weights; deepscan never does. A file that the
+user has is given to a training run as its ``init``.
 """
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from torch import Tensor
 
 from deepscan.models.backbones.base import HALF, Backbone, register_backbone
-
-VGGFACE2_FILE = "20180402-114759-vggface2.pt"
 
 
 class InceptionResnetV1(Backbone):
@@ -51,13 +46,3 @@ class _Identity(Backbone):
 def inception_resnet_v1() -> Backbone:
     """24 million parameters, 512 features."""
     return InceptionResnetV1()
-
-
-def find_vggface2_file() -> Path | None:
-    """The VGGFace2 file where facenet-pytorch would have put it (``$TORCH_HOME/checkpoints``), or None."""
-    home = os.environ.get("TORCH_HOME")
-    root = (
-        Path(home).expanduser() if home else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch"
-    )
-    path = root / "checkpoints" / VGGFACE2_FILE
-    return path if path.is_file() else None

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from pathlib import Path
 
 from deepscan.errors import ModelError
 from deepscan.models.backbones.base import REGISTRY, Backbone, BackboneSpec
-from deepscan.models.backbones.published_weights import load_backbone_weights
 
 _FAMILIES = ("resnet", "inception_resnet", "mesonet", "custom_cnn", "timm_backbone")
 _TIMM_PREFIX = "timm:"
@@ -47,22 +45,13 @@ def backbone_spec(name: str) -> BackboneSpec:
     )
 
 
-def create_backbone(name: str, weights_file: Path | None = None) -> Backbone:
-    """Make a backbone, with random weights or with those of ``weights_file``.
-
-    Args:
-        name: a registered name or ``timm:NAME``.
-        weights_file: a state dict of the backbone as published (``.pt``/``.pth`` read without running code, or
-            ``.safetensors``). For ``inception_resnet_v1`` this is facenet-pytorch's VGGFace2 file. Entries of a
-            classifier that deepscan does not use are left out; anything else that does not fit is an error.
+def create_backbone(name: str) -> Backbone:
+    """A backbone with random weights, by its registered name or as ``timm:NAME``.
 
     Raises:
-        ModelError: unknown name, unreadable file, or weights that do not fit.
+        ModelError: unknown name.
     """
-    backbone = backbone_spec(name).factory()
-    if weights_file is not None:
-        load_backbone_weights(backbone, weights_file)
-    return backbone
+    return backbone_spec(name).factory()
 
 
 def _load_families() -> None:
