@@ -127,9 +127,9 @@ class Detector:
         for analysis in self.analyze_many((path, None) for path in paths):
             yield analysis.result
 
-    def predict_or_error(self, path: Path, error: DeepscanError | None = None) -> Result:
-        """:meth:`predict`, with every failure turned into a result. ``error`` is one that is known already."""
-        return self.analyze(path, error).result
+    def predict_or_error(self, path: Path) -> Result:
+        """:meth:`predict`, with every failure turned into a result."""
+        return self.analyze(path).result
 
     def analyze(self, path: Path, error: DeepscanError | None = None, *, keep: KeepPictures | None = None) -> Analysis:
         """Judge one file, and keep what the answer rests on; a failure is in the result.
@@ -150,11 +150,7 @@ class Detector:
             yield self._analysis_or_error(file)
 
     def extract(self, path: Path) -> Extraction:
-        """The people of a video or image, found and cut as :meth:`predict` does.
-
-        Raises:
-            MediaError: the file cannot be read.
-        """
+        """The people of a video or image, found and cut as :meth:`predict` does; raises MediaError as it does."""
         return self._search(path).run()
 
     def _search(self, path: Path | InMemory, keep: KeepPictures | None = None) -> PeopleSearch:

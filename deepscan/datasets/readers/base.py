@@ -28,12 +28,6 @@ REAL_METHOD = "real"
 UNKNOWN_METHOD = "fake"  # a fake whose corpus does not say how it was made
 
 _LONGEST_NAME = 255
-_LABELS = {"0": REAL, "0.0": REAL, "real": REAL, "1": FAKE, "1.0": FAKE, "fake": FAKE}
-_SPLITS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,16 +279,6 @@ class Groups:
 def natural(name: str) -> tuple[int, str]:
     """Sort key by which ``id2`` comes before ``id10``."""
     return len(name), name
-
-
-def parse_label(value: object) -> int | None:
-    """0 for ``0`` or ``real``, 1 for ``1`` or ``fake``, in any case; None for anything else."""
-    return None if isinstance(value, bool) else _LABELS.get(str(value).strip().lower())
-
-
-def parse_split(value: object) -> Split | None:
-    """``train``, ``val`` or ``test`` from the names in use for them; None for anything else."""
-    return _SPLITS.get(str(value).strip().lower())
 
 
 def method_of(label: int, method: str = UNKNOWN_METHOD) -> str:

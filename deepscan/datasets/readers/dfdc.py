@@ -30,13 +30,11 @@ from deepscan.datasets.readers.base import (
     finish,
     method_of,
     natural,
-    parse_label,
-    parse_split,
     subfolders,
     without_suffix,
     writable,
 )
-from deepscan.datasets.readers.metadata_files import read_json
+from deepscan.datasets.readers.metadata_files import parse_label, parse_split, read_json
 from deepscan.extract.file_kinds import VIDEO_SUFFIXES
 
 _PART = "dfdc_train_part_"

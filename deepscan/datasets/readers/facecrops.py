@@ -39,13 +39,11 @@ from deepscan.datasets.readers.base import (
     finish,
     is_safe,
     method_of,
-    parse_label,
-    parse_split,
     position_of,
     without_suffix,
 )
 from deepscan.datasets.readers.dfdc import original_groups
-from deepscan.datasets.readers.metadata_files import columns_of, other_columns, read_rows
+from deepscan.datasets.readers.metadata_files import columns_of, other_columns, parse_label, parse_split, read_rows
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES
 
 _CROPS_COLUMNS = {"videoname", "label"}

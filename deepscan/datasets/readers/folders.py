@@ -26,11 +26,11 @@ from deepscan.datasets.readers.base import (
     Split,
     finish,
     method_of,
-    parse_split,
     subfolders,
     without_suffix,
 )
 from deepscan.datasets.readers.facecrops import person_columns
+from deepscan.datasets.readers.metadata_files import parse_split
 from deepscan.extract.file_kinds import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _LABELS = {"real": REAL, "fake": FAKE}

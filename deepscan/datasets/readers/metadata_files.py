@@ -1,4 +1,4 @@
-"""JSON and CSV files that come with a corpus, read without trusting them: what is wrong in one is a problem."""
+"""JSON and CSV files that come with a corpus and their values, read without trust: what is wrong is a problem."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepscan.datasets.readers.base import Problems, writable
+from deepscan.datasets.readers.base import FAKE, REAL, Problems, Split, writable
 
 _LONGEST_HEADER = 1 << 16
+_LABELS = {"0": REAL, "0.0": REAL, "real": REAL, "1": FAKE, "1.0": FAKE, "fake": FAKE}
+_SPLITS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 def read_json(path: Path, problems: Problems | None = None) -> Any:
@@ -66,3 +72,13 @@ def read_rows(path: Path, problems: Problems) -> list[tuple[int, dict[str, str]]
 def other_columns(row: Mapping[str, str], used: Collection[str]) -> dict[str, str]:
     """The columns of a user's table that a reader does not use itself, without the empty ones."""
     return {name: writable(text) for name, text in row.items() if name and text and name not in used}
+
+
+def parse_label(value: object) -> int | None:
+    """0 for ``0`` or ``real``, 1 for ``1`` or ``fake``, in any case; None for anything else."""
+    return None if isinstance(value, bool) else _LABELS.get(str(value).strip().lower())
+
+
+def parse_split(value: object) -> Split | None:
+    """``train``, ``val`` or ``test`` from the names in use for them; None for anything else."""
+    return _SPLITS.get(str(value).strip().lower())

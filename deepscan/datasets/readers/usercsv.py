@@ -33,11 +33,9 @@ from deepscan.datasets.readers.base import (
     files_in,
     finish,
     method_of,
-    parse_label,
-    parse_split,
     without_suffix,
 )
-from deepscan.datasets.readers.metadata_files import columns_of, other_columns, read_rows
+from deepscan.datasets.readers.metadata_files import columns_of, other_columns, parse_label, parse_split, read_rows
 
 _COLUMNS = {"path", "file"}
 _USED = {*_COLUMNS, "label", "group", "split", "method", "original", "source", "family"}
