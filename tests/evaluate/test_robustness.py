@@ -329,7 +329,7 @@ def test_a_damaged_line_of_a_journal_costs_its_own_answer(tmp_path):
         log.add(one, condition, answer)
     journal.write_bytes(journal.read_bytes() + b'{"subject":"other","change":"unchanged"}\n' + b"[" * 99_999 + b"\n")
     with AnswerLog(journal, {}) as log:
-        assert (log.get(one, condition), log.get(other, condition)) == (answer, None)
+        assert (log.answer(one, condition), log.answer(other, condition)) == (answer, None)
 
 
 # Figures
