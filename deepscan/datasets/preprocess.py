@@ -21,7 +21,7 @@ from deepscan.datasets.item_frames import opened_item
 from deepscan.datasets.readers.base import Corpus, CorpusItem
 from deepscan.datasets.reuse_boxes import reuse_people
 from deepscan.datasets.store.archive import StoreError
-from deepscan.datasets.store.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
+from deepscan.datasets.store.journal import Journal, JournalEntry, content_sha256, input_stamp, usable_boxes
 from deepscan.datasets.store.manifest import (
     Failure,
     ManifestError,
@@ -71,7 +71,7 @@ class Task:
     folder: Path
     settings: StoreSettings
     limits: MediaLimits = DEFAULT_LIMITS
-    original: Entry | None = None
+    original: JournalEntry | None = None
     mark: str = ""
 
 
@@ -109,7 +109,7 @@ class Progress:
     name: str
 
 
-def process(task: Task) -> Entry:
+def process(task: Task) -> JournalEntry:
     """Do one video: find its people and write them into the store, unless they are there.
 
     Raises:
@@ -119,7 +119,7 @@ def process(task: Task) -> Entry:
     boxes = usable_boxes(task.original, settings)
     boxes_sha256 = boxes.sha256 if boxes else None
     stamp = input_stamp(item, boxes)
-    without = partial(Entry.without, item, stamp=stamp, settings=settings, boxes_sha256=boxes_sha256)
+    without = partial(JournalEntry.without, item, stamp=stamp, settings=settings, boxes_sha256=boxes_sha256)
     sha256 = None
     try:
         sha256 = content_sha256(item, task.limits)
@@ -134,7 +134,7 @@ def process(task: Task) -> Entry:
             extraction, fit = replace(extraction, people=people), reused is not None
             write = partial(write_store, boxes_sha256=boxes_sha256, boxes_fit=fit, mark=task.mark)
             stored = read_store(write(task.folder, item, sha256, settings, extraction))
-        return Entry.stored(task.folder, item, stamp, stored)
+        return JournalEntry.stored(task.folder, item, stamp, stored)
     except OutputError:
         raise
     except StoreError as error:  # of the original: when that has been mended, this one is to be tried again
@@ -197,7 +197,7 @@ class _Run:
     ) -> None:
         self._items, self._folder, self._settings = items, folder, settings
         self._on_progress = on_progress
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, JournalEntry] = {}
         self._n_recalled = self._n_failed = 0
 
     def execute(self, journal: Journal, engine: Engine) -> None:
@@ -243,7 +243,7 @@ class _Run:
                 self._add(entry)
         return tasks
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: JournalEntry) -> None:
         self._entries[entry.row.video_id] = entry
         self._n_failed += entry.failure is not None
         if self._on_progress is not None:
@@ -261,7 +261,7 @@ def _extract(task: Task) -> Extraction:
         ).run()
 
 
-def _reused(task: Task, boxes: Entry) -> Extraction | None:
+def _reused(task: Task, boxes: JournalEntry) -> Extraction | None:
     """The people of a fake at the boxes of its original; None where they do not fit."""
     if boxes.row.store is None:
         return None
@@ -270,10 +270,10 @@ def _reused(task: Task, boxes: Entry) -> Extraction | None:
         return reuse_people(source.media, source.frames, original, task.settings)
 
 
-def _lost(task: Task, lost: Lost) -> Entry:
+def _lost(task: Task, lost: Lost) -> JournalEntry:
     """A video that no worker finished. Without a hash it is tried again by the next run."""
     boxes = usable_boxes(task.original, task.settings)
-    without = partial(Entry.without, settings=task.settings, boxes_sha256=boxes.sha256 if boxes else None)
+    without = partial(JournalEntry.without, settings=task.settings, boxes_sha256=boxes.sha256 if boxes else None)
     return without(task.item, "failed", lost.reason, f"{task.item.path.name}: {lost.message}", stamp=None, sha256=None)
 
 

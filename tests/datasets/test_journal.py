@@ -18,7 +18,7 @@ import pytest
 from stored import BOXES_SHA, ITEM, JPEG, PNG, REUSING, SHA, extraction, full_disk, item, tree
 
 from deepscan.config import MediaLimits
-from deepscan.datasets.store.journal import Entry, Journal, content_sha256, input_stamp, usable_boxes
+from deepscan.datasets.store.journal import Journal, JournalEntry, content_sha256, input_stamp, usable_boxes
 from deepscan.datasets.store.manifest import Failure, write_manifest
 from deepscan.datasets.store.store import find_store, read_store, write_store
 from deepscan.errors import MediaError, OutputError
@@ -111,7 +111,7 @@ def process(journal, video, settings=PNG, original=None):
     if stored is None:
         write_store(journal.folder, video, sha256, settings, extraction((2,), seed=int(sha256[:6], 16)), **of)
         stored = find_store(journal.folder, video, sha256, settings, **of)
-    journal.append(Entry.stored(journal.folder, video, stamp, stored))
+    journal.append(JournalEntry.stored(journal.folder, video, stamp, stored))
     return outcome
 
 
@@ -170,7 +170,7 @@ def test_recalling_reads_no_input(tmp_path, clip, monkeypatch):
 )
 def test_which_failures_are_final(tmp_path, clip, status, reason, sha256, final):
     message = f"{clip.path.name}: two\nlines"
-    entry = Entry.without(
+    entry = JournalEntry.without(
         clip, status, reason, message, stamp=input_stamp(clip), sha256=sha256, settings=PNG, n_frames=7
     )
     with Journal(tmp_path / "out") as journal:
@@ -192,7 +192,9 @@ def test_a_missing_input_is_looked_for_again(tmp_path):
     assert input_stamp(gone) is None
     with Journal(tmp_path) as journal:
         journal.append(
-            Entry.without(gone, "failed", "not_found", "gone", stamp=input_stamp(gone), sha256=None, settings=PNG)
+            JournalEntry.without(
+                gone, "failed", "not_found", "gone", stamp=input_stamp(gone), sha256=None, settings=PNG
+            )
         )
         assert journal.recall(gone, PNG) is None
 
@@ -237,8 +239,8 @@ def test_a_fake_is_done_again_when_its_original_has_changed(tmp_path, clip):
 
 
 def test_an_original_without_a_file_is_as_good_as_none(tmp_path, clip):
-    nobody = Entry.without(item("real"), "skipped", "no_face", "", stamp="1:1", sha256=SHA, settings=REUSING)
-    lost = Entry.without(item("real"), "failed", "worker_died", "", stamp=None, sha256=None, settings=REUSING)
+    nobody = JournalEntry.without(item("real"), "skipped", "no_face", "", stamp="1:1", sha256=SHA, settings=REUSING)
+    lost = JournalEntry.without(item("real"), "failed", "worker_died", "", stamp=None, sha256=None, settings=REUSING)
     with Journal(tmp_path / "out") as journal:
         assert process(journal, clip, PNG) == "decoded"
         for original in (None, nobody, lost):
@@ -259,7 +261,7 @@ def test_a_fake_in_which_nobody_is_found_is_recalled_with_its_original(tmp_path,
         real = journal.recall(replace(clip, video_id="real"), PNG)
         original = replace(real, sha256=boxes_sha256)
         stamp = input_stamp(clip, usable_boxes(original, REUSING))
-        entry = Entry.without(
+        entry = JournalEntry.without(
             clip, "skipped", "too_dark", "", stamp=stamp, sha256=SHA, settings=REUSING, boxes_sha256=boxes_sha256
         )
         journal.append(entry)

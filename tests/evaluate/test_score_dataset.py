@@ -12,7 +12,7 @@ from madestores import SETTINGS, extraction, face, pairs_store, stripes
 from deepscan.config import MediaLimits
 from deepscan.datasets.dataset import read_samples
 from deepscan.datasets.readers import CorpusItem
-from deepscan.datasets.store.journal import Entry
+from deepscan.datasets.store.journal import JournalEntry
 from deepscan.datasets.store.manifest import write_manifest
 from deepscan.datasets.store.store import read_store, write_store
 from deepscan.evaluate import score_dataset as scoring
@@ -41,7 +41,7 @@ def store(folder, **videos):
         item = CorpusItem(name, folder, number % 2, "made", "fake" if number % 2 else "real", name, "test")
         found = replace(extraction(people[0].crops), people=tuple(people))
         path = write_store(folder, item, f"{number:064x}", SETTINGS, found)
-        rows.append(Entry.stored(folder, item, "1:1", read_store(path)).row)
+        rows.append(JournalEntry.stored(folder, item, "1:1", read_store(path)).row)
     write_manifest(folder / "manifest.csv", rows)
     return read_samples(folder)
 

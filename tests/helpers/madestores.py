@@ -10,7 +10,7 @@ import numpy as np
 
 from deepscan.config import CropSettings
 from deepscan.datasets.readers import CorpusItem
-from deepscan.datasets.store.journal import Entry
+from deepscan.datasets.store.journal import JournalEntry
 from deepscan.datasets.store.manifest import write_manifest
 from deepscan.datasets.store.store import StoreSettings, read_store, write_store
 from deepscan.extract.people import Extraction, Person
@@ -61,7 +61,7 @@ def put(folder, items, settings=SETTINGS):
         sha = _sha(crops)
         lent = None if original is None else _sha(original)
         path = write_store(folder, item, sha, settings, extraction(crops), boxes_sha256=lent)
-        rows.append(Entry.stored(folder, item, "1:1", read_store(path)).row)
+        rows.append(JournalEntry.stored(folder, item, "1:1", read_store(path)).row)
     write_manifest(folder / "manifest.csv", rows)
     return folder
 

@@ -47,7 +47,7 @@ _FACTS = ("stamp", "sha256", "recipe", "store_bytes", "n_crops")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """What a run learnt of one video.
 
     Attributes:
@@ -115,7 +115,7 @@ class _Line(Settings):
     n_crops: int
 
 
-class Journal(LineFile[tuple[str, str], Entry]):
+class Journal(LineFile[tuple[str, str], JournalEntry]):
     """The journal of an output folder; a context manager.
 
     Array jobs each write one of their own, and read those of the others: what any of them has done is done. Lines are
@@ -136,14 +136,16 @@ class Journal(LineFile[tuple[str, str], Entry]):
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise output_error(path, error) from error
-        self._other_records: dict[tuple[str, str], Entry] = {}
+        self._other_records: dict[tuple[str, str], JournalEntry] = {}
         for journal in sorted(folder.glob("journal*.jsonl")):
             if journal != path:
                 with LineFile(journal, _parse, writable=False) as file:
                     self._other_records |= file.records()
         super().__init__(path, _parse)
 
-    def recall(self, item: CorpusItem, settings: StoreSettings, *, original: Entry | None = None) -> Entry | None:
+    def recall(
+        self, item: CorpusItem, settings: StoreSettings, *, original: JournalEntry | None = None
+    ) -> JournalEntry | None:
         """What is known of this video, with the corpus' path and split of today; None if it must be looked at.
 
         Reads nothing but the sizes and times of files.
@@ -167,7 +169,7 @@ class Journal(LineFile[tuple[str, str], Entry]):
             return None
         return replace(entry, row=today) if input_stamp(item, boxes) == entry.stamp else None
 
-    def append(self, entry: Entry) -> None:
+    def append(self, entry: JournalEntry) -> None:
         """Note that a video is finished.
 
         Raises:
@@ -179,21 +181,21 @@ class Journal(LineFile[tuple[str, str], Entry]):
         self.append_line(data, entry.row.identity, entry)
 
 
-def _parse(data: bytes) -> tuple[tuple[str, str], Entry]:
+def _parse(data: bytes) -> tuple[tuple[str, str], JournalEntry]:
     line = _Line.model_validate_json(data)
     row = ManifestRow.from_cells(line.row)
-    entry = Entry(row, unescape_text(line.message), *(getattr(line, name) for name in _FACTS))
+    entry = JournalEntry(row, unescape_text(line.message), *(getattr(line, name) for name in _FACTS))
     return row.identity, entry
 
 
-def usable_boxes(original: Entry | None, settings: StoreSettings) -> Entry | None:
+def usable_boxes(original: JournalEntry | None, settings: StoreSettings) -> JournalEntry | None:
     """The entry of a fake's original if its boxes are to be used: the settings ask for it, and it has a file."""
     if original is None or settings.boxes == "own" or original.row.store is None or original.sha256 is None:
         return None
     return original
 
 
-def input_stamp(item: CorpusItem, boxes: Entry | None = None) -> str | None:
+def input_stamp(item: CorpusItem, boxes: JournalEntry | None = None) -> str | None:
     """Size and modification time of an input, in a few words; None if it is not there.
 
     Args:
