@@ -21,6 +21,7 @@ from deepscan.config import PredictSettings
 from deepscan.datasets.data import open_data
 from deepscan.datasets.dataset import SampleSet
 from deepscan.detector import Detector, load_detector
+from deepscan.evaluate.calibration.refit import halved
 from deepscan.evaluate.calibration.visibility_limits import chosen_people, measured
 from deepscan.evaluate.robustness.codecs import STILL_RATE
 from deepscan.evaluate.robustness.corruptions import CHANGES, Setting, run_steps
@@ -29,7 +30,6 @@ from deepscan.extract.isolation.client import probe, sample_frames
 from deepscan.extract.people import PeopleSearch, Person
 from deepscan.files import write_atomically
 from deepscan.report.model_card import markdown_table
-from deepscan.train.finalize import halved
 from deepscan.types import Score, VerdictLabel
 from deepscan.verdict import BLACK_ONLY, decisions, visible_people
 
