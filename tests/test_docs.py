@@ -142,7 +142,8 @@ def test_the_site_builds_without_a_warning(tmp_path):
 @pytest.mark.slow
 def test_the_notebook_runs():
     pytest.importorskip("nbmake", reason="deepscan-video[docs] is not installed")
-    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:xdist", "--nbmake", "docs/tutorial.ipynb"]
+    options = ["-o", "addopts=", "-p", "no:xdist", "--nbmake", "--nbmake-timeout=600"]
+    command = [sys.executable, "-m", "pytest", *options, "docs/tutorial.ipynb"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout

@@ -147,14 +147,14 @@ def test_without_torch_the_answers_are_the_same(tmp_path):
     environment = os.environ | {"DEEPSCAN_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
     rows = []
     for start in (["-m", "deepscan"], ["-c", WITHOUT_TORCH]):
-        command = [sys.executable, *start, "predict", "data/samples", "--csv", "-", "--runtime", "openvino"]
+        command = [sys.executable, *start, "predict", "data/samples/real.mp4", "--csv", "-", "--runtime", "openvino"]
         done = subprocess.run(
             command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr
         rows.append(done.stdout)
     assert rows[0] == rows[1]
-    assert len(rows[0].splitlines()) == 4
+    assert ",real,0." in rows[0]
 
 
 def test_the_container_leaves_torch_out_and_nothing_else():
