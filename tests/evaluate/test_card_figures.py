@@ -44,7 +44,9 @@ def test_error_rates_are_counted_and_say_of_which_files_wherever_they_stand(eval
     made = card().model_copy(update={"evaluations": [kept]})
     counts = Counter((video.label, str(video.verdict)) for video in evaluation.videos)
     page = model_card_markdown(made)
-    rows = {name: (value, n) for name, value, _, n in model_view(evaluation.model, made, "0", "", "").figures}
+    rows = {
+        name: (value.split(" ")[0], n) for name, value, n in model_view(evaluation.model, made, "0", "", "").figures
+    }
     for name, label, wrong, right, title in (
         ("error_answered_real", 0, "fake", "real", "Of real files with an answer, called fake"),
         ("error_answered_fake", 1, "real", "fake", "Of fake files with an answer, called real"),

@@ -65,4 +65,4 @@ def test_a_probability_stands_in_its_band(band, zones, words):
 def test_figures_of_a_handful_of_files_stay_in_the_card():
     figures = {"auc": {"value": 0.5, "low": 0.0, "high": 1.0, "n": 7}, "accuracy": {"value": 0.9, "n": 20}}
     made = card().model_copy(update={"evaluations": [{"part": "test", "figures": figures, "reliability": []}]})
-    assert [row[3] for row in model_view(MODEL, made, "1", "a.json", "ab").figures] == ["20"]
+    assert [row[2] for row in model_view(MODEL, made, "1", "a.json", "ab").figures] == ["20"]

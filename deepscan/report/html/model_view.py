@@ -69,7 +69,7 @@ def _about(model: ModelInfo, card: Card | None) -> Iterator[Row]:
     yield "Trained", "yes" if model.trained else "no: random weights, its scores say nothing"
 
 
-def _figures(card: Card | None) -> tuple[str, tuple[tuple[str, str, str, str], ...]]:
+def _figures(card: Card | None) -> tuple[str, tuple[tuple[str, str, str], ...]]:
     """What was measured: the last evaluation, as it is of data that calibration never saw, else the plain figures."""
     if card is None:
         return "", ()
@@ -95,9 +95,9 @@ def _title(name: str) -> str:
     return f"{title}: {_EXPLAINED[name]}" if name in _EXPLAINED else title
 
 
-def _row(name: str, value: Any, low: Any, high: Any, n: Any) -> tuple[str, str, str, str]:
-    interval = "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-    return name, "" if value is None else f"{value:.3f}", interval, "" if n is None else f"{n:,}"
+def _row(name: str, value: Any, low: Any, high: Any, n: Any) -> tuple[str, str, str]:
+    interval = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+    return name, "" if value is None else f"{value:.3f}{interval}", "" if n is None else f"{n:,}"
 
 
 def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[Row]:

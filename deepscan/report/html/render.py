@@ -18,7 +18,15 @@ from deepscan.report.html.views import IndexRow, InputView, ModelView
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TEMPLATES = ("head.html.j2", "card.html.j2", "page.html.j2", "input.html.j2", "index.html.j2", "model.html.j2")
+_TEMPLATES = (
+    "head.html.j2",
+    "card.html.j2",
+    "table.html.j2",
+    "page.html.j2",
+    "input.html.j2",
+    "index.html.j2",
+    "model.html.j2",
+)
 # Controls, line separators, halves of characters, and what turns the direction of writing round: they could disguise
 # a text ("gpj.exe" for "exe.jpg") or are not allowed in a file.
 _DISGUISING = re.compile(

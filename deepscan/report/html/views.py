@@ -93,7 +93,7 @@ class ModelView:
     name: str
     trained: bool
     about: tuple[Row, ...]
-    figures: tuple[tuple[str, str, str, str], ...]
+    figures: tuple[tuple[str, str, str], ...]
     figures_of: str
     data: tuple[tuple[str, str, str], ...]
     limits: tuple[str, ...]
