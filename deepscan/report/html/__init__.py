@@ -10,7 +10,6 @@ from deepscan.report.html.evidence import (
     pictures_to_keep,
     with_heat,
 )
-from deepscan.report.html.render import card_style, first_screen
 from deepscan.report.html.write import OURS, Written, check_name, check_target, write_pages
 
 __all__ = [
@@ -20,10 +19,8 @@ __all__ = [
     "PersonMaterial",
     "Picture",
     "Written",
-    "card_style",
     "check_name",
     "check_target",
-    "first_screen",
     "from_file",
     "make_material",
     "pictures_to_keep",

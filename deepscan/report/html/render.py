@@ -83,19 +83,14 @@ def page_html(view: PageView) -> Iterator[str]:
 
 
 def first_screen(view: InputView) -> Markup:
-    """The answer, its pictures and its timeline as a piece of HTML for another page; see :func:`card_style`."""
+    """The answer, its pictures and its timeline as a piece of HTML for another page; see :func:`page_style`."""
     module = _environment().get_template("card.html.j2").module
     return Markup(module.patterns() + module.first_screen(view, 3))  # type: ignore[attr-defined]  # noqa: S704 - escaped
 
 
-def card_style() -> str:
-    """Style sheet of :func:`first_screen`; it concerns nothing but ``.report-card``, ``.badge`` and its drawings."""
-    return _text("card.css")
-
-
 def page_style() -> str:
-    """Style sheet of whole pages."""
-    return _text("style.css") + card_style()
+    """Style sheet of whole pages, and of :func:`first_screen`."""
+    return _text("style.css") + _text("card.css")
 
 
 def render_page(template: str, **values: object) -> str:
