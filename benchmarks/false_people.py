@@ -3,9 +3,11 @@
     python benchmarks/false_people.py keep DATA KEPT      # everything that is found, once; about a second a file
     python benchmarks/false_people.py sheets KEPT SHEETS  # to look at; writes SHEETS/marks.csv: put 0 where is no face
     python benchmarks/false_people.py table KEPT SHEETS/marks.csv
+    python benchmarks/false_people.py alarms DATA ANSWERS [DETECTOR ...]   # genuine clips called fake, by source
 
 DATA has ``clips/real`` and ``forgeries/clips.csv``. Of each clip the 32 frames that are judged are changed, written to
 a video and searched so loosely that every track is kept; then the rule before and that of now are compared on these.
+``alarms`` judges the genuine clips as they are; the answers are kept in ANSWERS and a second run goes on with them.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import av
 import cv2
 import numpy as np
 from measure import markdown
+from scipy.stats import binomtest
 
 from deepscan.config import FaceSettings, TrackSettings
 from deepscan.detector import load_detector
@@ -255,6 +258,57 @@ def table(folder: Path, marks: Path) -> None:
     print(markdown(heads, rows))
 
 
+SMALLEST_SOURCE = 10  # clips; of fewer no share is worth a row
+
+
+def genuine(data: Path) -> dict[Path, str]:
+    """Every genuine clip and the source that it comes from."""
+    found = dict.fromkeys(sorted((data / "clips/real").glob("*.mp4")), "talking heads")
+    layouts = data / "clips/layouts"
+    found |= dict.fromkeys(sorted(layouts.glob("ffpp/original_sequences/**/*.mp4")), "FaceForensics++ originals")
+    for metadata in sorted(layouts.glob("dfdc/*/metadata.json")):
+        labels = json.loads(metadata.read_text())
+        real = (metadata.parent / name for name, about in labels.items() if about["label"] == "REAL")
+        found |= {path: "DFDC originals" for path in real if path.exists()}
+    with (data / "forgeries/clips.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["label"] == "real"]
+    return found | {data / "forgeries" / row["file"]: row["source"] for row in rows}
+
+
+def alarms(data: Path, answers: Path, detectors: list[str]) -> None:
+    """Genuine clips that each detector calls fake, by source, with Wilson's interval of 95 %."""
+    answers.mkdir(parents=True, exist_ok=True)
+    clips = genuine(data)
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for name in detectors or ["resnet18", "default"]:
+        kept = answers / f"{name}.jsonl"
+        lines = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
+        verdicts = {line["path"]: line["verdict"] for line in lines}
+        with kept.open("a") as file:
+            for result in load_detector(name).predict_files(path for path in clips if str(path) not in verdicts):
+                verdicts[result.path] = str(result.verdict)
+                file.write(json.dumps(result.to_dict()) + "\n")
+                file.flush()
+        n_clips = Counter(clips.values())
+        counts[name] = defaultdict(Counter)
+        for path, source in clips.items():
+            shown = source if n_clips[source] >= SMALLEST_SOURCE else f"sources of under {SMALLEST_SOURCE} clips"
+            for row in (shown, "all"):
+                counts[name][row].update(("clips", verdicts[str(path)]))
+    heads = ["Source", "clips", *(f"{name}: {what}" for name in counts for what in ("fake", "real", "share fake"))]
+    sources = sorted(next(iter(counts.values())), key=lambda one: (one == "all", one))
+    rows = []
+    for source in sources:
+        cells = [source, str(next(iter(counts.values()))[source]["clips"])]
+        for count in (by_source[source] for by_source in counts.values()):
+            test = binomtest(count["fake"], count["clips"])
+            low, high = test.proportion_ci(method="wilson")
+            share = f"{100 * test.statistic:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+            cells += [str(count["fake"]), str(count["real"]), share]
+        rows.append(cells)
+    print(markdown(heads, rows))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -263,6 +317,11 @@ def main() -> None:
         for name in names:
             command.add_argument(name.lower(), type=Path, metavar=name)
         command.set_defaults(run=lambda given, f=function, n=names: f(*(getattr(given, name.lower()) for name in n)))
+    command = commands.add_parser("alarms")
+    command.add_argument("data", type=Path, metavar="DATA")
+    command.add_argument("answers", type=Path, metavar="ANSWERS")
+    command.add_argument("detectors", nargs="*", metavar="DETECTOR")
+    command.set_defaults(run=lambda given: alarms(given.data, given.answers, given.detectors))
     given = parser.parse_args()
     given.run(given)
 

@@ -228,6 +228,15 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """A trace of processing that was looked for: its code, its measured value, and whether that is enough to say so."""
+
+    code: str
+    value: float
+    present: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """Everything deepscan says of one input; one entry of ``results`` in the report.
 
@@ -265,6 +274,7 @@ class Result:
     examined_s: float | None = None
     left_out: float | None = None
     notes: tuple[Note, ...] = ()
+    traces: tuple[Trace, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """One entry of ``results`` in the JSON report: probabilities to 4 digits, times to 3, boxes to 1."""
@@ -290,6 +300,7 @@ class Result:
             "left_out": _rounded(self.left_out, 4),
             "notes": [{"code": note.code, "text": note.text} for note in self.notes],
             "sampling_shift_s": _rounded(self.sampling_shift_s, 3),
+            "traces": [{"code": t.code, "value": round(t.value, 4), "present": t.present} for t in self.traces],
         }
 
     def to_json(self) -> str:
@@ -353,7 +364,8 @@ class Report:
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What the container says of itself; ``duration_s`` is None for an image, ``n_frames`` where it is not declared.
-    ``other_pictures`` counts the moving pictures beside the one that is judged; of a photo also the still ones."""
+    ``other_pictures`` counts the moving pictures beside the one that is judged; of a photo also the still ones.
+    ``jpeg_table`` has the 64 quantisation steps of a JPEG's luminance, in rows of its blocks as displayed."""
 
     path: Path
     kind: Kind
@@ -362,6 +374,7 @@ class MediaInfo:
     duration_s: float | None
     n_frames: int | None
     other_pictures: int = 0
+    jpeg_table: tuple[int, ...] | None = None
 
 
 def json_text(content: dict[str, Any]) -> str:

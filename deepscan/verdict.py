@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepscan.extract.people import TOO_DARK_LUMA, Extraction, Person, nobody_reason
+from deepscan.extract.traces import MESSAGES as TRACES
 from deepscan.extract.video.sampling import SEGMENT_FRAMES
 from deepscan.extract.visibility import Visibility, visibility
 from deepscan.models.card import TAIL, Calibration, VisibilityLimits
@@ -27,6 +28,7 @@ from deepscan.types import (
     Score,
     Segment,
     SightingResult,
+    Trace,
     Track,
     TrackResult,
     UnjudgedTrack,
@@ -183,9 +185,9 @@ def limit(verdict: Verdict, coverage: Coverage | None, n_frames: int) -> Verdict
     return replace(verdict, label=VerdictLabel.UNCERTAIN, reason=reason, message=MESSAGES[reason], tracks=tracks)
 
 
-def notes_on(media: MediaInfo, coverage: Coverage | None) -> tuple[Note, ...]:
+def notes_on(media: MediaInfo, coverage: Coverage | None, traces: Sequence[Trace] = ()) -> tuple[Note, ...]:
     """What there is to know of a file beside its answer."""
-    notes = []
+    notes = [Note(trace.code, TRACES[trace.code]) for trace in traces if trace.present]
     if coverage is not None and coverage.left_out:
         parts = [
             f"{seconds:.1f} s are {word}"

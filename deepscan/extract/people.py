@@ -21,10 +21,11 @@ from deepscan.extract.faces.rotation import SpareFrames, TurnedFrames
 from deepscan.extract.in_memory import InMemory
 from deepscan.extract.isolation.client import DEFAULT_ISOLATION, IsolationLimits, probe, sample_frames
 from deepscan.extract.pictures import CropKey, KeepPictures, Pictures
+from deepscan.extract.traces import TraceMeter
 from deepscan.extract.tracks import Tracker
 from deepscan.extract.video.sampling import NEARBY_SHARE, frames_for
 from deepscan.processes.prefetch import ahead
-from deepscan.types import Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Track
+from deepscan.types import Coverage, Face, Frame, MediaInfo, RgbImage, Sampling, Trace, Track
 
 # A face this dark (mean luma of 255) shows a network sensor noise, not skin.
 TOO_DARK_LUMA = 16.0
@@ -67,6 +68,7 @@ class Extraction:
         sampling: how the frames of a video were reached.
         sampling_shift_s: how far from its evenly spread time a frame of a video was taken at most.
         pictures: that were to be kept.
+        traces: of processing, measured around the largest face of a few frames.
     """
 
     media: MediaInfo
@@ -84,6 +86,7 @@ class Extraction:
     coverage: Coverage | None = None
     pictures: Pictures | None = None
     sampling_shift_s: float | None = None
+    traces: tuple[Trace, ...] = ()
 
 
 class PeopleSearch:
@@ -132,6 +135,7 @@ class PeopleSearch:
         self._largest = self._brightest = 0.0
         self._sought, self._shift_s = False, 0.0
         self._detect_s = 0.0
+        self._traces = TraceMeter(media.jpeg_table)
 
     def look(self) -> Iterator[dict[CropKey, RgbImage]]:
         """Of each sampled frame the crops of its usable faces, as they are found.
@@ -152,6 +156,8 @@ class PeopleSearch:
                 self._largest = max([self._largest, *(f.size_px for f in faces)])
                 usable = [f for f in faces if f.size_px >= settings.min_face_px][:MAX_FACES_PER_FRAME]
                 self._n_usable += len(usable)
+                if usable:
+                    self._traces.add(frame.index, frame.image, usable[0].box)
                 cut = [crop_face(frame.image, face, self._crop) for face in usable]
                 self._tracker.add(frame, usable, [brightness(c) for c in cut])
                 if self._pictures is not None:
@@ -207,6 +213,7 @@ class PeopleSearch:
             coverage=self._coverage[-1] if self._coverage else None,
             pictures=self._pictures,
             sampling_shift_s=self._shift_s if self.media.kind == "video" else None,
+            traces=self._traces.finish(),
         )
 
     def _timing_s(self) -> dict[str, float]:

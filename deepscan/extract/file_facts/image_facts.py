@@ -61,16 +61,16 @@ def _facts(image: Image.Image) -> tuple[tuple[Fact, ...], tuple[Fact, ...], tupl
     return facts, (*compression, software_sign(groups), camera_sign(groups)), tags, left_out
 
 
+def luminance_table(quality: int) -> list[int]:
+    """The IJG's 64 steps of the luminance for a quality from 1 to 100, in rows."""
+    share = 5000 // quality if quality < 50 else 200 - 2 * quality
+    return [min(max((value * share + 50) // 100, 1), 255) for value in _LUMINANCE]
+
+
 def jpeg_quality(table: Sequence[int]) -> tuple[int, bool]:
     """The IJG quality that a luminance table of 64 entries comes nearest to, and whether it is exactly that."""
-
-    def scaled(quality: int) -> list[int]:
-        share = 5000 // quality if quality < 50 else 200 - 2 * quality
-        return [min(max((value * share + 50) // 100, 1), 255) for value in _LUMINANCE]
-
-    distances = {
-        quality: sum(abs(a - b) for a, b in zip(scaled(quality), table, strict=True)) for quality in range(1, 101)
-    }
+    tables = {quality: luminance_table(quality) for quality in range(1, 101)}
+    distances = {q: sum(abs(a - b) for a, b in zip(steps, table, strict=True)) for q, steps in tables.items()}
     best = min(distances, key=lambda quality: (distances[quality], -quality))
     return best, distances[best] == 0
 

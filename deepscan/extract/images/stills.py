@@ -173,6 +173,26 @@ def more_in_still(path: Path, max_pixels: int) -> int:
         return getattr(image, "n_frames", 1) - 1 + (is_photo and _holds_video(path))
 
 
+def jpeg_table(path: Path, max_pixels: int) -> tuple[int, ...] | None:
+    """The 64 steps by which a JPEG's luminance is quantised, in rows of its blocks as :func:`read_image` shows them.
+
+    None for other pictures, for one that is read at half its size, and where no block begins at the displayed corner.
+
+    Raises:
+        MediaError: as :func:`image_size`.
+    """
+    with _opened(path, max_pixels) as image:
+        table = getattr(image, "quantization", {}).get(0, ())
+        if len(table) != 64 or image.mode not in ("L", "RGB") or getattr(image, "decoderconfig", ()):
+            return None
+        turn = _orientation(image)
+        width, height = image.size[::-1] if turn.swap else image.size
+        if (turn.flip_x and width % 8) or (turn.flip_y and height % 8):
+            return None
+        steps = np.array(table).reshape(8, 8)
+        return tuple(int(step) for step in (steps.T if turn.swap else steps).ravel())
+
+
 def read_image(path: Path, max_pixels: int) -> RgbImage:
     """A still as RGB ``uint8 [H, W, 3]``, as it is displayed; transparency is dropped, 16 bits become 8.
 

@@ -198,10 +198,11 @@ class DecoderProcess:
     def _result(self, reply: Reply, request: str, path: Path, limits: MediaLimits) -> MediaInfo | FileFacts | None:
         """The one answer to a request that is not for frames, None while it is not whole."""
         if request == "probe" and reply.probe is not None:
-            kind, width, height, duration_s, n_frames, other_pictures = reply.probe
+            kind, width, height, duration_s, n_frames, other_pictures, jpeg_table = reply.probe
             if width * height > limits.max_pixels:
                 raise _broken("a file that cannot be")
-            return MediaInfo(path, kind, width, height, duration_s, n_frames, other_pictures)
+            table = jpeg_table and tuple(jpeg_table)
+            return MediaInfo(path, kind, width, height, duration_s, n_frames, other_pictures, table)
         if request != "facts" or reply.facts is None:
             raise _broken("another answer")
         text, is_last = reply.facts

@@ -230,7 +230,15 @@ def serve(request: Message, link: Link, slots: _Slots) -> None:
     if request["do"] == "probe":
         media = frames.probe(path, limits)
         link.send(
-            probe=[media.kind, media.width_px, media.height_px, media.duration_s, media.n_frames, media.other_pictures]
+            probe=[
+                media.kind,
+                media.width_px,
+                media.height_px,
+                media.duration_s,
+                media.n_frames,
+                media.other_pictures,
+                media.jpeg_table,
+            ]
         )
         return
     if request["do"] == "facts":

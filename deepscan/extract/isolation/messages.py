@@ -19,7 +19,7 @@ class Reply(BaseModel):
         frame: slot of the shared memory, height, width, time in seconds, index, whether a seek led to it, and seconds
             by which it was shifted.
         coverage: seconds in all, damaged and cut off.
-        probe: kind, width, height, seconds, frames, other pictures.
+        probe: kind, width, height, seconds, frames, other pictures, a JPEG's table.
         facts: a part of their JSON, and whether it is the last one.
         need: bytes of a frame that is larger than a slot.
         log: level and text.
@@ -42,6 +42,7 @@ class Reply(BaseModel):
             FiniteFloat | None,
             NonNegativeInt | None,
             NonNegativeInt,
+            Annotated[list[PositiveInt], Field(min_length=64, max_length=64)] | None,
         ]
         | None
     ) = None

@@ -19,7 +19,7 @@ import av
 import numpy as np
 
 from deepscan.config import DEFAULT_LIMITS, MediaLimits
-from deepscan.extract.images.stills import image_size, is_animated_webp, more_in_still, read_image
+from deepscan.extract.images.stills import image_size, is_animated_webp, jpeg_table, more_in_still, read_image
 from deepscan.extract.video import sampling
 from deepscan.extract.video.animation import read_animation, sample_animation
 from deepscan.extract.video.container import (
@@ -88,7 +88,8 @@ def probe(path: Path, limits: MediaLimits = DEFAULT_LIMITS) -> MediaInfo:
     """
     if checked_kind(path, limits) == "image":
         width, height = image_size(path, limits.max_pixels)
-        return MediaInfo(path, "image", width, height, None, 1, more_in_still(path, limits.max_pixels))
+        others, table = more_in_still(path, limits.max_pixels), jpeg_table(path, limits.max_pixels)
+        return MediaInfo(path, "image", width, height, None, 1, others, table)
     if is_animated_webp(path):
         webp = read_animation(path, limits)
         return MediaInfo(path, "video", webp.width_px, webp.height_px, webp.end_ms / 1000, len(webp.starts_ms))
