@@ -139,10 +139,8 @@ def crops(data: Path, limit: int) -> Iterator[tuple[RgbImage, int, str]]:
 HELD_OUT = ("ffpp_c40", "faker_portraits", "hardfakevsreal", "amfd", "celeba", "indian_film")
 PROCESSINGS: dict[str, Callable[[RgbImage], RgbImage]] = {
     "as it is": lambda image: image,
-    "JPEG 75": lambda image: jpeg(image, 75)[0],
     "JPEG 75, then 90": lambda image: jpeg(jpeg(image, 75)[0], 90)[0],
     "JPEG 50, then 75": lambda image: jpeg(jpeg(image, 50)[0], 75)[0],
-    "scaled up by 2": lambda image: scaled(image, 2, cv2.INTER_CUBIC),
     "scaled down, then up by 2": lambda image: scaled(scaled(image, 0.5), 2, cv2.INTER_CUBIC),
     "scaled down, then up by 2, JPEG 75": lambda image: jpeg(scaled(scaled(image, 0.5), 2, cv2.INTER_CUBIC), 75)[0],
 }

@@ -185,6 +185,7 @@ class PeopleSearch:
             if any(p.track.sureness == "sure" for p in extraction.people):
                 return replace(
                     extraction,
+                    media=self.media,
                     people=tuple(Person(frames.track(p.track), p.crops) for p in extraction.people),
                     doubtful=tuple(frames.track(t) for t in extraction.doubtful),
                     timing_s={name: s + self._timing_s()[name] for name, s in extraction.timing_s.items()},
@@ -230,7 +231,7 @@ class PeopleSearch:
             return
         frames = TurnedFrames(self._again(), quarters)
         turned_search = PeopleSearch(
-            self.media,
+            replace(self.media, jpeg_table=None),  # its blocks are not turned
             frames,
             self._finder,
             self._crop,

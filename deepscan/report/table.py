@@ -60,6 +60,8 @@ EXPLANATIONS = {
     "cut_off": "its end is missing and was not examined; find a whole copy.",
     "untrained_model": "random weights; choose a detector with --model.",
     "other_pictures": "it holds further pictures, not judged: save them to files.",
+    "double_jpeg": "it was saved as JPEG at least twice: find the first copy.",
+    "scaled_up": "it was enlarged: find the smaller original.",
     "turned": "the faces do not stand upright; the picture was turned for them.",
     "unjudged": "somebody in it, or what looks like it, was not judged: see --html.",
 }

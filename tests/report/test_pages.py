@@ -8,6 +8,7 @@ import re
 import unicodedata
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import jsonschema
 import madereports as made
@@ -19,12 +20,15 @@ from deepscan.errors import MediaError, OutputError
 from deepscan.explain.error_level import MEANING, ErrorLevel
 from deepscan.extract.file_facts.metadata import Fact, FileFacts, Tag
 from deepscan.extract.file_facts.provenance import Provenance
+from deepscan.extract.traces import MESSAGES as TRACES
 from deepscan.report.html import check_target, write, write_pages
 from deepscan.report.table import schema, to_json
-from deepscan.types import Note, SightingResult, UnjudgedTrack, VerdictLabel
+from deepscan.types import MediaInfo, Note, SightingResult, Trace, UnjudgedTrack, VerdictLabel
+from deepscan.verdict import notes_on
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 KINDS = [made.one_face, made.two_people, made.image, made.no_face, made.error, made.uncertain]
+MEDIA = MediaInfo(Path("face.jpg"), "image", 640, 480, None, 1)
 
 
 def pages(folder, *results, name="report.html", card=None, **options):
@@ -196,6 +200,16 @@ def test_file_facts_and_content_credentials(tmp_path):
     assert "Present and valid, signer not known. told" in shown.text
     assert "All metadata tags (4)" in shown.text
     assert "3 more are left out." in shown.text
+
+
+def test_traces_of_processing_stand_among_the_facts_and_in_a_sentence(tmp_path):
+    traces = (Trace("double_jpeg", 40.0, present=True), Trace("scaled_up", 0.1, present=False))
+    result = replace(made.image(), traces=traces, notes=notes_on(MEDIA, None, traces))
+    shown = pages(tmp_path, result, material=lambda r: made.material(r, facts=facts()))
+    assert "Noticed: seen" in shown.text
+    assert shown.text.count("not seen") == 1
+    assert TRACES["double_jpeg"] in shown.text
+    assert TRACES["scaled_up"] not in shown.text
 
 
 def test_the_json_beside_it_is_the_report(tmp_path):

@@ -188,7 +188,7 @@ def test_broken_results_do_not_fit(data):
     assert not VALIDATOR.is_valid(data)
 
 
-ADDED_LATER = {"examined_s", "left_out", "notes", "sampling_shift_s"}
+ADDED_LATER = {"examined_s", "left_out", "notes", "sampling_shift_s", "traces"}
 
 
 @pytest.mark.parametrize("key", list(to_dict(EVERYTHING)["results"][0]))
@@ -343,7 +343,7 @@ def test_urgent_files_come_first():
 
 
 def test_every_reason_says_what_to_do():
-    notes = {"other_pictures", "turned", "unjudged"}
+    notes = {"other_pictures", "turned", "unjudged", "double_jpeg", "scaled_up"}
     assert set(EXPLANATIONS) == set(MESSAGES) | notes
     for code, text in EXPLANATIONS.items():
         assert len(f"{code}: {text}") <= (160 if code in {"low_confidence", "possible_attack"} else 80)

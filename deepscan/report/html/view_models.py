@@ -6,13 +6,14 @@ import hashlib
 import json
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from deepscan.explain.draw import COLOURS, draw_box, style_for
 from deepscan.explain.error_level import MEANING as ERROR_LEVEL_MEANING
 from deepscan.explain.timeline import Timeline, longest_missed_s, timeline
-from deepscan.extract.file_facts.metadata import duration_text
+from deepscan.extract.file_facts.metadata import Fact, duration_text
+from deepscan.extract.traces import MESSAGES as TRACES
 from deepscan.models.card import Card
 from deepscan.report.html.evidence import FramePicture, Material, PersonMaterial, Picture
 from deepscan.report.html.figures import WORDS, chart, clock, gauge, lanes, percent
@@ -39,6 +40,7 @@ _MEANINGS = {
     VerdictLabel.NOT_APPLICABLE: "There is no face that can be judged. This is neither “real” nor “fake”.",
     VerdictLabel.ERROR: "The file could not be read or scored.",
 }
+_TRACES = {"double_jpeg": "Earlier JPEG", "scaled_up": "Scaled up by 2"}
 # Most urgent first; also the order of the people of one input.
 _RANKS = {label: rank for rank, label in enumerate(
     (VerdictLabel.FAKE, VerdictLabel.UNCERTAIN, VerdictLabel.ERROR, VerdictLabel.NOT_APPLICABLE, VerdictLabel.REAL)
@@ -106,9 +108,17 @@ def input_view(
         error_level=level,
         error_level_note=ERROR_LEVEL_MEANING,
         pictures_left_out=pictures.album.left_out,
-        facts=material.facts,
+        facts=material.facts and replace(material.facts, signs=(*material.facts.signs, *_trace_facts(result))),
         hashes=(("Path", result.path), ("Input, sha256", result.sha256 or "none: it could not be read to its end")),
     )
+
+
+def _trace_facts(result: Result) -> Iterator[Fact]:
+    """Traces that were looked for around the largest face."""
+    for trace in result.traces:
+        missing = "Not seen around the largest face; weak traces are missed."
+        meaning = TRACES[trace.code] if trace.present else missing
+        yield Fact(_TRACES[trace.code], "seen" if trace.present else "not seen", meaning, noticed=trace.present)
 
 
 def index_row(number: int, result: Result, href: str, thumbnail: str | None, band: tuple[float, float]) -> IndexRow:
