@@ -6,6 +6,7 @@ often they fire on pictures that were not so treated, is in docs/traces.md (``be
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from statistics import median
@@ -109,7 +110,7 @@ def _log_ratios(values: NDArray[np.float32], shifted: NDArray[np.float32], step:
     logs = np.log(known)
     tail = (logs[-1] - logs[-3]) / (edges[-1] - edges[-3])
 
-    def over(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    def over(value: NDArray[np.floating]) -> NDArray[np.floating]:
         """Share of the unquantised coefficients above a value: exponential from quantile to quantile."""
         beyond = logs[-1] + tail * (value - edges[-1])
         return np.exp(np.where(value > edges[-1], beyond, np.interp(value, edges, logs)))
@@ -126,11 +127,11 @@ def _log_ratios(values: NDArray[np.float32], shifted: NDArray[np.float32], step:
     level = np.rint(position).astype(np.int64)
     side = np.where(position >= level, 1, -1)
     spilt = ndtr((np.abs(position - level) - 0.5) * step / _ROUNDING)
-    cells = np.concatenate([level, np.abs(level + side)]).clip(max=_LEVELS) + np.tile(first, 2).astype(np.int64) * (
-        _LEVELS + 1
-    )
+    rows = np.tile(first, 2).astype(np.int64)
+    columns = np.concatenate([level, np.abs(level + side)]).clip(max=_LEVELS)
     shares = np.concatenate([mass * (1 - spilt), mass * spilt])
-    double = np.bincount(cells, shares, (_MOST_STEP + 1) * (_LEVELS + 1)).reshape(_MOST_STEP + 1, _LEVELS + 1)
+    shape = _MOST_STEP + 1, _LEVELS + 1
+    double = np.bincount(np.ravel_multi_index((rows, columns), shape), shares, math.prod(shape)).reshape(shape)
     mixed = (1 - _OTHER) * double[:, :_LEVELS] + _OTHER * single
     ratios = (np.log((mixed + 1e-9) / (single + 1e-9)) * counts).sum(axis=1)
     ratios[:2] = 0

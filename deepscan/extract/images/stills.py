@@ -183,7 +183,8 @@ def jpeg_table(path: Path, max_pixels: int) -> tuple[int, ...] | None:
     """
     with _opened(path, max_pixels) as image:
         table = getattr(image, "quantization", {}).get(0, ())
-        if len(table) != 64 or image.mode not in ("L", "RGB") or getattr(image, "decoderconfig", ()):
+        halved = bool(getattr(image, "decoderconfig", None))
+        if len(table) != 64 or image.mode not in ("L", "RGB") or halved:
             return None
         turn = _orientation(image)
         width, height = image.size[::-1] if turn.swap else image.size

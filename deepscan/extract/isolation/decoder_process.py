@@ -201,7 +201,7 @@ class DecoderProcess:
             kind, width, height, duration_s, n_frames, other_pictures, jpeg_table = reply.probe
             if width * height > limits.max_pixels:
                 raise _broken("a file that cannot be")
-            table = jpeg_table and tuple(jpeg_table)
+            table = None if jpeg_table is None else tuple(jpeg_table)
             return MediaInfo(path, kind, width, height, duration_s, n_frames, other_pictures, table)
         if request != "facts" or reply.facts is None:
             raise _broken("another answer")
