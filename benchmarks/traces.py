@@ -30,7 +30,15 @@ from scipy.stats import binomtest
 
 from deepscan.detector import load_detector
 from deepscan.extract.in_memory import InMemory
-from deepscan.extract.traces import DOUBLE_JPEG_FROM, SCALED_UP_FROM, double_jpeg, region_of, scaled_up
+from deepscan.extract.traces import (
+    DOUBLE_JPEG_FROM,
+    SCALED_UP_FROM,
+    SCREEN_FROM,
+    double_jpeg,
+    region_of,
+    scaled_up,
+    screen,
+)
 from deepscan.types import Frame, RgbImage
 
 LONGEST_PX = 640
@@ -66,6 +74,26 @@ def scaled(image: RgbImage, factor: float, how: int = cv2.INTER_AREA) -> RgbImag
     return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
 
 
+def refilmed(image: RgbImage, rng: np.random.Generator) -> RgbImage:
+    """A photograph of a screen with stripes of red, green and blue, by a camera that is held a little askew."""
+    unit = 6  # of a screen's pixel
+    image = scaled(image, min(1, 360 / max(image.shape[:2])))
+    light = (np.repeat(np.repeat(image, unit, 0), unit, 1) / np.float32(255)) ** 2.2
+    lit = np.zeros((unit, unit, 3), np.float32)
+    for channel in range(3):
+        lit[:-1, 2 * channel : 2 * channel + 2, channel] = 3
+    light *= np.tile(lit, (*image.shape[:2], 1))
+    size = rng.uniform(1.3, 2.7) / unit  # camera's pixels for one of these
+    angle, tilt = np.deg2rad(rng.uniform(-4, 4)), rng.uniform(-2e-5, 2e-5, 2)
+    sine, cosine = np.sin(angle) * size, np.cos(angle) * size
+    seen = np.array([[cosine, -sine, 4], [sine, cosine, 4], [*tilt, 1]])
+    blurred = cv2.GaussianBlur(light, (0, 0), 0.55 / size)
+    height, width = (int(side * size) for side in light.shape[:2])
+    sensor = cv2.warpPerspective(blurred, seen, (width, height)) * 1.2
+    developed = sensor.clip(0, 1) ** (1 / 2.2) * 255 + rng.normal(0, 2, sensor.shape)
+    return np.asarray(developed[12:-12, 12:-12].clip(0, 255), np.uint8)
+
+
 def originals(data: Path, limit: int) -> Iterator[RgbImage]:
     """Pictures without a trace: everything is scaled down to 0.6 or less, which leaves none of compression."""
     with tarfile.open(data / "real_faces/portraits.tar") as tar:
@@ -84,6 +112,7 @@ def originals(data: Path, limit: int) -> Iterator[RgbImage]:
 def rates(data: Path, limit: int) -> None:
     seen: dict[str, list[bool]] = {}
     seconds: list[float] = []
+    rng = np.random.default_rng(1)
 
     def note(name: str, value: float | None, limit: float) -> None:
         seen.setdefault(name, []).append(value is not None and value >= limit)
@@ -97,6 +126,7 @@ def rates(data: Path, limit: int) -> None:
                 start = time.perf_counter()
                 value = double_jpeg(region_of(picture, None), table)
                 scaled_up(region_of(picture, None))
+                screen(region_of(picture, None))
                 seconds.append(time.perf_counter() - start)
                 name = f"JPEG: {last} alone" if first is None else f"JPEG: {first}, then {last}"
                 note(name, value, DOUBLE_JPEG_FROM)
@@ -112,10 +142,15 @@ def rates(data: Path, limit: int) -> None:
         }
         for name, picture in pictures.items():
             for end, change in ends.items():
-                note(f"{name}{end}", scaled_up(region_of(change(picture), None)), SCALED_UP_FROM)
+                luma = region_of(change(picture), None)
+                note(f"{name}{end}", scaled_up(luma), SCALED_UP_FROM)
+                note(f"screen: {name}{end}", screen(luma), SCREEN_FROM)
+        filmed = refilmed(image, rng)
+        for end, change in ends.items():
+            note(f"screen: photographed{end}", screen(region_of(change(filmed), None)), SCREEN_FROM)
     rows = [[name, str(len(hits)), f"{np.mean(hits):.3f}"] for name, hits in seen.items()]
     print(markdown(["Copy", "n", "trace seen"], rows))
-    print(f"both measures: {1000 * np.median(seconds):.1f} ms in the middle, {1000 * max(seconds):.1f} ms at most")
+    print(f"all measures: {1000 * np.median(seconds):.1f} ms in the middle, {1000 * max(seconds):.1f} ms at most")
 
 
 def crops(data: Path, limit: int) -> Iterator[tuple[RgbImage, int, str]]:

@@ -1,4 +1,4 @@
-"""Traces of processing, measured on pixels: a JPEG that was compressed before, a picture that was scaled up by two.
+"""Traces of processing, measured on pixels: an earlier JPEG, scaling up by two, a picture taken of a screen.
 
 Each takes a few milliseconds of a region of at most 512 px around the largest face. How often they are right, and how
 often they fire on pictures that were not so treated, is in docs/traces.md (``benchmarks/traces.py``).
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import product
 from statistics import median
 
+import cv2
 import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
@@ -24,13 +25,15 @@ REGION_PX = 512
 MOST_FRAMES, FRAMES_APART = 4, 8
 
 # A trace is reported from here on.
-DOUBLE_JPEG_FROM, SCALED_UP_FROM = 5.0, 0.43
+DOUBLE_JPEG_FROM, SCALED_UP_FROM, SCREEN_FROM = 5.0, 0.43, 2.4
 
 MESSAGES = {
     "double_jpeg": "The picture was saved as JPEG at least twice, the first time with another quality. Platforms and "
     "editors do so with honest pictures, too.",
     "scaled_up": "The picture was scaled up to twice its size: it has less detail than its pixels promise. Platforms, "
     "editors and digital zoom do so with honest pictures, too.",
+    "screen": "A fine regular pattern lies over the picture, as in photographs of a screen; some fabrics, fences and "
+    "halftone prints look alike.",
 }
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -49,6 +52,7 @@ _FEWEST_BLOCKS = 256
 _LEFT_OUT = 3
 
 _TILE_PX, _SMALLEST_TILE_PX = 256, 96
+_AROUND = 15
 
 
 def region_of(image: RgbImage, box: Box | None) -> NDArray[np.float32]:
@@ -148,25 +152,58 @@ def scaled_up(luma: NDArray[np.float32]) -> float | None:
     Returns:
         Coherence in [0, 1] of the direction where it is less; None for a picture that is too small.
     """
+    spectra = _spectra(luma)
+    return None if spectra is None else min(_coherence(spectra), _coherence(spectra.swapaxes(1, 2)))
+
+
+def screen(luma: NDArray[np.float32]) -> float | None:
+    """How far a single frequency stands out: the grid of a screen's pixels, or its moire with the camera's.
+
+    Left out are what lies near the axes, where straight edges are, and multiples of the blocks' frequency.
+
+    Returns:
+        Logarithm of the greatest ratio of the power to the median around it; None for a picture that is too small.
+    """
+    spectra = _spectra(luma)
+    if spectra is None:
+        return None
+    side = spectra.shape[1]
+    # Relative to the power of a pixel, with a floor of that of rounding.
+    power = (np.abs(spectra) ** 2).mean(axis=0) / (np.hanning(side) ** 2).sum() ** 2
+    logs = scipy.fft.fftshift(np.log(power + 0.1)).astype(np.float32)
+    lowest, unit = logs.min(), max(float(np.ptp(logs)), 1e-6) / 255
+    around = cv2.medianBlur(((logs - lowest) / unit).astype(np.uint8), _AROUND) * np.float32(unit) + lowest
+    peaks = cv2.blur(logs - around, (3, 3))
+    frequencies = np.abs(scipy.fft.fftshift(scipy.fft.fftfreq(side)))
+    from_blocks = _from_blocks(frequencies, 1.6)
+    inside = (frequencies > 0.012) & (frequencies < 0.5 - _BLOCK / side)
+    counts = inside[:, None] & inside & ~(from_blocks[:, None] & from_blocks)
+    counts &= np.hypot(frequencies[:, None], frequencies) > 0.06
+    return max(0.0, float(peaks[counts].max()))
+
+
+def _spectra(luma: NDArray[np.float32]) -> NDArray[np.complex64] | None:
+    """Of up to four tiles, ``[N, side, side]``; None for a picture that is too small."""
     side = min(_TILE_PX, *luma.shape) // _BLOCK * _BLOCK
     if side < _SMALLEST_TILE_PX:
         return None
     hann = np.hanning(side).astype(np.float32)
     tops, lefts = (sorted({0, n - side}) for n in luma.shape)
-    spectra = []
-    for top, left in product(tops, lefts):
-        tile = luma[top : top + side, left : left + side]
-        spectra.append(scipy.fft.fft2((tile - tile.mean()) * hann[:, None] * hann))
-    whole = np.array(spectra)
-    return min(_coherence(whole), _coherence(whole.swapaxes(1, 2)))
+    tiles = np.array([luma[top : top + side, left : left + side] for top, left in product(tops, lefts)])
+    return np.asarray(scipy.fft.fft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * hann[:, None] * hann))
+
+
+def _from_blocks(frequencies: NDArray[np.floating], bins: float) -> NDArray[np.bool_]:
+    """Which of all frequencies are multiples of a block's, or so many away from one."""
+    blocks = frequencies * _BLOCK
+    return np.asarray(np.abs(blocks - np.rint(blocks)) * len(frequencies) / _BLOCK <= bins)
 
 
 def _coherence(spectra: NDArray[np.complex64]) -> float:
     """Of rows half the sampling frequency apart; ``spectra`` are ``[N, side, side]``."""
     side = spectra.shape[1]
     frequencies = scipy.fft.fftfreq(side)
-    from_blocks = np.abs(frequencies * _BLOCK - np.rint(frequencies * _BLOCK)) * side / _BLOCK <= 2.5
-    rows = np.flatnonzero((np.abs(frequencies - 0.25) < 0.06) & ~from_blocks)
+    rows = np.flatnonzero((np.abs(frequencies - 0.25) < 0.06) & ~_from_blocks(frequencies, 2.5))
     columns = np.flatnonzero((np.abs(frequencies) < 0.2) & (np.abs(frequencies) > 0.02))
     one, other = spectra[:, rows][..., columns], spectra[:, rows - side // 2][..., columns]
     strengths = [np.sqrt((np.abs(part) ** 2).mean(axis=2, keepdims=True)) + 1e-6 for part in (one, other)]
@@ -195,6 +232,7 @@ class TraceMeter:
         measured = {
             "double_jpeg": double_jpeg(luma, self._table) if self._table else None,
             "scaled_up": scaled_up(luma),
+            "screen": screen(luma),
         }
         for code, value in measured.items():
             if value is not None:
@@ -202,6 +240,6 @@ class TraceMeter:
 
     def finish(self) -> tuple[Trace, ...]:
         """What was measured, the median of the frames; also what is under its limit."""
-        limits = {"double_jpeg": DOUBLE_JPEG_FROM, "scaled_up": SCALED_UP_FROM}
+        limits = {"double_jpeg": DOUBLE_JPEG_FROM, "scaled_up": SCALED_UP_FROM, "screen": SCREEN_FROM}
         medians = {code: median(values) for code, values in self._values.items()}
         return tuple(Trace(code, value, value >= limits[code]) for code, value in medians.items())

@@ -62,6 +62,7 @@ EXPLANATIONS = {
     "other_pictures": "it holds further pictures, not judged: save them to files.",
     "double_jpeg": "it was saved as JPEG at least twice: find the first copy.",
     "scaled_up": "it was enlarged: find the smaller original.",
+    "screen": "maybe a photograph of a screen: find the file that was shown.",
     "turned": "the faces do not stand upright; the picture was turned for them.",
     "unjudged": "somebody in it, or what looks like it, was not judged: see --html.",
 }

@@ -20,10 +20,12 @@ from deepscan.extract.traces import (
     DOUBLE_JPEG_FROM,
     MOST_FRAMES,
     SCALED_UP_FROM,
+    SCREEN_FROM,
     TraceMeter,
     double_jpeg,
     region_of,
     scaled_up,
+    screen,
 )
 from deepscan.report.table import schema, to_json
 
@@ -82,6 +84,17 @@ def test_scaling_up_by_two_is_seen_and_sharp_or_soft_originals_are_not(pictures,
     assert np.mean([value(image) >= SCALED_UP_FROM for image in copies]) >= 0.9
 
 
+def test_the_grid_of_a_screen_is_seen_and_pictures_alone_are_not(pictures):
+    # A camera's pixels and a screen's, which do not fit: what is left is a slow pattern across both directions.
+    rows, columns = np.mgrid[0:384, 0:384]
+    grid = np.cos(2 * np.pi * (0.31 * columns + 0.06 * rows)) * np.cos(2 * np.pi * (0.27 * rows - 0.05 * columns))
+    for image in pictures:
+        part = np.ascontiguousarray(image[:384, :384])
+        filmed = part * (1 + 0.1 * grid[: part.shape[0], : part.shape[1], None])
+        assert screen(region_of(jpeg(part, 85)[1], None)) < SCREEN_FROM
+        assert screen(region_of(jpeg(filmed.clip(0, 255).astype(np.uint8), 85)[1], None)) >= SCREEN_FROM
+
+
 def test_the_region_begins_with_a_block_and_has_the_face():
     image = np.zeros((1080, 1920, 3), np.uint8)
     image[500:560, 1500:1560] = 255
@@ -95,12 +108,14 @@ def test_too_small_a_picture_has_no_value():
     small = np.zeros((80, 60), np.float32)
     assert double_jpeg(small, [16] * 64) is None
     assert scaled_up(small) is None
+    assert screen(small) is None
 
 
 def test_a_picture_of_one_colour_has_no_trace():
     flat = np.full((512, 512), 128, np.float32)
     assert double_jpeg(flat, [16] * 64) < DOUBLE_JPEG_FROM
     assert scaled_up(flat) < SCALED_UP_FROM
+    assert screen(flat) < SCREEN_FROM
 
 
 def test_few_frames_of_a_clip_are_measured_and_none_for_jpeg():
@@ -116,7 +131,7 @@ def test_few_frames_of_a_clip_are_measured_and_none_for_jpeg():
     for index in range(64):
         meter.add(index, image.view(Counted), BOX)
     assert len(measured) == MOST_FRAMES
-    assert [(trace.code, trace.present) for trace in meter.finish()] == [("scaled_up", False)]
+    assert [(trace.code, trace.present) for trace in meter.finish()] == [("scaled_up", False), ("screen", False)]
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -151,10 +166,13 @@ def test_the_result_has_the_traces_its_note_the_sentence_and_its_json_both(tmp_p
     (tmp_path / "once.jpg").write_bytes(jpeg(portrait(), 85)[0])
     detector = load_detector("default", PredictSettings(tta=False))
     twice, once = detector.predict_many([tmp_path / "twice.jpg", tmp_path / "once.jpg"])
-    assert {trace.code: trace.present for trace in twice.traces} == {"double_jpeg": True, "scaled_up": False}
-    assert {trace.code: trace.present for trace in once.traces} == {"double_jpeg": False, "scaled_up": False}
+    assert [(trace.code, trace.present) for trace in twice.traces] == [
+        ("double_jpeg", True), ("scaled_up", False), ("screen", False),
+    ]  # fmt: skip
+    assert len(once.traces) == 3
+    assert not any(trace.present for trace in once.traces)
     assert [note.code for note in twice.notes] == ["double_jpeg"]
     assert once.notes == ()
     report = json.loads(to_json(detector.report([twice, once])))
     jsonschema.validate(report, schema())
-    assert [trace["present"] for trace in report["results"][0]["traces"]] == [True, False]
+    assert [trace["present"] for trace in report["results"][0]["traces"]] == [True, False, False]

@@ -343,7 +343,7 @@ def test_urgent_files_come_first():
 
 
 def test_every_reason_says_what_to_do():
-    notes = {"other_pictures", "turned", "unjudged", "double_jpeg", "scaled_up"}
+    notes = {"other_pictures", "turned", "unjudged", "double_jpeg", "scaled_up", "screen"}
     assert set(EXPLANATIONS) == set(MESSAGES) | notes
     for code, text in EXPLANATIONS.items():
         assert len(f"{code}: {text}") <= (160 if code in {"low_confidence", "possible_attack"} else 80)

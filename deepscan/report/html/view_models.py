@@ -40,7 +40,7 @@ _MEANINGS = {
     VerdictLabel.NOT_APPLICABLE: "There is no face that can be judged. This is neither “real” nor “fake”.",
     VerdictLabel.ERROR: "The file could not be read or scored.",
 }
-_TRACES = {"double_jpeg": "Earlier JPEG", "scaled_up": "Scaled up by 2"}
+_TRACES = {"double_jpeg": "Earlier JPEG", "scaled_up": "Scaled up by 2", "screen": "Screen"}
 # Most urgent first; also the order of the people of one input.
 _RANKS = {label: rank for rank, label in enumerate(
     (VerdictLabel.FAKE, VerdictLabel.UNCERTAIN, VerdictLabel.ERROR, VerdictLabel.NOT_APPLICABLE, VerdictLabel.REAL)
