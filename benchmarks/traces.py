@@ -66,9 +66,9 @@ def h264(image: RgbImage, crf: int) -> RgbImage:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     buffer.seek(0)
-    with av.open(buffer) as file:
-        frames: list[RgbImage] = [np.asarray(f.to_ndarray(format="rgb24"), np.uint8) for f in file.decode(video=0)]
-    return frames[1]
+    with av.open(buffer, "r") as file:
+        frames: list[Any] = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
+    return np.asarray(frames[1], np.uint8)
 
 
 def scaled(image: RgbImage, factor: float, how: int = cv2.INTER_AREA) -> RgbImage:
