@@ -142,13 +142,15 @@ def test_a_client_that_stalls_or_drips(path):
 
 @pytest.mark.parametrize("path", [PREDICT, "/session/files"])
 def test_a_client_that_vanishes(path, caplog):
-    with serving() as (service, port):
+    lines: list[str] = []
+    with serving(access_log=lines.append) as (service, port):
         session = "".join(f"{name}: {value}\r\n" for name, value in new_session(port).items())
         head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{session}Content-Length: 100000\r\n\r\n".encode()
         for _ in range(5):
             with socket.create_connection(("127.0.0.1", port)) as vanishing:
                 vanishing.sendall(head + b"x" * 50_000)
-        wait_until(lambda: nothing_kept(service))
+        wait_until(lambda: sum('"POST"' in line for line in lines) == 5)
+        assert nothing_kept(service)
         assert ask(port, "GET", "/api/health")[0] == 200
     assert caplog.records == []
 
@@ -186,9 +188,9 @@ def test_what_is_too_large_is_said_to_who_is_still_sending():
     """The answer reaches the client, and not a connection that was reset."""
     with serving(upload_bytes=1000) as (service, port):
         for path in (PREDICT, "/session/files"):
-            status, _, body = ask(port, "POST", path, bytes(2_000_000), new_session(port))
+            status, _, body = ask(port, "POST", path, bytes(20_000_000), new_session(port))
             assert (status, json.loads(body)["error"]["reason"]) == (413, "too_large")
-        pieces = (b"x" * 10_000 for _ in range(200))
+        pieces = (b"x" * 10_000 for _ in range(2000))
         status, _, body = ask(port, "POST", PREDICT, pieces)
         assert (status, json.loads(body)["error"]["reason"]) == (413, "too_large")
         assert nothing_kept(service)
