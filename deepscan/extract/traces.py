@@ -13,12 +13,13 @@ from statistics import median
 
 import cv2
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from deepscan.extract.file_facts.image_facts import luminance_table
 from deepscan.types import Box, RgbImage, Trace
+
+# SciPy, which has all this quicker, is no dependency of prediction, and slow to import.
+_erf = np.vectorize(math.erf, otypes=[np.float64])
 
 REGION_PX = 512
 # Frames of a clip that are measured: the first, and from then on one in so many.
@@ -46,6 +47,9 @@ _EARLIER_QUALITIES = range(30, 99)
 _ROUNDING = 0.5
 # So much of each distribution is left to what is neither: clipped pixels, edges of pasted parts.
 _OTHER = 0.03
+_DCT = np.sqrt(2 / _BLOCK) * np.cos(np.pi / _BLOCK * np.outer(np.arange(_BLOCK), np.arange(_BLOCK) + 0.5))
+_DCT[0] /= np.sqrt(2)
+_DCT = _DCT.astype(np.float32)
 _SURVIVAL = np.array([1, 0.8, 0.64, 0.5, 0.4, 0.3, 0.22, 0.16, 0.11, 0.08, 0.055, 0.04, 0.025, 0.015, 0.01, 0.005])
 _FEWEST_BLOCKS = 256
 # The frequencies that speak most for an earlier compression do not count: a few do so by chance.
@@ -100,7 +104,7 @@ def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
     """``float32 [N, 8, 8]`` of all whole blocks."""
     rows, columns = (side // _BLOCK for side in luma.shape)
     blocks = luma[: rows * _BLOCK, : columns * _BLOCK].reshape(rows, _BLOCK, columns, _BLOCK).swapaxes(1, 2)
-    return np.asarray(scipy.fft.dctn(blocks.reshape(-1, _BLOCK, _BLOCK) - 128, axes=(1, 2), norm="ortho"))
+    return np.asarray(_DCT @ (blocks.reshape(-1, _BLOCK, _BLOCK) - np.float32(128)) @ _DCT.T)
 
 
 def _log_ratios(values: NDArray[np.float32], shifted: NDArray[np.float32], step: float) -> NDArray[np.float64]:
@@ -130,7 +134,7 @@ def _log_ratios(values: NDArray[np.float32], shifted: NDArray[np.float32], step:
     position = multiple * first / step
     level = np.rint(position).astype(np.int64)
     side = np.where(position >= level, 1, -1)
-    spilt = ndtr((np.abs(position - level) - 0.5) * step / _ROUNDING)
+    spilt = 0.5 + 0.5 * _erf((np.abs(position - level) - 0.5) * step / (_ROUNDING * math.sqrt(2)))
     rows = np.tile(first, 2).astype(np.int64)
     columns = np.concatenate([level, np.abs(level + side)]).clip(max=_LEVELS)
     shares = np.concatenate([mass * (1 - spilt), mass * spilt])
@@ -170,11 +174,11 @@ def screen(luma: NDArray[np.float32]) -> float | None:
     side = spectra.shape[1]
     # Relative to the power of a pixel, with a floor of that of rounding.
     power = (np.abs(spectra) ** 2).mean(axis=0) / (np.hanning(side) ** 2).sum() ** 2
-    logs = scipy.fft.fftshift(np.log(power + 0.1)).astype(np.float32)
+    logs = np.fft.fftshift(np.log(power + 0.1)).astype(np.float32)
     lowest, unit = logs.min(), max(float(np.ptp(logs)), 1e-6) / 255
     around = cv2.medianBlur(((logs - lowest) / unit).astype(np.uint8), _AROUND) * np.float32(unit) + lowest
     peaks = cv2.blur(logs - around, (3, 3))
-    frequencies = np.abs(scipy.fft.fftshift(scipy.fft.fftfreq(side)))
+    frequencies = np.abs(np.fft.fftshift(np.fft.fftfreq(side)))
     from_blocks = _from_blocks(frequencies, 1.6)
     inside = (frequencies > 0.012) & (frequencies < 0.5 - _BLOCK / side)
     counts = inside[:, None] & inside & ~(from_blocks[:, None] & from_blocks)
@@ -190,7 +194,7 @@ def _spectra(luma: NDArray[np.float32]) -> NDArray[np.complex64] | None:
     hann = np.hanning(side).astype(np.float32)
     tops, lefts = (sorted({0, n - side}) for n in luma.shape)
     tiles = np.array([luma[top : top + side, left : left + side] for top, left in product(tops, lefts)])
-    return np.asarray(scipy.fft.fft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * hann[:, None] * hann))
+    return np.asarray(np.fft.fft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * hann[:, None] * hann))
 
 
 def _from_blocks(frequencies: NDArray[np.floating], bins: float) -> NDArray[np.bool_]:
@@ -202,7 +206,7 @@ def _from_blocks(frequencies: NDArray[np.floating], bins: float) -> NDArray[np.b
 def _coherence(spectra: NDArray[np.complex64]) -> float:
     """Of rows half the sampling frequency apart; ``spectra`` are ``[N, side, side]``."""
     side = spectra.shape[1]
-    frequencies = scipy.fft.fftfreq(side)
+    frequencies = np.fft.fftfreq(side)
     rows = np.flatnonzero((np.abs(frequencies - 0.25) < 0.06) & ~_from_blocks(frequencies, 2.5))
     columns = np.flatnonzero((np.abs(frequencies) < 0.2) & (np.abs(frequencies) > 0.02))
     one, other = spectra[:, rows][..., columns], spectra[:, rows - side // 2][..., columns]
