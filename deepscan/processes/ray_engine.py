@@ -161,9 +161,14 @@ class RayEngine:
         """End tasks of a map that was left early, those that run too."""
         if not refs or not self._ray.is_initialized():
             return
-        for ref in refs:
-            self._ray.cancel(ref, force=True)
-        self._ray.wait(refs, num_returns=len(refs), timeout=_CONNECT_S)
+        # Interrupted first: Ray 2.60 aborts this process where a task is done just as it is ended by force.
+        for force in (False, True):
+            refs = self._ray.wait(refs, num_returns=len(refs), timeout=0)[1]
+            for ref in refs:
+                self._ray.cancel(ref, force=force)
+            refs = self._ray.wait(refs, num_returns=len(refs), timeout=_CONNECT_S)[1] if refs else []
+            if not refs:
+                return
 
     def _in_flight(self) -> int:
         if time.monotonic() - self._sized_at > _RESIZE_S:
