@@ -194,7 +194,10 @@ def _spectra(luma: NDArray[np.float32]) -> NDArray[np.complex64] | None:
     hann = np.hanning(side).astype(np.float32)
     tops, lefts = (sorted({0, n - side}) for n in luma.shape)
     tiles = np.array([luma[top : top + side, left : left + side] for top, left in product(tops, lefts)])
-    return np.asarray(np.fft.fft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * hann[:, None] * hann))
+    windowed = (tiles - tiles.mean(axis=(1, 2), keepdims=True)) * hann[:, None] * hann
+    # OpenCV's stays in single precision, a quarter of NumPy's time.
+    parts = [cv2.dft(np.ascontiguousarray(tile), flags=cv2.DFT_COMPLEX_OUTPUT) for tile in windowed]
+    return np.stack(parts).view(np.complex64)[..., 0]
 
 
 def _from_blocks(frequencies: NDArray[np.floating], bins: float) -> NDArray[np.bool_]:
