@@ -352,8 +352,7 @@ def describe_detector(model: str | Path, settings: PredictSettings) -> tuple[str
     runtime = foresee_runtime(networks, settings)
     if runtime == "openvino":
         FaceFinder(settings.face, "cpu", runtime)  # for its conversion
-    known_features = name in list_detectors()
-    return name if known_features else str(folder.absolute()), _model_info(networks.card, settings, runtime)
+    return name if name in list_detectors() else str(folder.absolute()), _model_info(networks.card, settings, runtime)
 
 
 def _model_info(card: Card, settings: PredictSettings, runtime: RuntimeName) -> ModelInfo:

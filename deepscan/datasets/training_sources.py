@@ -81,7 +81,7 @@ def has_sources(paths: Sequence[Path], sources: Sequence[SourceSettings]) -> boo
     Raises:
         ConfigError: some of the list are in the folder, others are not.
     """
-    present = [source for source in sources if len(paths) == 1 and (paths[0] / _path_of(source, paths[0])).exists()]
+    present = [source for source in sources if len(paths) == 1 and _is_there(source, paths[0])]
     missing = [source for source in sources if source not in present and not source.optional]
     if present and missing:
         raise ConfigError(
@@ -97,7 +97,7 @@ def sources_in(root: Path, listed: Sequence[SourceSettings]) -> bool:
     from deepscan.datasets.readers import detect_corpus
 
     needed = [source for source in listed if not source.optional]
-    if not needed or not all((root / _path_of(source, root)).exists() for source in needed):
+    if not needed or not all(_is_there(source, root) for source in needed):
         return False
     try:
         detect_corpus(root)
@@ -136,7 +136,7 @@ def open_sources(
     excluded = _excluded(root / exclude) if exclude else frozenset()
     sets = []
     for source in sources:
-        if source.optional and not (root / _path_of(source, root)).exists():
+        if source.optional and not _is_there(source, root):
             logger.warning("the source %s is left out: %s is not there", source.name, root / _path_of(source, root))
             continue
         corpus = _read(root, source, excluded)
@@ -153,10 +153,10 @@ def open_sources(
 
 def source_items(root: Path, sources: Sequence[SourceSettings], split: Split | None) -> list[tuple[str, CorpusItem]]:
     """The items of a recipe's own list of corpora with the names of their sources; as :func:`open_sources`."""
-    present = [source for source in sources if (root / _path_of(source, root)).exists()]
     return [
-        (f"{source.name}/{item.origin}" if item.origin else source.name, item)
-        for source in present
+        (_name_of(source.name, item), item)
+        for source in sources
+        if _is_there(source, root)
         for item in _read(root, source, frozenset()).items
         if split in (None, item.split)
     ]
@@ -217,12 +217,20 @@ def _renamed(sample: Sample, source: str, item: CorpusItem) -> Sample:
         sample,
         id=f"{source}/{sample.id}",
         pair=f"{source}/{sample.pair}" if sample.pair else None,
-        source=f"{source}/{item.origin}" if item.origin else source,
+        source=_name_of(source, item),
         family=item.family,
         split=item.split,
         method=item.method,
         columns=item.further_columns,
     )
+
+
+def _name_of(source: str, item: CorpusItem) -> str:
+    return f"{source}/{item.origin}" if item.origin else source
+
+
+def _is_there(source: SourceSettings, root: Path) -> bool:
+    return any((root / path).exists() for path in source.paths)
 
 
 def _path_of(source: SourceSettings, root: Path) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from statistics import median
 
@@ -94,10 +95,16 @@ def double_jpeg(luma: NDArray[np.float32], table: Sequence[int]) -> float | None
         return None
     last = np.reshape(np.asarray(table, np.float64), (_BLOCK, _BLOCK))
     ratios = np.array([_log_ratios(blocks[:, u, v], shifted[:, u, v], last[u, v]) for u, v in _FREQUENCIES])
-    places = tuple(zip(*_FREQUENCIES, strict=True))
-    earlier = np.array([np.reshape(luminance_table(q), (_BLOCK, _BLOCK))[places] for q in _EARLIER_QUALITIES])
-    each = np.sort(ratios[np.arange(len(_FREQUENCIES)), earlier.clip(max=_MOST_STEP)], axis=1)
+    each = np.sort(ratios[np.arange(len(_FREQUENCIES)), _earlier_steps()], axis=1)
     return max(0.0, float(each[:, :-_LEFT_OUT].sum(axis=1).max()))
+
+
+@cache
+def _earlier_steps() -> NDArray[np.int64]:
+    """Steps of every earlier quality, ``[Q, F]``, at most the largest that is looked for."""
+    positions = tuple(zip(*_FREQUENCIES, strict=True))
+    steps = [np.reshape(luminance_table(quality), (_BLOCK, _BLOCK))[positions] for quality in _EARLIER_QUALITIES]
+    return np.array(steps).clip(max=_MOST_STEP)
 
 
 def _coefficients(luma: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,7 +164,7 @@ def scaled_up(luma: NDArray[np.float32]) -> float | None:
         Coherence in [0, 1] of the direction where it is less; None for a picture that is too small.
     """
     spectra = _spectra(luma)
-    return None if spectra is None else min(_coherence(spectra), _coherence(spectra.swapaxes(1, 2)))
+    return None if spectra is None else _mirrored(spectra)
 
 
 def screen(luma: NDArray[np.float32]) -> float | None:
@@ -169,8 +176,14 @@ def screen(luma: NDArray[np.float32]) -> float | None:
         Logarithm of the greatest ratio of the power to the median around it; None for a picture that is too small.
     """
     spectra = _spectra(luma)
-    if spectra is None:
-        return None
+    return None if spectra is None else _highest_peak(spectra)
+
+
+def _mirrored(spectra: NDArray[np.complex64]) -> float:
+    return min(_coherence(spectra), _coherence(spectra.swapaxes(1, 2)))
+
+
+def _highest_peak(spectra: NDArray[np.complex64]) -> float:
     side = spectra.shape[1]
     # Relative to the power of a pixel, with a floor of that of rounding.
     power = (np.abs(spectra) ** 2).mean(axis=0) / (np.hanning(side) ** 2).sum() ** 2
@@ -236,10 +249,11 @@ class TraceMeter:
             return
         self._next, self._n_frames = index + FRAMES_APART, self._n_frames + 1
         luma = region_of(image, box)
+        spectra = _spectra(luma)
         measured = {
             "double_jpeg": double_jpeg(luma, self._table) if self._table else None,
-            "scaled_up": scaled_up(luma),
-            "screen": screen(luma),
+            "scaled_up": None if spectra is None else _mirrored(spectra),
+            "screen": None if spectra is None else _highest_peak(spectra),
         }
         for code, value in measured.items():
             if value is not None:

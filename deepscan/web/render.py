@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deepscan.models.card import Card
 from deepscan.report.html.figures import clock
 from deepscan.report.html.pictures import plan_for
-from deepscan.report.html.render import first_screen, page_style, plain
+from deepscan.report.html.render import first_screen, new_environment, page_style
 from deepscan.report.html.view_models import input_view
 from deepscan.version import __version__
 from deepscan.web.service import JudgeService, UploadResult
@@ -82,14 +82,11 @@ def _page(template: str, **values: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import PackageLoader
 
-    made = Environment(
-        autoescape=True, finalize=plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=PackageLoader("deepscan.web"),
-    )  # fmt: skip
-    made.filters["clock"] = clock
-    return made
+    environment = new_environment(PackageLoader("deepscan.web"))
+    environment.filters["clock"] = clock
+    return environment
 
 
 def _text(name: str) -> str:

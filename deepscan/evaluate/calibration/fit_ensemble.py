@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from deepscan.datasets.data import check_rule
 from deepscan.datasets.dataset import Sample, SampleSet
 from deepscan.errors import ConfigError, import_extra
 from deepscan.evaluate.calibration.calibrate import FittedCalibration
-from deepscan.evaluate.calibration.refit import fit_scored
+from deepscan.evaluate.calibration.refit import fit_scored, in_first_half
 from deepscan.evaluate.calibration.visibility_limits import fit_visibility
 from deepscan.evaluate.robustness.attack_check import fit_attack_check
 from deepscan.evaluate.score_dataset import score_samples
@@ -257,8 +256,7 @@ def _leaks(sources: Sequence[Path], samples: SampleSet) -> list[str]:
 
 def _first_half(person: Sample) -> bool:
     """A half of the groups by their names alone; another hash than the one that divides splits."""
-    name = f"half\0{person.dataset}\0{person.group}".encode("utf-8", "surrogatepass")
-    return hashlib.sha256(name).digest()[0] % 2 == 0
+    return in_first_half(f"half\0{person.dataset}\0{person.group}")
 
 
 def _calibrated(scored: _MemberLogits, shares: NDArray[np.float64], settings: CalibrationSettings) -> FittedCalibration:

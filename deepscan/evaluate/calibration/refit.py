@@ -73,7 +73,7 @@ def halved(samples: SampleSet, *, by_method: bool = False) -> Halves:
     first_methods = set(named[::2])
 
     def in_fit(sample: Sample) -> bool:
-        return _is_first(f"{sample.dataset}\0{sample.group}")
+        return in_first_half(f"{sample.dataset}\0{sample.group}")
 
     def kept(sample: Sample) -> bool:
         """Whether the group and the method of a sample fall to the same half."""
@@ -260,5 +260,6 @@ def _unseen(halves: Halves) -> list[str]:
     return []
 
 
-def _is_first(name: str) -> bool:
+def in_first_half(name: str) -> bool:
+    """Whether a group's name alone puts it into the first of two halves."""
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[0] % 2 == 0

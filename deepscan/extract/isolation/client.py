@@ -46,9 +46,7 @@ def probe(
     """
     if isolation is None:
         return frames.probe(path, limits)
-    checked_kind(path, limits)  # what is no file at all needs no process
-    with closing(_responses(path, {"do": "probe"}, limits, isolation)) as items:
-        return cast("MediaInfo", next(items))
+    return cast("MediaInfo", _answer(path, "probe", limits, isolation))
 
 
 def sample_frames(
@@ -85,9 +83,7 @@ def file_facts(
         from deepscan.extract.file_facts import facts
 
         return facts.file_facts(path, limits)
-    checked_kind(path, limits)
-    with closing(_responses(path, {"do": "facts"}, limits, isolation)) as items:
-        return cast("FileFacts", next(items))
+    return cast("FileFacts", _answer(path, "facts", limits, isolation))
 
 
 def live_frames(
@@ -129,6 +125,12 @@ def prepare(isolation: IsolationLimits | None = DEFAULT_ISOLATION) -> None:
     """
     if isolation is not None:
         decoders.prepare(isolation)
+
+
+def _answer(path: Path, request: str, limits: MediaLimits, isolation: IsolationLimits) -> object:
+    checked_kind(path, limits)  # what is no file at all needs no process
+    with closing(_responses(path, {"do": request}, limits, isolation)) as items:
+        return next(items)
 
 
 def _sampled(

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from deepscan.report.html.views import IndexRow, InputView, ModelView
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import BaseLoader, Environment
 
 _TEMPLATES = (
     "head.html.j2",
@@ -134,13 +134,19 @@ def _text(name: str) -> str:
     return files("deepscan.report.html").joinpath(f"templates/{name}").read_text(encoding="utf-8")
 
 
+def new_environment(loader: BaseLoader) -> Environment:
+    """For templates of HTML: texts are escaped and shown as by :func:`plain`."""
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(
+        autoescape=True, finalize=plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+
+
 @cache
 def _environment() -> Environment:
-    from jinja2 import DictLoader, Environment, StrictUndefined
+    from jinja2 import DictLoader
 
-    environment = Environment(
-        autoescape=True, finalize=plain, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-        loader=DictLoader({name: _text(name) for name in _TEMPLATES}),
-    )  # fmt: skip
+    environment = new_environment(DictLoader({name: _text(name) for name in _TEMPLATES}))
     environment.filters["count"] = "{:,}".format
     return environment
